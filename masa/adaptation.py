@@ -1,0 +1,125 @@
+"""Spatial adaptation: Ref features take on the LR's statistics (section 3.3, equations 6-9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from masa.layers import conv3x3, conv_relu
+
+
+class ChannelStats(NamedTuple):
+    """Mean and biased variance of each channel over an image's pixels, float32."""
+
+    mean: Tensor
+    """``(N, C, 1, 1)``."""
+    var: Tensor
+    """``(N, C, 1, 1)``."""
+    count: int
+    """Number of pixels."""
+
+    @property
+    def unbiased_std(self) -> Tensor:
+        """``(N, C, 1, 1)``, with ``count - 1`` in the denominator."""
+        return (self.var * (self.count / max(self.count - 1, 1)) + _TINY).sqrt()
+
+
+_TINY = 1e-12  # keeps the square root's gradient finite in a channel that is constant
+_EPS = 1e-5  # of the instance normalisation
+
+
+def channel_stats(parts: Iterable[Tensor]) -> ChannelStats:
+    """Statistics of an image that comes in disjoint ``parts``, each ``(N, C, h, w)``.
+
+    The parts' means and variances are merged (Chan et al.), which is exact and, unlike sums of
+    squares, does not cancel where a channel's mean is much larger than its spread.
+    """
+    means, variances, counts = [], [], []
+    for part in parts:
+        var, mean = torch.var_mean(part.float(), dim=(2, 3), correction=0, keepdim=True)
+        means.append(mean)
+        variances.append(var)
+        counts.append(part.shape[2] * part.shape[3])
+    if len(counts) == 1:
+        return ChannelStats(means[0], variances[0], counts[0])
+    total = sum(counts)
+    weights = [count / total for count in counts]
+    mean = sum(w * m for w, m in zip(weights, means, strict=True))
+    var = sum(
+        w * (v + (m - mean) ** 2) for w, m, v in zip(weights, means, variances, strict=True)
+    )
+    assert isinstance(mean, Tensor) and isinstance(var, Tensor)
+    return ChannelStats(mean, var, total)
+
+
+class Adapted(NamedTuple):
+    """What an adaptation made of the Ref features, all ``(N, C, H, W)``."""
+
+    out: Tensor
+    """The adapted Ref features."""
+    gamma: Tensor | None
+    """Learned part of the per-pixel scale; ``None`` where nothing is learned."""
+    beta: Tensor | None
+    """Learned part of the per-pixel shift; ``None`` where nothing is learned."""
+
+
+def adain(ref: Tensor, ref_stats: ChannelStats, scale: Tensor, shift: Tensor) -> Tensor:
+    """``(ref - mean(ref)) / std(ref) * scale + shift``: equation (7) with its modulation."""
+    inverse = (ref_stats.var + _EPS).rsqrt()
+    normalised = ref * inverse.to(ref.dtype) - (ref_stats.mean * inverse).to(ref.dtype)
+    return torch.addcmul(shift, normalised, scale)
+
+
+class SpatialAdaptation(nn.Module):
+    """SAM: instance-normalises Ref features and re-tints them pixel by pixel.
+
+    ``n * (gamma + std(lr)) + (beta + mean(lr))``, where gamma and beta are convolved from LR and
+    Ref features together (equations 8 and 9). Both maps start at zero, that is as AdaIN.
+    """
+
+    HALO = 2
+    """Pixels around a tile that its output depends on."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_shared = nn.Sequential(conv3x3(2 * channels, channels))
+        self.conv_gamma = conv3x3(channels, channels)
+        self.conv_beta = conv3x3(channels, channels)
+
+    def forward(
+        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats, ref_stats: ChannelStats
+    ) -> Adapted:
+        """``lr`` and ``ref`` ``(N, C, H, W)``; statistics of the whole images they are part of."""
+        shared = conv_relu(self.conv_shared, torch.cat((lr, ref), 1))
+        gamma, beta = self.conv_gamma(shared), self.conv_beta(shared)
+        scale = gamma + lr_stats.unbiased_std.to(gamma.dtype)
+        shift = beta + lr_stats.mean.to(beta.dtype)
+        return Adapted(adain(ref, ref_stats, scale, shift), gamma, beta)
+
+
+class AdaIN(nn.Module):
+    """Adaptive instance normalisation: the LR's mean and deviation, the same everywhere."""
+
+    HALO = 0
+
+    def forward(
+        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats, ref_stats: ChannelStats
+    ) -> Adapted:
+        """As :meth:`SpatialAdaptation.forward`, with nothing learned."""
+        scale, shift = lr_stats.unbiased_std.to(ref.dtype), lr_stats.mean.to(ref.dtype)
+        return Adapted(adain(ref, ref_stats, scale, shift), None, None)
+
+
+class NoAdaptation(nn.Module):
+    """Passes Ref features on as they are: the paper's baseline."""
+
+    HALO = 0
+
+    def forward(
+        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats, ref_stats: ChannelStats
+    ) -> Adapted:
+        """As :meth:`SpatialAdaptation.forward`, leaving ``ref`` unchanged."""
+        return Adapted(ref, None, None)

@@ -1,0 +1,59 @@
+"""Dual residual aggregation: LR and Ref features refine each other (section 3.4)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from masa.layers import conv3x3, conv_relu
+
+
+class Aggregated(NamedTuple):
+    """DRAM's output and its two branches, all ``(N, C, 2H, 2W)``."""
+
+    out: Tensor
+    ref_branch: Tensor
+    """Ref features plus the detail that the LR lacks (equations 10 and 11)."""
+    lr_branch: Tensor
+    """LR features, upsampled, refined by what they have and the Ref lacks (12 and 13)."""
+
+
+def _deconv(channels: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(channels, channels, 3, 2, 1, output_padding=1)
+
+
+class DualResidualAggregation(nn.Module):
+    """DRAM: merges LR features with Ref features of twice their size.
+
+    A branch that is switched off passes its features on without their residual; with both off
+    what remains is a concatenation (the paper's Model 1).
+    """
+
+    HALO = 4
+    """Output pixels around a tile that its output depends on."""
+
+    def __init__(self, channels: int, ref_branch: bool = True, lr_branch: bool = True) -> None:
+        super().__init__()
+        self.ref_branch, self.lr_branch = ref_branch, lr_branch
+        self.conv_down_a = conv3x3(channels, channels, stride=2)
+        self.conv_up_a = _deconv(channels)
+        self.conv_down_b = conv3x3(channels, channels, stride=2)
+        self.conv_up_b = _deconv(channels)
+        self.conv_cat = conv3x3(2 * channels, channels)
+
+    def forward(self, lr: Tensor, ref: Tensor) -> Aggregated:
+        """``lr`` ``(N, C, H, W)`` and ``ref`` ``(N, C, 2H, 2W)`` to ``(N, C, 2H, 2W)``."""
+        a = ref
+        if self.ref_branch:
+            residual = conv_relu(self.conv_down_a, ref) - lr
+            a = conv_relu(self.conv_up_a, residual) + ref
+        b = lr
+        if self.lr_branch:
+            # As released: lr plus the residual lr - down(ref), with lr counted in both.
+            b = 2 * lr - conv_relu(self.conv_down_b, ref)
+        b = conv_relu(self.conv_up_b, b)
+        out = F.relu(self.conv_cat(torch.cat((a, b), 1)), inplace=True)
+        return Aggregated(out, a, b)

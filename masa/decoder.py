@@ -1,0 +1,181 @@
+"""The decoder: LR and transferred Ref features are merged at x1, x2 and x4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from masa.adaptation import (
+    AdaIN,
+    Adapted,
+    ChannelStats,
+    NoAdaptation,
+    SpatialAdaptation,
+    channel_stats,
+)
+from masa.aggregation import Aggregated, DualResidualAggregation
+from masa.config import SCALE, MASAConfig
+from masa.encoder import Pyramid
+from masa.layers import conv3x3, conv_relu, residual_blocks, upsample2
+from masa.tiling import run_tiled, tiles
+
+
+@dataclass(frozen=True)
+class ScaleTrace:
+    """What happened at one scale (1, 2 or 4); all maps ``(N, C, scale * h, scale * w)``."""
+
+    lr: Tensor
+    """The LR features that the Ref is adapted to."""
+    ref: Tensor
+    """Transferred, similarity-weighted Ref features: adaptation's input."""
+    adapted: Adapted
+    """Adaptation's output, gamma and beta."""
+    aggregated: Aggregated | None
+    """DRAM's output and branches; ``None`` at x1, which has no DRAM."""
+
+
+class Decoder(nn.Module):
+    """Small U-Net over the LR features, then three scales of adaptation and aggregation."""
+
+    HALO_X2 = 14
+    """LR pixels around a tile that its x2 features depend on."""
+    HALO_X4 = 8
+    """LR pixels around a tile that its x4 picture depends on, given the x2 features."""
+
+    def __init__(self, config: MASAConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.conv_L3 = conv3x3(c, c)
+        self.blk_L3 = residual_blocks(c, 2)
+        self.conv_L2 = conv3x3(2 * c, c)
+        self.blk_L2 = residual_blocks(c, 2)
+        self.conv_L1 = conv3x3(2 * c, c)
+        self.blk_L1 = residual_blocks(c, 2)
+
+        self.merge_warp_x1 = conv3x3(2 * c, c)
+        self.blk_x1 = residual_blocks(c, 12)
+        self.dram_x2 = DualResidualAggregation(c, config.dram_ref, config.dram_lr)
+        self.blk_x2 = residual_blocks(c, 8)
+        self.dram_x4 = DualResidualAggregation(c, config.dram_ref, config.dram_lr)
+        self.blk_x4 = residual_blocks(c, 4)
+        self.conv_out = conv3x3(c, 3)
+
+        self.pAda: SpatialAdaptation | AdaIN | NoAdaptation = {
+            "sam": lambda: SpatialAdaptation(c),
+            "adain": AdaIN,
+            "none": NoAdaptation,
+        }[config.adaptation]()
+
+    def context(self, lr: Pyramid) -> Tensor:
+        """LR features of three levels to one map ``(N, C, h, w)``."""
+        f = self.blk_L3(conv_relu(self.conv_L3, lr.l3))
+        f = self.blk_L2(conv_relu(self.conv_L2, torch.cat((upsample2(f), lr.l2), 1)))
+        return self.blk_L1(conv_relu(self.conv_L1, torch.cat((upsample2(f), lr.l1), 1)))
+
+    def at_x1(self, context: Tensor, ref: Tensor) -> tuple[Tensor, ScaleTrace]:
+        """Merge with the Ref features at the LR's size: ``(N, C, h, w)`` to the same."""
+        adapted = self.pAda(context, ref, channel_stats([context]), channel_stats([ref]))
+        merged = conv_relu(self.merge_warp_x1, torch.cat((adapted.out, context), 1))
+        return self.blk_x1(merged), ScaleTrace(context, ref, adapted, None)
+
+    def at_x2(
+        self,
+        x1: Tensor,
+        ref: Tensor,
+        keep: bool,
+        tile: int | None,
+        on_tile: Callable[[], None] | None = None,
+    ) -> tuple[Tensor, ScaleTrace | None]:
+        """``(N, C, h, w)`` and Ref features ``(N, C, 2h, 2w)`` to ``(N, C, 2h, 2w)``."""
+
+        def finish(aggregated: Tensor) -> Tensor:
+            return self.blk_x2(aggregated)
+
+        return self._upscale(
+            x1, ref, 1, self.dram_x2, finish, keep, tile, self.HALO_X2, on_tile
+        )
+
+    def at_x4(
+        self,
+        x2: Tensor,
+        ref: Tensor,
+        keep: bool,
+        tile: int | None,
+        on_tile: Callable[[], None] | None = None,
+    ) -> tuple[Tensor, ScaleTrace | None]:
+        """``(N, C, 2h, 2w)`` and Ref features ``(N, C, 4h, 4w)`` to the residual picture.
+
+        The picture is ``(N, 3, 4h, 4w)``, to be added to the bicubic enlargement.
+        """
+
+        def finish(aggregated: Tensor) -> Tensor:
+            return self.conv_out(self.blk_x4(aggregated))
+
+        return self._upscale(
+            x2, ref, 2, self.dram_x4, finish, keep, tile, self.HALO_X4, on_tile
+        )
+
+    def _upscale(
+        self,
+        x: Tensor,
+        ref: Tensor,
+        scale: int,
+        dram: DualResidualAggregation,
+        finish: Callable[[Tensor], Tensor],
+        keep: bool,
+        tile: int | None,
+        halo: int,
+        on_tile: Callable[[], None] | None,
+    ) -> tuple[Tensor, ScaleTrace | None]:
+        """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics."""
+        lr_stats = _upsampled_stats(x, scale, tile)
+        ref_stats = _stats(ref, 2 * scale, tile)
+
+        def step(x: Tensor, ref: Tensor) -> tuple[Tensor, ...]:
+            lr = upsample2(x)
+            adapted = self.pAda(lr, ref, lr_stats, ref_stats)
+            aggregated = dram(x, adapted.out)
+            out = finish(aggregated.out)
+            if not keep:
+                return (out,)
+            learned = (adapted.gamma, adapted.beta) if adapted.gamma is not None else ()
+            return (out, lr, adapted.out, *aggregated, *(m for m in learned if m is not None))
+
+        count = 1 if not keep else (8 if isinstance(self.pAda, SpatialAdaptation) else 6)
+        out, *kept = run_tiled(
+            step, [(x, scale), (ref, 2 * scale)], [2 * scale] * count, tile, halo, on_tile
+        )
+        if not keep:
+            return out, None
+        lr, adapted, dram_out, ref_branch, lr_branch, *learned = kept
+        gamma, beta = learned or (None, None)
+        return out, ScaleTrace(
+            lr, ref, Adapted(adapted, gamma, beta), Aggregated(dram_out, ref_branch, lr_branch)
+        )
+
+
+def _stats(x: Tensor, scale: int, tile: int | None) -> ChannelStats:
+    """Channel statistics, read tile by tile (``scale`` pixels to a grid cell)."""
+    grid = tiles(x.shape[2] // scale, x.shape[3] // scale, tile)
+    return channel_stats(t.cut(x, scale) for t in grid)
+
+
+def _upsampled_stats(x: Tensor, scale: int, tile: int | None) -> ChannelStats:
+    """Channel statistics of ``upsample2(x)`` without holding all of it."""
+    height, width = x.shape[2] // scale, x.shape[3] // scale
+
+    def parts():  # noqa: ANN202
+        for t in tiles(height, width, tile):
+            grown = t.grow(1, height, width)
+            yield t.cut(upsample2(grown.cut(x, scale)), 2 * scale, origin=grown)
+
+    return channel_stats(parts())
+
+
+def bicubic(lr: Tensor) -> Tensor:
+    """The skip connection: ``(N, 3, h, w)`` to ``(N, 3, 4h, 4w)`` by bicubic interpolation."""
+    return F.interpolate(lr.float(), scale_factor=SCALE, mode="bicubic", align_corners=False)

@@ -1,0 +1,81 @@
+"""Where and in which precision to compute. The network itself decides nothing of this."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+
+from masa.errors import UserError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device called ``name``; ``auto`` is CUDA, else MPS, else the CPU.
+
+    Raises ``UserError`` for an unknown name or a device this machine lacks.
+    """
+    if name not in get_args(Device):
+        raise UserError(f"There is no device '{name}'; use one of {', '.join(get_args(Device))}.")
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, present in available.items() if present)
+    if not available[name]:
+        raise UserError(
+            f"This machine or this PyTorch has no '{name}' device; use --device cpu or auto."
+        )
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """The float type for ``name`` on ``device``; ``auto`` is the fastest that is safe there.
+
+    That is bfloat16 on GPUs that have it and on CPUs where it is measured to be faster than
+    float32 (many emulate it), else float32. Raises ``UserError`` for what cannot work.
+    """
+    if name not in get_args(Precision):
+        raise UserError(
+            f"There is no precision '{name}'; use one of {', '.join(get_args(Precision))}."
+        )
+    if name == "fp16" and device.type == "cpu":
+        raise UserError("Precision fp16 needs a GPU; use fp32, bf16 or auto on the CPU.")
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
+    if device.type == "cpu" and _bf16_pays_on_cpu():
+        return torch.bfloat16
+    return torch.float32
+
+
+@lru_cache(maxsize=1)
+def _bf16_pays_on_cpu() -> bool:
+    """Time one of the network's convolutions in both types, some 50 ms, once per process."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        image = torch.zeros(1, 64, 96, 96, dtype=dtype).to(memory_format=torch.channels_last)
+        weight = torch.zeros(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            F.conv2d(image, weight, padding=1)
+            times.append(time.perf_counter() - start)
+        return min(times[1:])
+
+    with torch.inference_mode():
+        return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)

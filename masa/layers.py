@@ -1,0 +1,63 @@
+"""The two pieces every part of the network is made of."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """3x3 convolution with bias that keeps (stride 1) or halves (stride 2) the size."""
+    return nn.Conv2d(inputs, outputs, 3, stride, 1)
+
+
+def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:
+    """``relu(conv(x))``; the rectifier writes over the convolution's own fresh output."""
+    return F.relu(conv(x), inplace=True)
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv2(relu(conv1(x)))``, without normalisation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(channels, channels)
+        self.conv2 = conv3x3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to the same."""
+        return self.conv2(conv_relu(self.conv1, x)).add_(x)
+
+
+def residual_blocks(channels: int, count: int) -> nn.Sequential:
+    """``count`` residual blocks in a row."""
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
+
+
+def upsample2(x: Tensor) -> Tensor:
+    """Bilinear x2 (``align_corners=False``): ``(N, C, H, W)`` to ``(N, C, 2H, 2W)``."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Fill all convolutions of ``module`` in place with the released code's initialisation.
+
+    Weights are drawn from ``N(0, 0.5 sqrt(2 / (9 out)))``, a tenth of that inside residual
+    blocks, and biases are 0.
+    """
+    in_blocks = {
+        conv
+        for block in module.modules()
+        if isinstance(block, ResidualBlock)
+        for conv in (block.conv1, block.conv2)
+    }
+    for conv in module.modules():
+        if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)):
+            std = 0.5 * math.sqrt(2 / (9 * conv.out_channels))
+            nn.init.normal_(conv.weight, 0, std * (0.1 if conv in in_blocks else 1))
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)

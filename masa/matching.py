@@ -1,0 +1,345 @@
+"""Coarse-to-fine matching: for each LR pixel the most similar place in the reference.
+
+Everything here happens on two grids: LR pixels (features ``lr``, ``(N, C, h, w)``) and pixels of
+Ref-down, the reference reduced four times (features ``ref``, ``(N, C, hr, wr)``). Coordinates are
+(row, column) of pixel centres, the first pixel is (0, 0). Section 3.2 of the paper, equations (1)
+to (5). Features are compared in float32 whatever precision they come in: rounded scores tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from masa.config import MASAConfig
+
+_EPS = 1e-12  # smallest norm a patch is divided by
+
+SCORE_BYTES = 24 * 2**20
+"""Scores held at a time. A few tens of megabytes stay in a processor's cache and still give
+convolutions enough work; what is held never grows with (LR pixels x Ref pixels)."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How an LR and a reference of given sizes are cut into blocks."""
+
+    lr_height: int
+    """LR pixels, a multiple of ``block``."""
+    lr_width: int
+    ref_height: int
+    """Ref-down pixels."""
+    ref_width: int
+    block: int
+    """Side of an LR block in LR pixels."""
+    patch: int
+    """Side of a compared patch, odd."""
+    ref_block_height: int
+    """Patch centres that fine matching searches per block, in Ref-down pixels; odd."""
+    ref_block_width: int
+
+    @classmethod
+    def of(
+        cls, lr_size: tuple[int, int], ref_size: tuple[int, int], config: MASAConfig
+    ) -> Geometry:
+        """Geometry for sizes ``(h, w)`` of LR and ``(hr, wr)`` of Ref-down.
+
+        Raises ``ValueError`` if the LR is not whole blocks or the reference smaller than a patch.
+        """
+        block, patch = config.lr_block, config.patch
+        if min(lr_size) < block or lr_size[0] % block or lr_size[1] % block:
+            raise ValueError(
+                f"LR sides must be multiples of {block} pixels, not {lr_size[0]}x{lr_size[1]}"
+            )
+        if min(ref_size) < patch:
+            raise ValueError(
+                f"Ref-down must be at least {patch}x{patch} pixels, not {ref_size[0]}x{ref_size[1]}"
+            )
+        heights, widths = (
+            ref_block_side(ref, lr // block, config)
+            for ref, lr in zip(ref_size, lr_size, strict=True)
+        )
+        return cls(*lr_size, *ref_size, block, patch, heights, widths)
+
+    @property
+    def radius(self) -> int:
+        """Pixels of a patch beside its centre."""
+        return self.patch // 2
+
+    @property
+    def rows(self) -> int:
+        """LR blocks from top to bottom."""
+        return self.lr_height // self.block
+
+    @property
+    def columns(self) -> int:
+        """LR blocks from left to right."""
+        return self.lr_width // self.block
+
+    @property
+    def blocks(self) -> int:
+        """LR blocks in all; block ``b`` is in row ``b // columns``."""
+        return self.rows * self.columns
+
+    def block_corners(self, device: torch.device | None = None) -> Tensor:
+        """``(blocks, 2)``: (row, column) of each LR block's first pixel."""
+        rows = torch.arange(self.rows, device=device) * self.block
+        columns = torch.arange(self.columns, device=device) * self.block
+        return torch.cartesian_prod(rows, columns)
+
+    def to_blocks(self, x: Tensor) -> Tensor:
+        """``(N, K, h, w)`` on the LR grid to ``(N, blocks, K, block, block)``."""
+        n, k = x.shape[:2]
+        x = x.reshape(n, k, self.rows, self.block, self.columns, self.block)
+        return x.permute(0, 2, 4, 1, 3, 5).reshape(n, self.blocks, k, self.block, self.block)
+
+    def from_blocks(self, x: Tensor) -> Tensor:
+        """``(N, blocks, K, s, s)`` to ``(N, K, rows * s, columns * s)``, any block side ``s``."""
+        n, _, k, s, _ = x.shape
+        x = x.reshape(n, self.rows, self.columns, k, s, s).permute(0, 3, 1, 4, 2, 5)
+        return x.reshape(n, k, self.rows * s, self.columns * s)
+
+
+def ref_block_side(ref_side: int, blocks: int, config: MASAConfig) -> int:
+    """Patch centres searched along one side of a Ref block, in Ref-down pixels (odd).
+
+    ``2 int((ref_side // (2 blocks)) factor) + 1``, 13 at the paper's sizes, but never more than
+    fit into the reference with the patches' rims.
+    """
+    wanted = 2 * int(ref_side // (2 * blocks) * config.ref_factor) + 1
+    room = ref_side - 2 * (config.patch // 2)
+    return min(wanted, room if room % 2 else room - 1)
+
+
+@dataclass(frozen=True)
+class CoarseMatch:
+    """The best place in the reference for each LR block's centre."""
+
+    index: Tensor
+    """``(N, blocks)`` int64: ``row * wr + column`` on the Ref-down grid."""
+    score: Tensor
+    """``(N, blocks)``: cosine similarities summed over the dilations; at most their number."""
+    per_dilation: Tensor
+    """``(N, blocks, dilations)``: the summands of ``score``, each in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Where every LR pixel's texture comes from."""
+
+    geometry: Geometry
+    coarse: CoarseMatch
+    corner: Tensor
+    """``(N, blocks, 2)`` int64: first pixel (row, column) of each block's Ref crop, on the
+    Ref-down grid. The crop is one patch radius larger on each side than the Ref block."""
+    index: Tensor
+    """``(N, h, w)`` int64, the index map: ``row * ref_block_width + column`` inside the pixel's
+    Ref block."""
+    position: Tensor
+    """``(N, 2, h, w)`` int64: (row, column) of the matched patch's centre on the Ref-down grid."""
+    similarity: Tensor
+    """``(N, 1, h, w)`` float32 in [-1, 1]: cosine similarity of the matched patches, equation (5).
+    Gradients flow through it, not through the positions."""
+
+
+def match(lr: Tensor, ref: Tensor, config: MASAConfig) -> Matches:
+    """Coarse, then fine matching of LR features with Ref-down features."""
+    geometry = Geometry.of(_size(lr), _size(ref), config)
+    # Mixed precision would round the scores, and near-ties then fall to the wrong side.
+    with torch.autocast(lr.device.type, enabled=False):
+        lr, ref = lr.float(), ref.float()
+        coarse = coarse_match(lr, ref, geometry, config.dilations)
+        index = fine_match(lr, ref, ref_corners(coarse.index, geometry), geometry)
+        return assemble(lr, ref, geometry, coarse, index)
+
+
+def assemble(
+    lr: Tensor, ref: Tensor, geometry: Geometry, coarse: CoarseMatch, index: Tensor
+) -> Matches:
+    """All that follows from given coarse matches and a given index map ``(N, h, w)``."""
+    corner = ref_corners(coarse.index, geometry)
+    inside = torch.stack(
+        (index // geometry.ref_block_width, index % geometry.ref_block_width), dim=1
+    )
+    block = geometry.block
+    corner_map = corner.transpose(1, 2).reshape(-1, 2, geometry.rows, geometry.columns)
+    corner_map = corner_map.repeat_interleave(block, 2).repeat_interleave(block, 3)
+    position = corner_map + geometry.radius + inside
+    similarity = patch_similarity(lr, ref, position, geometry.patch)
+    return Matches(geometry, coarse, corner, index, position, similarity)
+
+
+@torch.no_grad()
+def coarse_match(
+    lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
+) -> CoarseMatch:
+    """Best Ref pixel for the centre of every LR block: equations (1) to (3)."""
+    pixels = geometry.ref_height * geometry.ref_width
+    # Each dilation's scores, their sum, and the convolution's workspace are alive together.
+    chunk = max(1, SCORE_BYTES // (4 * pixels * (len(dilations) + 2)))
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for n in range(lr.shape[0]):
+        for blocks in torch.arange(geometry.blocks, device=lr.device).split(chunk):
+            scores = coarse_scores(lr[n], ref[n], geometry, dilations, blocks).flatten(2)
+            score, index = scores.sum(0).max(dim=1)
+            per_dilation = scores.gather(2, index.expand(len(dilations), -1)[..., None])
+            parts.append((index, score, per_dilation[..., 0].T))
+    index, score, per_dilation = (torch.cat(p) for p in zip(*parts, strict=True))
+    shape = (lr.shape[0], geometry.blocks)
+    return CoarseMatch(index.view(shape), score.view(shape), per_dilation.view(*shape, -1))
+
+
+@torch.no_grad()
+def coarse_scores(
+    lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int], blocks: Tensor
+) -> Tensor:
+    """Score maps over the reference of the LR blocks numbered ``blocks``.
+
+    ``lr`` ``(C, h, w)`` and ``ref`` ``(C, hr, wr)`` to ``(dilations, len(blocks), hr, wr)``: the
+    cosine similarity of the dilated patch around the block's centre with that around every Ref
+    pixel (zero outside). Normalised LR patches serve as a convolution's kernels.
+    """
+    patch, radius = geometry.patch, geometry.radius
+    taps = torch.arange(patch, device=lr.device) - radius
+    centre = geometry.block_corners(lr.device)[blocks] + geometry.block // 2
+    energy = ref.square().sum(0)[None, None]
+    image = ref[None].contiguous(memory_format=torch.channels_last)
+    maps = []
+    for dilation in dilations:
+        rows = (centre[:, :1] + dilation * taps).clamp(0, geometry.lr_height - 1)
+        columns = (centre[:, 1:] + dilation * taps).clamp(0, geometry.lr_width - 1)
+        kernels = lr[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
+        kernels = F.normalize(kernels.flatten(1), dim=1, eps=_EPS).view_as(kernels)
+        padding = dilation * radius
+        score = F.conv2d(
+            image,
+            kernels.contiguous(memory_format=torch.channels_last),
+            padding=padding,
+            dilation=dilation,
+        )
+        ones = energy.new_ones(1, 1, patch, patch)
+        norm = F.conv2d(energy, ones, padding=padding, dilation=dilation).sqrt()
+        maps.append(score.div_(norm.clamp_min(_EPS))[0])
+    return torch.stack(maps)
+
+
+def ref_corners(coarse_index: Tensor, geometry: Geometry) -> Tensor:
+    """First pixel of each block's Ref crop.
+
+    ``(N, blocks)`` to ``(N, blocks, 2)``: centred on the coarse match, moved to stay inside.
+    """
+    rows = coarse_index // geometry.ref_width
+    columns = coarse_index % geometry.ref_width
+    rim = geometry.radius
+    top = (rows - geometry.ref_block_height // 2 - rim).clamp(
+        0, geometry.ref_height - geometry.ref_block_height - 2 * rim
+    )
+    left = (columns - geometry.ref_block_width // 2 - rim).clamp(
+        0, geometry.ref_width - geometry.ref_block_width - 2 * rim
+    )
+    return torch.stack((top, left), dim=2)
+
+
+@torch.no_grad()
+def fine_match(lr: Tensor, ref: Tensor, corner: Tensor, geometry: Geometry) -> Tensor:
+    """Index map ``(N, h, w)``: the best patch of its Ref block for each LR pixel, equation (4)."""
+    side = geometry.block + 2 * geometry.radius
+    crop = (geometry.ref_block_height + geometry.patch - 1) * (
+        geometry.ref_block_width + geometry.patch - 1
+    )
+    # Products of all pixel pairs, and their sums along rows, are alive together.
+    chunk = max(1, SCORE_BYTES // (4 * 2 * side * side * crop))
+    lr_corner = geometry.block_corners(lr.device)
+    parts = []
+    for n in range(lr.shape[0]):
+        for blocks in torch.arange(geometry.blocks, device=lr.device).split(chunk):
+            scores = fine_scores(lr[n], ref[n], lr_corner[blocks], corner[n, blocks], geometry)
+            parts.append(scores.flatten(3).argmax(dim=3))
+    index = torch.cat(parts).view(lr.shape[0], geometry.blocks, 1, *parts[0].shape[1:])
+    return geometry.from_blocks(index)[:, 0]
+
+
+@torch.no_grad()
+def fine_scores(
+    lr: Tensor, ref: Tensor, lr_corner: Tensor, ref_corner: Tensor, geometry: Geometry
+) -> Tensor:
+    """Cosine similarity of every LR patch with every Ref patch, per block.
+
+    ``lr`` ``(C, h, w)``, ``ref`` ``(C, hr, wr)`` and ``B`` blocks' corners ``(B, 2)`` on either
+    grid to ``(B, block, block, ref_block_height, ref_block_width)``. A patch product is a sum of
+    pixel products along a diagonal, so one small product of all pixel pairs is summed over
+    shifts, first along rows, then along columns.
+    """
+    patch, rim, block = geometry.patch, geometry.radius, geometry.block
+    height, width = geometry.ref_block_height, geometry.ref_block_width
+    a = _windows(lr, lr_corner - rim, block + 2 * rim, block + 2 * rim)
+    b = _windows(ref, ref_corner, height + 2 * rim, width + 2 * rim)
+    products = torch.bmm(a.flatten(1, 2), b.flatten(1, 2).transpose(1, 2))
+    products = products.view(*a.shape[:3], *b.shape[1:3])
+    rows = sum_shifted(
+        [products[:, k : k + block, :, k : k + height] for k in range(patch)]
+    )
+    scores = sum_shifted(
+        [rows[:, :, k : k + block, :, k : k + width] for k in range(patch)]
+    )
+    return scores.div_(
+        _patch_norm(a, patch)[:, :, :, None, None] * _patch_norm(b, patch)[:, None, None]
+    )
+
+
+def patch_similarity(lr: Tensor, ref: Tensor, position: Tensor, patch: int) -> Tensor:
+    """Cosine similarity of each LR pixel's patch with the Ref patch around ``position``.
+
+    ``lr`` ``(N, C, h, w)`` (borders replicated), ``ref`` ``(N, C, hr, wr)``, ``position``
+    ``(N, 2, h, w)`` with whole patches inside the reference, to ``(N, 1, h, w)``; differentiable
+    in both features.
+    """
+    n, _, h, w = lr.shape
+    rim = patch // 2
+    padded = F.pad(lr, (rim,) * 4, mode="replicate").permute(0, 2, 3, 1)
+    image = ref.permute(0, 2, 3, 1)
+    batch = torch.arange(n, device=lr.device)[:, None, None]
+    dot, lr_energy, ref_energy = (lr.new_zeros(n, h, w) for _ in range(3))
+    for row in range(patch):
+        for column in range(patch):
+            a = padded[:, row : row + h, column : column + w]
+            b = image[batch, position[:, 0] + row - rim, position[:, 1] + column - rim]
+            dot = dot + (a * b).sum(-1)
+            lr_energy = lr_energy + a.square().sum(-1)
+            ref_energy = ref_energy + b.square().sum(-1)
+    norms = (lr_energy.clamp_min(_EPS**2) * ref_energy.clamp_min(_EPS**2)).sqrt()
+    return (dot / norms)[:, None]
+
+
+def sum_shifted(views: Sequence[Tensor]) -> Tensor:
+    """Sum of equally shaped views in one new tensor."""
+    total = views[0] + views[1] if len(views) > 1 else views[0].clone()
+    for view in views[2:]:
+        total += view
+    return total
+
+
+def _windows(image: Tensor, corner: Tensor, height: int, width: int) -> Tensor:
+    """``(C, H, W)`` and ``(B, 2)`` to ``(B, height, width, C)``; outside, the border repeats."""
+    rows = corner[:, :1] + torch.arange(height, device=image.device)
+    columns = corner[:, 1:] + torch.arange(width, device=image.device)
+    rows = rows.clamp(0, image.shape[1] - 1)
+    columns = columns.clamp(0, image.shape[2] - 1)
+    return image.permute(1, 2, 0)[rows[:, :, None], columns[:, None, :]]
+
+
+def _patch_norm(windows: Tensor, patch: int) -> Tensor:
+    """Norms of all patches inside ``(B, h, w, C)``: ``(B, h - patch + 1, w - patch + 1)``."""
+    energy = windows.square().sum(-1)
+    height, width = energy.shape[1] - patch + 1, energy.shape[2] - patch + 1
+    energy = sum_shifted([energy[:, k : k + height] for k in range(patch)])
+    energy = sum_shifted([energy[:, :, k : k + width] for k in range(patch)])
+    return energy.sqrt().clamp_min(_EPS)
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[2], x.shape[3]

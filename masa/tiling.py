@@ -1,0 +1,89 @@
+"""Running a local operation over an image in overlapping tiles, with the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Tile(NamedTuple):
+    """A rectangle of grid cells: rows ``top`` to ``bottom``, columns ``left`` to ``right``."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def grow(self, halo: int, height: int, width: int) -> Tile:
+        """Larger by ``halo`` cells on each side, inside a grid of ``height`` x ``width``."""
+        return Tile(
+            max(self.top - halo, 0),
+            min(self.bottom + halo, height),
+            max(self.left - halo, 0),
+            min(self.right + halo, width),
+        )
+
+    def cut(self, x: Tensor, scale: int, origin: Tile | None = None) -> Tensor:
+        """The view of ``x`` ``(N, C, ...)`` under this tile, ``scale`` pixels to a cell.
+
+        ``x`` covers the grid from its first cell on, or from ``origin``'s corner.
+        """
+        top, left = (origin.top, origin.left) if origin else (0, 0)
+        return x[
+            :,
+            :,
+            (self.top - top) * scale : (self.bottom - top) * scale,
+            (self.left - left) * scale : (self.right - left) * scale,
+        ]
+
+
+def tiles(height: int, width: int, side: int | None) -> Iterator[Tile]:
+    """Disjoint tiles of at most ``side`` x ``side`` cells; the whole grid for ``None``."""
+    side = side or max(height, width)
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield Tile(top, min(top + side, height), left, min(left + side, width))
+
+
+def run_tiled(
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: Sequence[tuple[Tensor, int]],
+    scales: Sequence[int],
+    side: int | None,
+    halo: int,
+    on_tile: Callable[[], None] | None = None,
+) -> tuple[Tensor, ...]:
+    """``function(*inputs)``, computed in tiles.
+
+    ``inputs`` are ``(tensor, pixels per grid cell)``; ``scales`` are the outputs' pixels per
+    cell. Each tile is handed over with ``halo`` more cells on each side, which must cover the
+    function's receptive field: then the result does not depend on ``side``. ``on_tile`` is
+    called after each tile. Tiles are written into new tensors, so without gradients only; one
+    tile that covers everything is passed through as it is.
+    """
+    tensor, scale = inputs[0]
+    height, width = tensor.shape[2] // scale, tensor.shape[3] // scale
+    whole: list[Tensor] = []
+    for tile in tiles(height, width, side):
+        grown = tile.grow(halo, height, width)
+        results = function(*(grown.cut(x, s) for x, s in inputs))
+        if on_tile:
+            on_tile()
+        if grown == Tile(0, height, 0, width) == tile:
+            return results
+        if not whole:
+            whole = [
+                torch.empty(
+                    (r.shape[0], r.shape[1], height * s, width * s),
+                    dtype=r.dtype,
+                    device=r.device,
+                    memory_format=torch.channels_last,
+                )
+                for r, s in zip(results, scales, strict=True)
+            ]
+        for target, result, s in zip(whole, results, scales, strict=True):
+            tile.cut(target, s).copy_(tile.cut(result, s, origin=grown))
+    return tuple(whole)
