@@ -1,6 +1,31 @@
-"""MASA-SR: reference-based x4 super-resolution (Lu et al., CVPR 2021)."""
+"""MASA-SR: reference-based x4 super-resolution (Lu et al., CVPR 2021).
+
+>>> import masa
+>>> predictor = masa.Predictor(masa.load_model())
+>>> result = predictor.upscale("photo.jpg", ["reference.jpg"])
+>>> masa.write_photo("photo_x4.png", result.rgb, result.alpha)
+"""
 
 from masa.config import SCALE, MASAConfig
+from masa.errors import UserError
+from masa.images import ImageError, Limits, Photo, read_photo, write_photo
 from masa.model import MASA, Trace
+from masa.predictor import Predictor, Result
+from masa.weights import load_model, shipped_weights
 
-__all__ = ["MASA", "SCALE", "MASAConfig", "Trace"]
+__all__ = [
+    "MASA",
+    "SCALE",
+    "ImageError",
+    "Limits",
+    "MASAConfig",
+    "Photo",
+    "Predictor",
+    "Result",
+    "Trace",
+    "UserError",
+    "load_model",
+    "read_photo",
+    "shipped_weights",
+    "write_photo",
+]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from masa.config import Adaptation
 from masa.layers import conv3x3, conv_relu
 
 
@@ -18,13 +19,13 @@ class ChannelStats(NamedTuple):
     """``(N, C, 1, 1)``."""
     var: Tensor
     """``(N, C, 1, 1)``."""
-    count: int
+    pixels: int
     """Number of pixels."""
 
     @property
     def unbiased_std(self) -> Tensor:
-        """``(N, C, 1, 1)``, with ``count - 1`` in the denominator."""
-        return (self.var * (self.count / max(self.count - 1, 1)) + _TINY).sqrt()
+        """``(N, C, 1, 1)``, with ``pixels - 1`` in the denominator."""
+        return (self.var * (self.pixels / max(self.pixels - 1, 1)) + _TINY).sqrt()
 
 
 _TINY = 1e-12  # keeps the square root's gradient finite in a channel that is constant
@@ -45,14 +46,12 @@ def channel_stats(parts: Iterable[Tensor]) -> ChannelStats:
         counts.append(part.shape[2] * part.shape[3])
     if len(counts) == 1:
         return ChannelStats(means[0], variances[0], counts[0])
-    total = sum(counts)
-    weights = [count / total for count in counts]
-    mean = sum(w * m for w, m in zip(weights, means, strict=True))
-    var = sum(
-        w * (v + (m - mean) ** 2) for w, m, v in zip(weights, means, variances, strict=True)
-    )
-    assert isinstance(mean, Tensor) and isinstance(var, Tensor)
-    return ChannelStats(mean, var, total)
+    weights = torch.tensor(counts, device=means[0].device) / sum(counts)
+    weights = weights.view(-1, 1, 1, 1, 1)
+    all_means, all_variances = torch.stack(means), torch.stack(variances)
+    mean = (weights * all_means).sum(0)
+    var = (weights * (all_variances + (all_means - mean) ** 2)).sum(0)
+    return ChannelStats(mean, var, sum(counts))
 
 
 class Adapted(NamedTuple):
@@ -89,6 +88,11 @@ class SpatialAdaptation(nn.Module):
         self.conv_gamma = conv3x3(channels, channels)
         self.conv_beta = conv3x3(channels, channels)
 
+    def start_as_adain(self) -> None:
+        """Zero the weights of gamma and beta; their biases are zero after initialisation."""
+        nn.init.zeros_(self.conv_gamma.weight)
+        nn.init.zeros_(self.conv_beta.weight)
+
     def forward(
         self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats, ref_stats: ChannelStats
     ) -> Adapted:
@@ -123,3 +127,10 @@ class NoAdaptation(nn.Module):
     ) -> Adapted:
         """As :meth:`SpatialAdaptation.forward`, leaving ``ref`` unchanged."""
         return Adapted(ref, None, None)
+
+
+def make_adaptation(mode: Adaptation, channels: int) -> SpatialAdaptation | AdaIN | NoAdaptation:
+    """The module that a configuration's ``adaptation`` names."""
+    if mode == "sam":
+        return SpatialAdaptation(channels)
+    return AdaIN() if mode == "adain" else NoAdaptation()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masa.adaptation import (
-    AdaIN,
     Adapted,
     ChannelStats,
-    NoAdaptation,
     SpatialAdaptation,
     channel_stats,
+    make_adaptation,
 )
 from masa.aggregation import Aggregated, DualResidualAggregation
 from masa.config import SCALE, MASAConfig
@@ -64,11 +63,7 @@ class Decoder(nn.Module):
         self.blk_x4 = residual_blocks(c, 4)
         self.conv_out = conv3x3(c, 3)
 
-        self.pAda: SpatialAdaptation | AdaIN | NoAdaptation = {
-            "sam": lambda: SpatialAdaptation(c),
-            "adain": AdaIN,
-            "none": NoAdaptation,
-        }[config.adaptation]()
+        self.pAda = make_adaptation(config.adaptation, c)
 
     def context(self, lr: Pyramid) -> Tensor:
         """LR features of three levels to one map ``(N, C, h, w)``."""
@@ -88,16 +83,14 @@ class Decoder(nn.Module):
         ref: Tensor,
         keep: bool,
         tile: int | None,
-        on_tile: Callable[[], None] | None = None,
+        on_share: Callable[[float], None],
     ) -> tuple[Tensor, ScaleTrace | None]:
         """``(N, C, h, w)`` and Ref features ``(N, C, 2h, 2w)`` to ``(N, C, 2h, 2w)``."""
 
         def finish(aggregated: Tensor) -> Tensor:
             return self.blk_x2(aggregated)
 
-        return self._upscale(
-            x1, ref, 1, self.dram_x2, finish, keep, tile, self.HALO_X2, on_tile
-        )
+        return self._upscale(x1, ref, 1, self.dram_x2, finish, keep, tile, self.HALO_X2, on_share)
 
     def at_x4(
         self,
@@ -105,7 +98,7 @@ class Decoder(nn.Module):
         ref: Tensor,
         keep: bool,
         tile: int | None,
-        on_tile: Callable[[], None] | None = None,
+        on_share: Callable[[float], None],
     ) -> tuple[Tensor, ScaleTrace | None]:
         """``(N, C, 2h, 2w)`` and Ref features ``(N, C, 4h, 4w)`` to the residual picture.
 
@@ -115,9 +108,7 @@ class Decoder(nn.Module):
         def finish(aggregated: Tensor) -> Tensor:
             return self.conv_out(self.blk_x4(aggregated))
 
-        return self._upscale(
-            x2, ref, 2, self.dram_x4, finish, keep, tile, self.HALO_X4, on_tile
-        )
+        return self._upscale(x2, ref, 2, self.dram_x4, finish, keep, tile, self.HALO_X4, on_share)
 
     def _upscale(
         self,
@@ -129,7 +120,7 @@ class Decoder(nn.Module):
         keep: bool,
         tile: int | None,
         halo: int,
-        on_tile: Callable[[], None] | None,
+        on_share: Callable[[float], None],
     ) -> tuple[Tensor, ScaleTrace | None]:
         """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics."""
         lr_stats = _upsampled_stats(x, scale, tile)
@@ -147,7 +138,7 @@ class Decoder(nn.Module):
 
         count = 1 if not keep else (8 if isinstance(self.pAda, SpatialAdaptation) else 6)
         out, *kept = run_tiled(
-            step, [(x, scale), (ref, 2 * scale)], [2 * scale] * count, tile, halo, on_tile
+            step, [(x, scale), (ref, 2 * scale)], [2 * scale] * count, tile, halo, on_share
         )
         if not keep:
             return out, None
@@ -168,7 +159,7 @@ def _upsampled_stats(x: Tensor, scale: int, tile: int | None) -> ChannelStats:
     """Channel statistics of ``upsample2(x)`` without holding all of it."""
     height, width = x.shape[2] // scale, x.shape[3] // scale
 
-    def parts():  # noqa: ANN202
+    def parts() -> Iterator[Tensor]:
         for t in tiles(height, width, tile):
             grown = t.grow(1, height, width)
             yield t.cut(upsample2(grown.cut(x, scale)), 2 * scale, origin=grown)

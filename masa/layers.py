@@ -61,3 +61,10 @@ def initialise(module: nn.Module) -> None:
             nn.init.normal_(conv.weight, 0, std * (0.1 if conv in in_blocks else 1))
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay out all convolutions' weights as channels-last, in place."""
+    for conv in module.modules():
+        if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)):
+            conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)

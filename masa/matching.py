@@ -110,9 +110,25 @@ def ref_block_side(ref_side: int, blocks: int, config: MASAConfig) -> int:
     ``2 int((ref_side // (2 blocks)) factor) + 1``, 13 at the paper's sizes, but never more than
     fit into the reference with the patches' rims.
     """
-    wanted = 2 * int(ref_side // (2 * blocks) * config.ref_factor) + 1
     room = ref_side - 2 * (config.patch // 2)
-    return min(wanted, room if room % 2 else room - 1)
+    return min(_wanted_side(ref_side, blocks, config), room if room % 2 else room - 1)
+
+
+def smallest_ref_side(blocks: int, config: MASAConfig) -> int:
+    """Least side of Ref-down, a multiple of 4, from which on Ref blocks are never cut short.
+
+    ``blocks`` is the number of LR blocks along that side. Where a Ref block would always be
+    larger than the reference, all of it is searched anyway, and 4 is returned.
+    """
+    rim = 2 * (config.patch // 2)
+    fits = [side >= _wanted_side(side, blocks, config) + rim for side in range(4, 129, 4)]
+    if not fits[-1]:
+        return 4
+    return 4 * (len(fits) - fits[::-1].index(False) + 1) if False in fits else 4
+
+
+def _wanted_side(ref_side: int, blocks: int, config: MASAConfig) -> int:
+    return 2 * int(ref_side // (2 * blocks) * config.ref_factor) + 1
 
 
 @dataclass(frozen=True)
@@ -280,12 +296,8 @@ def fine_scores(
     b = _windows(ref, ref_corner, height + 2 * rim, width + 2 * rim)
     products = torch.bmm(a.flatten(1, 2), b.flatten(1, 2).transpose(1, 2))
     products = products.view(*a.shape[:3], *b.shape[1:3])
-    rows = sum_shifted(
-        [products[:, k : k + block, :, k : k + height] for k in range(patch)]
-    )
-    scores = sum_shifted(
-        [rows[:, :, k : k + block, :, k : k + width] for k in range(patch)]
-    )
+    rows = sum_shifted([products[:, k : k + block, :, k : k + height] for k in range(patch)])
+    scores = sum_shifted([rows[:, :, k : k + block, :, k : k + width] for k in range(patch)])
     return scores.div_(
         _patch_norm(a, patch)[:, :, :, None, None] * _patch_norm(b, patch)[:, None, None]
     )

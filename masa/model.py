@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from masa.adaptation import SpatialAdaptation
 from masa.config import SCALE, MASAConfig
 from masa.decoder import Decoder, ScaleTrace, bicubic
 from masa.encoder import Encoder, Pyramid
-from masa.layers import initialise
+from masa.layers import channels_last, initialise
 from masa.matching import Matches, match
 from masa.tiling import run_tiled
 from masa.transfer import plan_transfer, transfer
@@ -50,11 +51,13 @@ class Trace:
     """``(N, 3, 4h, 4w)`` float32, not clamped."""
 
 
-Stage = Callable[[str], None]
-"""Called with the name of a stage when it begins, and with ``"tile"`` after each tile."""
+OnShare = Callable[[float], None]
+"""Called with the share of a call's work that is done, from 0 to 1; what it raises ends it."""
+
+_SHARE_X1, _SHARE_X2 = 0.14, 0.41  # of decoding's multiply-adds that are done after x1 and x2
 
 
-def _silent(stage: str) -> None:
+def _ignore(share: float) -> None:
     pass
 
 
@@ -73,10 +76,9 @@ class MASA(nn.Module):
         self.enc = Encoder(self.config.channels)
         self.decoder = Decoder(self.config)
         initialise(self)
-        if self.config.adaptation == "sam":
-            for conv in (self.decoder.pAda.conv_gamma, self.decoder.pAda.conv_beta):
-                nn.init.zeros_(conv.weight)
-        self.to(memory_format=torch.channels_last)
+        if isinstance(self.decoder.pAda, SpatialAdaptation):
+            self.decoder.pAda.start_as_adain()
+        channels_last(self)
 
     def forward(self, lr: Tensor, ref: Tensor, ref_down: Tensor) -> Tensor:
         """The x4 picture, ``(N, 3, 4h, 4w)`` float32."""
@@ -92,7 +94,7 @@ class MASA(nn.Module):
         return LRFeatures(lr, self.enc(self._prepared(lr)))
 
     def encode_ref(
-        self, ref: Tensor, ref_down: Tensor, tile: int | None = None, stage: Stage = _silent
+        self, ref: Tensor, ref_down: Tensor, tile: int | None = None, on_share: OnShare = _ignore
     ) -> RefFeatures:
         """Encode a reference; ``tile`` limits the Ref-down pixels a side worked on at a time.
 
@@ -110,7 +112,7 @@ class MASA(nn.Module):
             [4, 2, 1],
             tile,
             Encoder.HALO // SCALE,
-            lambda: stage("tile"),
+            on_share,
         )
         return RefFeatures(Pyramid(*levels), self.enc.level1(self._prepared(ref_down)))
 
@@ -125,26 +127,24 @@ class MASA(nn.Module):
         matches: Matches | None = None,
         keep: bool = False,
         tile: int | None = None,
-        stage: Stage = _silent,
+        on_share: OnShare = _ignore,
     ) -> Trace:
         """Match (unless ``matches`` are given), transfer and merge encoded images.
 
         ``tile`` limits the LR pixels a side decoded at a time; the result does not depend on it.
         """
-        if matches is None:
-            stage("match")
-            matches = self.match(lr, ref)
+        matches = matches or self.match(lr, ref)
         plan = plan_transfer(matches)
 
-        stage("x1")
         moved = transfer(ref.pyramid.l3, plan, 1)
         x1, trace_x1 = self.decoder.at_x1(self.decoder.context(lr.pyramid), moved)
-        stage("x2")
+        on_share(_SHARE_X1)
         moved = transfer(ref.pyramid.l2, plan, 2)
-        x2, trace_x2 = self.decoder.at_x2(x1, moved, keep, tile, lambda: stage("tile"))
-        stage("x4")
+        x2, trace_x2 = self.decoder.at_x2(
+            x1, moved, keep, tile, _between(on_share, _SHARE_X1, _SHARE_X2)
+        )
         moved = transfer(ref.pyramid.l1, plan, 4)
-        out, trace_x4 = self.decoder.at_x4(x2, moved, keep, tile, lambda: stage("tile"))
+        out, trace_x4 = self.decoder.at_x4(x2, moved, keep, tile, _between(on_share, _SHARE_X2, 1))
         output = out.float() + bicubic(lr.image)
         return Trace(matches, trace_x1 if keep else None, trace_x2, trace_x4, output)
 
@@ -152,6 +152,10 @@ class MASA(nn.Module):
         """In the weights' precision and channels-last, which convolutions are fastest in."""
         weight = self.enc.conv_L1.weight
         return image.to(dtype=weight.dtype, memory_format=torch.channels_last)
+
+
+def _between(on_share: OnShare, start: float, end: float) -> OnShare:
+    return lambda share: on_share(start + share * (end - start))
 
 
 def _check(name: str, image: Tensor, multiple: int) -> None:

@@ -54,24 +54,24 @@ def run_tiled(
     scales: Sequence[int],
     side: int | None,
     halo: int,
-    on_tile: Callable[[], None] | None = None,
+    on_share: Callable[[float], None],
 ) -> tuple[Tensor, ...]:
     """``function(*inputs)``, computed in tiles.
 
     ``inputs`` are ``(tensor, pixels per grid cell)``; ``scales`` are the outputs' pixels per
     cell. Each tile is handed over with ``halo`` more cells on each side, which must cover the
-    function's receptive field: then the result does not depend on ``side``. ``on_tile`` is
-    called after each tile. Tiles are written into new tensors, so without gradients only; one
-    tile that covers everything is passed through as it is.
+    function's receptive field: then the result does not depend on ``side``. ``on_share`` is
+    called with the share done after each tile. Tiles are written into new tensors, so without
+    gradients only; one tile that covers everything is passed through as it is.
     """
     tensor, scale = inputs[0]
     height, width = tensor.shape[2] // scale, tensor.shape[3] // scale
     whole: list[Tensor] = []
-    for tile in tiles(height, width, side):
+    grid = list(tiles(height, width, side))
+    for number, tile in enumerate(grid, start=1):
         grown = tile.grow(halo, height, width)
         results = function(*(grown.cut(x, s) for x, s in inputs))
-        if on_tile:
-            on_tile()
+        on_share(number / len(grid))
         if grown == Tile(0, height, 0, width) == tile:
             return results
         if not whole:

@@ -62,8 +62,8 @@ def transfer(source: Tensor, plan: TransferPlan, scale: int, weighted: bool = Tr
     ``source`` is ``(N, C, scale * hr, scale * wr)``; the result ``(N, C, scale * h, scale * w)``,
     channels-last, multiplied by the similarity map unless ``weighted`` is off.
 
-    A cell of ``scale`` x ``scale`` pixels is copied as ``scale`` runs of ``scale * C`` values, which
-    lie together in channels-last memory: one weighted sum of rows of a table, without ever
+    A cell of ``scale`` x ``scale`` pixels is copied as ``scale`` runs of ``scale * C`` values,
+    which lie together in channels-last memory: one weighted sum of rows of a table, without ever
     holding the overlapping patches.
     """
     n, channels = source.shape[:2]

@@ -1,0 +1,55 @@
+"""``python -m masa COMMAND``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from masa.errors import UserError
+
+# Module and one line of help. Commands are imported only when called, so that none waits for
+# another's packages; those that draw figures live above this package, in `demo`.
+COMMANDS = {
+    "upscale": ("masa.commands.upscale", "enlarge photos four times with reference photos"),
+    "info": ("masa.commands.info", "multiply-adds and memory for given sizes, and the weights"),
+    "convert": ("masa.commands.convert", "turn a checkpoint into safetensors"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, or 2 after a sentence on what the user should change."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m masa",
+        description="MASA-SR: reference-based x4 super-resolution.",
+        epilog="'python -m masa COMMAND --help' explains a command and gives examples.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    called = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module, help_line) in COMMANDS.items():
+        subparser = commands.add_parser(
+            name,
+            help=help_line,
+            description=help_line.capitalize() + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == called:
+            command = importlib.import_module(module)
+            subparser.epilog = command.EPILOG
+            command.add_arguments(subparser)
+            subparser.set_defaults(run=command.run)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except UserError as error:
+        print(f"masa {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

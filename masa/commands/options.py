@@ -1,0 +1,78 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+
+from masa.device import Device, Precision
+from masa.predictor import DEFAULT_MEMORY, Predictor
+from masa.weights import DEFAULT_WEIGHTS, load_model
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """``--weights`` and ``--bgr``."""
+    parser.add_argument(
+        "--weights",
+        default=DEFAULT_WEIGHTS,
+        metavar="NAME_OR_FILE",
+        help="shipped weights by name, or a .safetensors or .pth file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bgr",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="the weights file was trained on BGR pictures, as the authors' checkpoints were "
+        "(default: recognised by the names masa_rec.pth and masa.pth)",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device`` and ``--precision``."""
+    parser.add_argument(
+        "--device", choices=get_args(Device), default="auto", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="auto",
+        help="auto takes bfloat16 where it is faster than float32 (default: %(default)s)",
+    )
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """``--memory``."""
+    parser.add_argument(
+        "--memory",
+        type=positive_gigabytes,
+        default=DEFAULT_MEMORY,
+        metavar="GB",
+        help=f"most memory a picture may take; less means tiles "
+        f"(default: {DEFAULT_MEMORY / 2**30:g})",
+    )
+
+
+def positive_gigabytes(text: str) -> int:
+    """Bytes for a number of gigabytes given as text."""
+    value = float(text)
+    if not 0 < value < 2**20:
+        raise argparse.ArgumentTypeError(f"{text} is not a size in gigabytes")
+    return int(value * 2**30)
+
+
+def size(text: str) -> tuple[int, int]:
+    """``(height, width)`` for ``WIDTHxHEIGHT`` or one number for a square."""
+    try:
+        width, _, height = text.lower().partition("x")
+        result = int(height or width), int(width)
+    except ValueError:
+        result = (0, 0)
+    if min(result) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 128 or 160x120")
+    return result
+
+
+def predictor(arguments: argparse.Namespace) -> Predictor:
+    """The predictor that the options ask for."""
+    model = load_model(arguments.weights, arguments.bgr)
+    return Predictor(model, arguments.device, arguments.precision, memory=arguments.memory)

@@ -1,0 +1,163 @@
+"""``python -m masa upscale``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from masa.canvas import lr_from_hr
+from masa.commands.options import add_device, add_memory, add_weights, predictor
+from masa.errors import UserError
+from masa.images import read_photo, write_photo
+from masa.metrics import psnr_y, ssim_y
+from masa.predictor import Predictor, Progress, Result
+
+EPILOG = """examples:
+  one photo:            python -m masa upscale small.jpg --ref sharp.jpg --out large.png
+  several references:   python -m masa upscale small.jpg --ref a.jpg b.jpg --out large.png
+  no reference:         python -m masa upscale small.jpg --out large.png
+  several photos:       python -m masa upscale a.jpg b.jpg --ref sharp.jpg --out results/
+  folders, same names:  python -m masa upscale photos/ --ref references/ --out results/
+  a test with known HR: python -m masa upscale sharp.png --hr --ref other.png --out large.png
+"""
+
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+"""Of the pictures that a folder is searched for."""
+
+
+class Job(NamedTuple):
+    """One photo to enlarge."""
+
+    lr: Path
+    refs: list[Path]
+    out: Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Photos, references, and where results go."""
+    parser.add_argument(
+        "lr", nargs="+", type=Path, metavar="LR", help="photos to enlarge, or one folder of them"
+    )
+    parser.add_argument(
+        "--ref",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="REF",
+        help="up to five reference photos, or a folder with one reference per photo, named alike; "
+        "without any, each photo is its own reference",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE_OR_DIR",
+        help="the picture to write (.png, .jpg, .webp, .tif, .bmp), or a folder for NAME_x4.png",
+    )
+    parser.add_argument(
+        "--hr",
+        action="store_true",
+        help="the photos are high-resolution: reduce them four times first, and print PSNR and "
+        "SSIM of what comes back",
+    )
+    add_weights(parser)
+    add_device(parser)
+    add_memory(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Enlarge every photo; a photo that cannot be used does not stop the others."""
+    jobs = plan(arguments.lr, arguments.ref, arguments.out)
+    ready = predictor(arguments)
+    failed = 0
+    with tqdm(total=len(jobs), unit="photo", disable=None) as bar:
+        for done, job in enumerate(jobs):
+            bar.set_description(job.lr.name)
+
+            def progress(share: float, doing: str, done: int = done) -> None:
+                bar.n = round(done + share, 3)
+                bar.set_postfix_str(doing)
+
+            try:
+                message = _upscale(ready, job, arguments.hr, progress)
+                bar.write(message)
+            except UserError as error:
+                if len(jobs) == 1:
+                    raise
+                bar.write(f"{job.lr.name}: {error}")
+                failed += 1
+        bar.n = len(jobs)
+    return 2 if failed else 0
+
+
+def plan(photos: Sequence[Path], refs: Sequence[Path], out: Path) -> list[Job]:
+    """Which photo is enlarged with which references, and written where.
+
+    Raises ``UserError`` if the paths do not fit together.
+    """
+    if any(photo.is_dir() for photo in photos):
+        if len(photos) > 1:
+            raise UserError("Give either one folder of photos or several files, not both.")
+        photos = _pictures(photos[0])
+    to_folder = out.is_dir() or not out.suffix
+    if len(photos) > 1 and not to_folder:
+        raise UserError(f"{len(photos)} photos cannot all be written to '{out}': give a folder.")
+    by_name: dict[str, Path] | None = None
+    if any(ref.is_dir() for ref in refs):
+        if len(refs) > 1:
+            raise UserError("Give either one folder of references or several files, not both.")
+        by_name = {ref.stem: ref for ref in _pictures(refs[0])}
+        missing = [photo.name for photo in photos if photo.stem not in by_name]
+        if missing:
+            raise UserError(
+                f"The folder of references has no picture named like '{missing[0]}'"
+                + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+                + "; name each reference as its photo."
+            )
+    return [
+        Job(
+            photo,
+            list(refs) if by_name is None else [by_name[photo.stem]],
+            out / f"{photo.stem}_x4.png" if to_folder else out,
+        )
+        for photo in photos
+    ]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise UserError(f"The folder '{folder}' holds no pictures.")
+    return found
+
+
+def _upscale(ready: Predictor, job: Job, hr_given: bool, progress: Progress) -> str:
+    if not hr_given:
+        result = ready.upscale(job.lr, job.refs, progress)
+        _write(job.out, result)
+        return _report(job, result)
+    photo = read_photo(job.lr, "high-resolution photo", ready.limits)
+    lr, hr = lr_from_hr(photo.rgb)
+    result = ready.upscale(lr, job.refs, progress)
+    _write(job.out, result)
+    scores = [
+        f"{name} {psnr_y(picture, hr):.2f} dB, SSIM {ssim_y(picture, hr):.4f}"
+        for name, picture in (("MASA", result.rgb), ("bicubic", result.bicubic))
+    ]
+    return f"{_report(job, result)}\n  PSNR on Y, no border cropped: {'; '.join(scores)}"
+
+
+def _write(path: Path, result: Result) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_photo(path, result.rgb, result.alpha)
+
+
+def _report(job: Job, result: Result) -> str:
+    height, width = result.rgb.shape[:2]
+    seconds = sum(result.seconds.values())
+    return "\n  ".join((f"{job.out}: {width}x{height} in {seconds:.1f} s", *result.notes))

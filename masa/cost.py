@@ -1,0 +1,167 @@
+"""Multiply-adds and memory, stated for given sizes before anything is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from masa.config import SCALE, MASAConfig
+from masa.decoder import Decoder
+from masa.matching import SCORE_BYTES, Geometry
+
+Size = tuple[int, int]
+"""(height, width)."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds of one forward pass, by stage."""
+
+    encode_lr: int
+    encode_ref: int
+    """Ref, and the first level of Ref-down."""
+    coarse: int
+    fine: int
+    decode: int
+
+    @property
+    def matching(self) -> int:
+        """Coarse and fine matching."""
+        return self.coarse + self.fine
+
+    @property
+    def total(self) -> int:
+        """All stages. The transfer adds a few sums per pixel, which are not counted."""
+        return self.encode_lr + self.encode_ref + self.matching + self.decode
+
+
+def executed_cost(lr: Size, ref_down: Size, config: MASAConfig | None = None) -> Cost:
+    """What this implementation multiplies and adds for one LR and one Ref-down of given sizes.
+
+    Fine matching multiplies each pair of pixels in a block once and sums products along
+    diagonals, instead of multiplying each pair of patches.
+    """
+    config = config or MASAConfig()
+    geometry = Geometry.of(lr, ref_down, config)
+    rim = config.patch - 1
+    fine = (
+        geometry.blocks
+        * (config.lr_block + rim) ** 2
+        * (geometry.ref_block_height + rim)
+        * (geometry.ref_block_width + rim)
+        * config.channels
+    )
+    return _cost(lr, ref_down, config, fine, transposed_at_output=False)
+
+
+def paper_cost(lr: Size, ref_down: Size, config: MASAConfig | None = None) -> Cost:
+    """The same as the paper counts it (its table 2).
+
+    Fine matching compares whole patches, and a transposed convolution is counted at its output's
+    size, which is four times too much.
+    """
+    config = config or MASAConfig()
+    geometry = Geometry.of(lr, ref_down, config)
+    centres = geometry.ref_block_height * geometry.ref_block_width
+    fine = geometry.blocks * config.lr_block**2 * centres * config.patch**2 * config.channels
+    return _cost(lr, ref_down, config, fine, transposed_at_output=True)
+
+
+def dense_matching_cost(lr: Size, ref_down: Size, config: MASAConfig | None = None) -> int:
+    """Multiply-adds of comparing every LR patch with every Ref-down patch on the same features."""
+    config = config or MASAConfig()
+    return lr[0] * lr[1] * ref_down[0] * ref_down[1] * config.patch**2 * config.channels
+
+
+def _cost(
+    lr: Size, ref_down: Size, config: MASAConfig, fine: int, transposed_at_output: bool
+) -> Cost:
+    geometry = Geometry.of(lr, ref_down, config)
+    c, pixels, ref_pixels = config.channels, lr[0] * lr[1], ref_down[0] * ref_down[1]
+    conv = 9 * c * c  # per output pixel, C to C
+    first = 9 * 3 * c
+    level = 8 * conv  # four residual blocks
+
+    def encoder(pixels: int) -> int:
+        return pixels * (first + level) + pixels // 4 * (conv + level) * 5 // 4
+
+    transposed = 2 * conv * (4 if transposed_at_output else 1)  # per input pixel, two of them
+    adaptation = 4 * conv if config.adaptation == "sam" else 0
+
+    def dram(pixels: int) -> int:
+        """``pixels`` of the smaller, LR side."""
+        downs = config.dram_ref + config.dram_lr
+        ups = transposed * (1 + config.dram_ref) // 2
+        return pixels * (downs * conv + ups + 4 * 2 * conv)
+
+    context = pixels // 16 * 5 * conv + pixels // 4 * 6 * conv + pixels * 6 * conv
+    x1 = pixels * (adaptation + 2 * conv + 24 * conv)
+    x2 = 4 * pixels * (adaptation + 16 * conv) + dram(pixels)
+    x4 = 16 * pixels * (adaptation + 8 * conv + first) + dram(4 * pixels)
+    coarse = geometry.blocks * ref_pixels * config.patch**2 * c * len(config.dilations)
+    return Cost(
+        encode_lr=encoder(pixels),
+        encode_ref=encoder(SCALE**2 * ref_pixels) + ref_pixels * (first + level),
+        coarse=coarse,
+        fine=fine,
+        decode=context + x1 + x2 + x4,
+    )
+
+
+MIN_TILE = 32
+"""Smallest side of a tile in LR pixels; below it, overlaps cost more than they save."""
+
+
+def peak_bytes(
+    lr: Size,
+    ref_down: Size,
+    config: MASAConfig | None = None,
+    itemsize: int = 4,
+    tile: int | None = None,
+) -> int:
+    """Predicted peak memory of one run above the network's own, in bytes.
+
+    Counts the feature maps that are alive together when the reference is encoded and when the x4
+    features are merged, whichever is more; ``itemsize`` is the size of a feature in bytes.
+    ``python -m masa bench`` shows the prediction beside the measured peak.
+    """
+    config = config or MASAConfig()
+    per_map = config.channels * itemsize
+    pixels, ref_pixels = lr[0] * lr[1], ref_down[0] * ref_down[1]
+    pyramid = 21 / 16  # a map and its half and its quarter
+    ref_features = ref_pixels * (16 * pyramid + 1) * per_map
+    lr_features = pixels * pyramid * per_map
+
+    def worked_on(size: Size, halo: int) -> int:
+        if tile is None or tile >= max(size):
+            return size[0] * size[1]
+        return min(tile + 2 * halo, size[0]) * min(tile + 2 * halo, size[1])
+
+    encoding = ref_features + 3 * 16 * worked_on(ref_down, 16) * per_map
+    merged = 16 * pixels + 3 * 4 * pixels  # features moved at x4; x2 features and theirs
+    decoding = (
+        ref_features
+        + lr_features
+        + (merged + _MERGE_MAPS * 16 * worked_on(lr, Decoder.HALO_X4)) * per_map
+    )
+    pictures = 12 * 16 * (pixels * 3 + ref_pixels)
+    plan = pixels * 9 * 4 * 8 * 2
+    return int(max(encoding, decoding, 2 * SCORE_BYTES) + pictures + plan)
+
+
+_MERGE_MAPS = 6  # x4 maps alive together inside adaptation and aggregation
+
+
+def choose_tile(
+    lr: Size, ref_down: Size, config: MASAConfig, itemsize: int, limit: int
+) -> int | None:
+    """The largest tile side (``None``: no tiles) with which a run stays under ``limit`` bytes.
+
+    Raises ``MemoryError`` with the least number of bytes a run needs if none does.
+    """
+    tile: int | None = None
+    while (needed := peak_bytes(lr, ref_down, config, itemsize, tile)) > limit:
+        tile = max(*lr, *ref_down) // 2 if tile is None else tile // 2
+        tile -= tile % config.lr_block
+        if tile < MIN_TILE:
+            raise MemoryError(needed)
+    return tile

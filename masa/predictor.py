@@ -1,0 +1,282 @@
+"""Pictures in, picture out: the network behind an interface of uint8 arrays and files."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from masa.canvas import LRCanvas, RefCanvas, lr_canvas, ref_canvas
+from masa.config import SCALE, MASAConfig
+from masa.cost import Size, choose_tile, executed_cost, peak_bytes
+from masa.device import resolve_device, resolve_precision
+from masa.errors import UserError
+from masa.images import (
+    DEFAULT_LIMITS,
+    Limits,
+    Photo,
+    Pixels,
+    Source,
+    enlarge_x4,
+    read_photo,
+    resize_to_fit,
+    to_tensor,
+    to_uint8,
+)
+from masa.model import MASA, LRFeatures, OnShare, RefFeatures, Trace
+from masa.weights import load_model
+
+Progress = Callable[[float, str], None]
+"""Called with the share of the work done (0 to 1) and what comes next. What it raises, for
+instance because a visitor cancelled, ends the run."""
+
+DEFAULT_MEMORY = 8 * 2**30
+"""Bytes a run may take unless told otherwise."""
+
+
+def _no_progress(done: float, doing: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One finished run."""
+
+    rgb: Pixels
+    """``(4H, 4W, 3)``: the visitor's LR, enlarged."""
+    alpha: Pixels | None
+    """``(4H, 4W)``, enlarged by bicubic interpolation; ``None`` if the LR had none."""
+    lr: LRCanvas
+    ref: RefCanvas
+    lr_features: LRFeatures
+    ref_features: RefFeatures
+    trace: Trace
+    self_reference: bool
+    """No reference was given, so the LR itself was used."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Measured time of each stage."""
+    tile: int | None = None
+    """Side of the decoder's tiles in LR pixels; ``None`` for one piece."""
+    notes: tuple[str, ...] = ()
+    """What was done to the pictures that a visitor may not expect, a sentence each."""
+
+    @cached_property
+    def bicubic(self) -> Pixels:
+        """``(4H, 4W, 3)``: the baseline."""
+        return enlarge_x4(self.lr.crop(self.lr.rgb).copy())
+
+
+class Predictor:
+    """A network, a device and a precision, ready for pictures of any size.
+
+    One predictor may serve several threads. What it encoded last stays in a small cache, so that
+    a second run with the same LR or the same references does not encode them again.
+    """
+
+    def __init__(
+        self,
+        model: MASA | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        limits: Limits = DEFAULT_LIMITS,
+        memory: int = DEFAULT_MEMORY,
+        cached: int = 2,
+    ) -> None:
+        """``model`` defaults to the shipped weights; it is moved to the device it runs on.
+
+        ``memory`` bounds a run in bytes, ``cached`` is the number of encoded LRs and of encoded
+        references that are kept. Raises ``UserError`` for a device or precision that cannot work.
+        """
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        self.model = (model or load_model()).to(self.device, self.dtype).eval()
+        self.limits = limits
+        self.memory = memory
+        self._encoded_lr: _Cache[LRFeatures] = _Cache(cached)
+        self._encoded_ref: _Cache[RefFeatures] = _Cache(cached)
+
+    @property
+    def config(self) -> MASAConfig:
+        """The network's configuration."""
+        return self.model.config
+
+    def read(self, lr: Source, refs: Sequence[Source] = ()) -> tuple[Photo, list[Photo], list[str]]:
+        """Decode pictures under this predictor's limits: LR, references, notes.
+
+        A reference with more pixels than allowed is reduced, which is noted. Raises ``UserError``.
+        """
+        if len(refs) > self.limits.max_references:
+            raise UserError(
+                f"{len(refs)} references are too many: choose the best "
+                f"{self.limits.max_references}."
+            )
+        notes: list[str] = []
+        photos: list[Photo] = []
+        for source in refs:
+            photo = read_photo(source, "reference", self.limits)
+            fitted = resize_to_fit(photo, self.limits.max_ref_pixels)
+            if fitted is not photo:
+                notes.append(
+                    f"Reference {len(photos) + 1} was reduced from {photo.width}x{photo.height} "
+                    f"to {fitted.width}x{fitted.height} pixels."
+                )
+            photos.append(fitted)
+        return read_photo(lr, "low-resolution photo", self.limits), photos, notes
+
+    def upscale(
+        self,
+        lr: Source,
+        refs: Sequence[Source] = (),
+        progress: Progress = _no_progress,
+        keep: bool = False,
+    ) -> Result:
+        """Enlarge one LR four times with 0 to 5 references.
+
+        Pictures may be paths, bytes, Pillow images or arrays. Without a reference the LR is its
+        own. ``keep`` keeps every intermediate in the result's trace. Raises ``UserError`` if a
+        picture cannot be used or would need more memory than allowed.
+        """
+        photo, references, notes = self.read(lr, refs)
+        result = self.run(photo.rgb, [ref.rgb for ref in references], progress, keep)
+        alpha = None if photo.alpha is None else enlarge_x4(photo.alpha)
+        return replace(result, alpha=alpha, notes=tuple(notes) + result.notes)
+
+    @torch.inference_mode()
+    def run(
+        self,
+        lr_rgb: Pixels,
+        ref_rgbs: Sequence[Pixels] = (),
+        progress: Progress = _no_progress,
+        keep: bool = False,
+    ) -> Result:
+        """:meth:`upscale` for decoded pictures: uint8 ``(h, w, 3)`` and ``(H, W, 3)``."""
+        lr = lr_canvas(lr_rgb, self.config)
+        ref = ref_canvas(ref_rgbs, lr, self.config)
+        tile = self.choose_tile(lr, ref)
+        cost = executed_cost(*_sizes(lr, ref), self.config)
+        clock = _Clock(progress, cost.total, self._synchronise)
+
+        with clock.stage("encode_lr", "Reading the photo", cost.encode_lr):
+            lr_features = self._encoded_lr.get(
+                _digest(lr.rgb), lambda: self.model.encode_lr(self._tensor(lr.rgb))
+            )
+        with clock.stage("encode_ref", "Reading the reference", cost.encode_ref) as on_share:
+            ref_features = self._encoded_ref.get(
+                _digest(ref.rgb, ref.down),
+                lambda: self.model.encode_ref(
+                    self._tensor(ref.rgb), self._tensor(ref.down), tile, on_share
+                ),
+            )
+        with clock.stage("match", "Finding matches", cost.matching):
+            matches = self.model.match(lr_features, ref_features)
+        with clock.stage("decode", "Painting", cost.decode) as on_share:
+            trace = self.model.decode(lr_features, ref_features, matches, keep, tile, on_share)
+            rgb = lr.crop(to_uint8(trace.output), SCALE).copy()
+        progress(1.0, "Done")
+        return Result(
+            rgb=rgb,
+            alpha=None,
+            lr=lr,
+            ref=ref,
+            lr_features=lr_features,
+            ref_features=ref_features,
+            trace=trace,
+            self_reference=not ref_rgbs,
+            seconds=clock.seconds,
+            tile=tile,
+        )
+
+    def predicted_bytes(self, lr: LRCanvas, ref: RefCanvas, tile: int | None) -> int:
+        """Peak memory that a run with these pictures is expected to take."""
+        return peak_bytes(*_sizes(lr, ref), self.config, self.dtype.itemsize, tile)
+
+    def choose_tile(self, lr: LRCanvas, ref: RefCanvas) -> int | None:
+        """The decoder's tile side for these pictures, ``None`` for one piece.
+
+        Raises ``UserError`` if no tile is small enough for the memory allowed.
+        """
+        try:
+            return choose_tile(*_sizes(lr, ref), self.config, self.dtype.itemsize, self.memory)
+        except MemoryError as error:
+            gigabytes = error.args[0] / 2**30
+            raise UserError(
+                f"These pictures need about {gigabytes:.1f} GB of memory, more than the "
+                f"{self.memory / 2**30:.1f} GB allowed: use a smaller photo, smaller or fewer "
+                "references, or allow more memory."
+            ) from None
+
+    def _tensor(self, rgb: Pixels) -> Tensor:
+        return to_tensor(rgb).to(self.device)
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+class _Clock:
+    """Measures stages, and turns their known costs into a share of the whole run's work."""
+
+    def __init__(self, progress: Progress, total: int, synchronise: Callable[[], None]) -> None:
+        self._progress, self._total, self._synchronise = progress, total, synchronise
+        self._done = 0
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, doing: str, work: int) -> Iterator[OnShare]:
+        """Times the block; it is given what to call with its own share done."""
+
+        def on_share(share: float) -> None:
+            self._progress((self._done + share * work) / self._total, doing)
+
+        on_share(0)
+        start = time.perf_counter()
+        yield on_share
+        self._synchronise()
+        self.seconds[name] = time.perf_counter() - start
+        self._done += work
+
+
+_Value = TypeVar("_Value")
+
+
+class _Cache(Generic[_Value]):
+    """The last few values by key, safe to share between threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._values: OrderedDict[bytes, _Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes, make: Callable[[], _Value]) -> _Value:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()  # outside the lock: it may take seconds
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._capacity:
+                self._values.popitem(last=False)
+        return value
+
+
+def _digest(*pictures: Pixels) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for picture in pictures:
+        digest.update(repr(picture.shape).encode())
+        digest.update(np.ascontiguousarray(picture).data)
+    return digest.digest()
+
+
+def _sizes(lr: LRCanvas, ref: RefCanvas) -> tuple[Size, Size]:
+    return lr.rgb.shape[:2], ref.down.shape[:2]

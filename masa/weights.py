@@ -1,0 +1,165 @@
+"""Weights: shipped ones by name, others from a file, checked before they are used."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from masa.config import MASAConfig
+from masa.errors import UserError
+from masa.model import MASA
+
+WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
+"""Where shipped weights lie, as ``NAME.safetensors``."""
+
+DEFAULT_WEIGHTS = "masa-rec"
+
+_BGR_NAMES = {"masa_rec.pth", "masa.pth"}  # the released checkpoints, trained on BGR pictures
+_CONFIG_KEY = "masa_config"
+
+
+def shipped_weights() -> list[str]:
+    """Names of the weights that came with the project, the default first."""
+    names = sorted(path.stem for path in WEIGHTS_DIR.glob("*.safetensors"))
+    return sorted(names, key=lambda name: name != DEFAULT_WEIGHTS)
+
+
+def load_model(name_or_path: str | Path = DEFAULT_WEIGHTS, bgr: bool | None = None) -> MASA:
+    """A ready network (float32, on the CPU, in evaluation mode, without gradients).
+
+    ``name_or_path`` is a shipped name or a ``.safetensors``, ``.pth`` or ``.pt`` file. ``bgr``
+    says that the file was trained on BGR pictures, as the released checkpoints were; by default
+    they are recognised by their file names. Raises ``UserError`` if the file cannot be used.
+    """
+    path = find_weights(name_or_path)
+    state, metadata = read_state(path)
+    if bgr if bgr is not None else path.name in _BGR_NAMES:
+        state = swap_red_and_blue(state)
+    model = MASA(config_of(metadata))
+    _check_keys(path, state, model.state_dict())
+    model.load_state_dict(state)
+    return model.requires_grad_(False).eval()
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The file behind a shipped name or a path; ``UserError`` if there is none."""
+    name = str(name_or_path)
+    if name in shipped_weights():
+        return WEIGHTS_DIR / f"{name}.safetensors"
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    raise UserError(
+        f"There are no weights '{name}': give the path of a .safetensors or .pth file, or one of "
+        f"{', '.join(shipped_weights()) or 'the shipped names (none is installed)'}."
+    )
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """State dict in float32 and metadata of a weights file, without running any code in it.
+
+    A ``module.`` prefix, left by training on several GPUs, is removed, and so is a single
+    enclosing ``state_dict`` or ``params``. Raises ``UserError`` if the file is no such thing.
+    """
+    metadata: dict[str, str] = {}
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                metadata = dict(file.metadata() or {})
+                content: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError):
+        raise UserError(
+            f"'{path.name}' is not a weights file that can be read safely: give a .safetensors "
+            "file or a .pth file that holds tensors only."
+        ) from None
+    if isinstance(content, dict):
+        for wrapper in ("state_dict", "params"):
+            if isinstance(content.get(wrapper), dict):
+                content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(
+            f"'{path.name}' holds something other than a network's weights: give a file with a "
+            "state dict of named tensors."
+        )
+    state = {str(key).removeprefix("module."): value.float() for key, value in content.items()}
+    return state, metadata
+
+
+def config_of(metadata: Mapping[str, str]) -> MASAConfig:
+    """The configuration stored beside weights; the default one where none is stored."""
+    try:
+        return MASAConfig.from_dict(json.loads(metadata.get(_CONFIG_KEY, "{}")))
+    except (ValueError, TypeError, AttributeError):
+        raise UserError(
+            "The weights file's own configuration is damaged: convert or download it again."
+        ) from None
+
+
+def save_weights(
+    path: Path,
+    state: Mapping[str, Tensor],
+    config: MASAConfig,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write weights, configuration and ``metadata`` as safetensors, atomically.
+
+    Half precision halves the file and costs less than 0.01 dB. Raises ``OSError``.
+    """
+    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    content = save(tensors, {**(metadata or {}), _CONFIG_KEY: json.dumps(config.to_dict())})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same network for RGB pictures instead of BGR ones, or the other way round."""
+    swapped = dict(state)
+    if "enc.conv_L1.weight" in swapped:
+        swapped["enc.conv_L1.weight"] = swapped["enc.conv_L1.weight"].flip(1)
+    for key in ("decoder.conv_out.weight", "decoder.conv_out.bias"):
+        if key in swapped:
+            swapped[key] = swapped[key].flip(0)
+    return swapped
+
+
+def _check_keys(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    wrong_shape = [
+        key for key in expected if key in state and state[key].shape != expected[key].shape
+    ]
+    faults = {
+        "missing": sorted(set(expected) - set(state)),
+        "unexpected": sorted(set(state) - set(expected)),
+        "of another shape": wrong_shape,
+    }
+    found = [f"{_short_list(keys)} {fault}" for fault, keys in faults.items() if keys]
+    if found:
+        raise UserError(
+            f"'{path.name}' does not hold MASA's weights ({'; '.join(found)}): give a file made "
+            "by this project or one of the released checkpoints."
+        )
+
+
+def _short_list(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
