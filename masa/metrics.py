@@ -1,0 +1,71 @@
+"""How close two pictures are, on the luma channel, as reference-based SR papers measure it.
+
+Papers differ in the `border` they leave out: 0 for MASA and TTSR, 4 for C2-Matching and DATSR.
+A number means little without it.
+"""
+
+import numpy as np
+import skimage.color
+import skimage.metrics
+from numpy.typing import NDArray
+
+__all__ = ["luma", "psnr_y", "ssim_y"]
+
+SSIM_WINDOW = 11  # pixels a side: the Gaussian of sigma 1.5, cut at 3.5 sigma
+
+
+def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The brightness of uint8 RGB (H, W, 3): float64 (H, W), 16 for black to 235 for white.
+
+    BT.601 in studio range, as Matlab's ``rgb2ycbcr`` defines it, and not rounded. Raises
+    ValueError for other arrays.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+    luma_plane: NDArray[np.float64] = skimage.color.rgb2ycbcr(rgb)[:, :, 0]
+    return luma_plane
+
+
+def psnr_y(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
+    """Peak signal-to-noise ratio of the luma of two uint8 RGB (H, W, 3), in dB, with peak 255.
+
+    `border` pixels are left out on every side. Infinite for equal luma. Raises ValueError for
+    pictures of different sizes or with nothing inside the border.
+    """
+    luma_a, luma_b = _inner_luma(a, b, border)
+    with np.errstate(divide="ignore"):  # equal pictures: log10(x / 0) is the infinity we promise
+        return float(skimage.metrics.peak_signal_noise_ratio(luma_a, luma_b, data_range=255))
+
+
+def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
+    """Structural similarity of the luma of two uint8 RGB (H, W, 3), in [-1, 1]; 1 for equal luma.
+
+    Gaussian window of 11 pixels and sigma 1.5, population covariance, range 255, averaged where
+    the window fits: the settings of the original SSIM code. `border` pixels are left out on every
+    side. Raises ValueError for pictures of different sizes, and where fewer than 11 pixels a side
+    are left, as no window fits then.
+    """
+    luma_a, luma_b = _inner_luma(a, b, border)
+    if min(luma_a.shape) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs {SSIM_WINDOW} pixels a side, {luma_a.shape} are left")
+    similarity = skimage.metrics.structural_similarity(
+        luma_a,
+        luma_b,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    return float(similarity)
+
+
+def _inner_luma(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], border: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if a.shape != b.shape:
+        raise ValueError(f"pictures of different sizes, {a.shape} and {b.shape}")
+    height, width = a.shape[:2]
+    if border < 0 or 2 * border >= min(height, width):
+        raise ValueError(f"a border of {border} pixels leaves nothing of {height} x {width}")
+    inner = np.s_[border : height - border, border : width - border]
+    return luma(a[inner]), luma(b[inner])
