@@ -21,6 +21,13 @@ class Aggregated(NamedTuple):
     """LR features, upsampled, refined by what they have and the Ref lacks (12 and 13)."""
 
 
+class Branches(NamedTuple):
+    """Which features DRAM refines; the paper's Models 1 to 4 (table 4) are the combinations."""
+
+    ref: bool = True
+    lr: bool = True
+
+
 def _deconv(channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(channels, channels, 3, 2, 1, output_padding=1)
 
@@ -35,23 +42,22 @@ class DualResidualAggregation(nn.Module):
     HALO = 4
     """Output pixels around a tile that its output depends on."""
 
-    def __init__(self, channels: int, ref_branch: bool = True, lr_branch: bool = True) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.ref_branch, self.lr_branch = ref_branch, lr_branch
         self.conv_down_a = conv3x3(channels, channels, stride=2)
         self.conv_up_a = _deconv(channels)
         self.conv_down_b = conv3x3(channels, channels, stride=2)
         self.conv_up_b = _deconv(channels)
         self.conv_cat = conv3x3(2 * channels, channels)
 
-    def forward(self, lr: Tensor, ref: Tensor) -> Aggregated:
+    def forward(self, lr: Tensor, ref: Tensor, branches: Branches) -> Aggregated:
         """``lr`` ``(N, C, H, W)`` and ``ref`` ``(N, C, 2H, 2W)`` to ``(N, C, 2H, 2W)``."""
         a = ref
-        if self.ref_branch:
+        if branches.ref:
             residual = conv_relu(self.conv_down_a, ref) - lr
             a = conv_relu(self.conv_up_a, residual) + ref
         b = lr
-        if self.lr_branch:
+        if branches.lr:
             # As released: lr plus the residual lr - down(ref), with lr counted in both.
             b = 2 * lr - conv_relu(self.conv_down_b, ref)
         b = conv_relu(self.conv_up_b, b)

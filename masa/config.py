@@ -30,7 +30,8 @@ class MASAConfig:
     dram_ref: bool = True
     """DRAM refines the Ref features by their residual to the LR (table 4: Models 3 and 4)."""
     dram_lr: bool = True
-    """DRAM refines the LR features by their residual to the Ref (table 4: Models 2 and 4)."""
+    """DRAM refines the LR features by their residual to the Ref (table 4: Models 2 and 4).
+    Either branch can also be switched off for a single run of a network trained with it."""
 
     def __post_init__(self) -> None:
         if self.channels < 1:

@@ -16,7 +16,7 @@ from masa.adaptation import (
     channel_stats,
     make_adaptation,
 )
-from masa.aggregation import Aggregated, DualResidualAggregation
+from masa.aggregation import Aggregated, Branches, DualResidualAggregation
 from masa.config import SCALE, MASAConfig
 from masa.encoder import Pyramid
 from masa.layers import conv3x3, conv_relu, residual_blocks, upsample2
@@ -57,9 +57,9 @@ class Decoder(nn.Module):
 
         self.merge_warp_x1 = conv3x3(2 * c, c)
         self.blk_x1 = residual_blocks(c, 12)
-        self.dram_x2 = DualResidualAggregation(c, config.dram_ref, config.dram_lr)
+        self.dram_x2 = DualResidualAggregation(c)
         self.blk_x2 = residual_blocks(c, 8)
-        self.dram_x4 = DualResidualAggregation(c, config.dram_ref, config.dram_lr)
+        self.dram_x4 = DualResidualAggregation(c)
         self.blk_x4 = residual_blocks(c, 4)
         self.conv_out = conv3x3(c, 3)
 
@@ -81,6 +81,7 @@ class Decoder(nn.Module):
         self,
         x1: Tensor,
         ref: Tensor,
+        branches: Branches,
         keep: bool,
         tile: int | None,
         on_share: Callable[[float], None],
@@ -90,12 +91,15 @@ class Decoder(nn.Module):
         def finish(aggregated: Tensor) -> Tensor:
             return self.blk_x2(aggregated)
 
-        return self._upscale(x1, ref, 1, self.dram_x2, finish, keep, tile, self.HALO_X2, on_share)
+        return self._upscale(
+            x1, ref, 1, self.dram_x2, finish, branches, keep, tile, self.HALO_X2, on_share
+        )
 
     def at_x4(
         self,
         x2: Tensor,
         ref: Tensor,
+        branches: Branches,
         keep: bool,
         tile: int | None,
         on_share: Callable[[float], None],
@@ -108,7 +112,9 @@ class Decoder(nn.Module):
         def finish(aggregated: Tensor) -> Tensor:
             return self.conv_out(self.blk_x4(aggregated))
 
-        return self._upscale(x2, ref, 2, self.dram_x4, finish, keep, tile, self.HALO_X4, on_share)
+        return self._upscale(
+            x2, ref, 2, self.dram_x4, finish, branches, keep, tile, self.HALO_X4, on_share
+        )
 
     def _upscale(
         self,
@@ -117,6 +123,7 @@ class Decoder(nn.Module):
         scale: int,
         dram: DualResidualAggregation,
         finish: Callable[[Tensor], Tensor],
+        branches: Branches,
         keep: bool,
         tile: int | None,
         halo: int,
@@ -129,7 +136,7 @@ class Decoder(nn.Module):
         def step(x: Tensor, ref: Tensor) -> tuple[Tensor, ...]:
             lr = upsample2(x)
             adapted = self.pAda(lr, ref, lr_stats, ref_stats)
-            aggregated = dram(x, adapted.out)
+            aggregated = dram(x, adapted.out, branches)
             out = finish(aggregated.out)
             if not keep:
                 return (out,)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from masa.adaptation import SpatialAdaptation
+from masa.aggregation import Branches
 from masa.config import SCALE, MASAConfig
 from masa.decoder import Decoder, ScaleTrace, bicubic
 from masa.encoder import Encoder, Pyramid
@@ -51,6 +52,9 @@ class Trace:
     """``(N, 3, 4h, 4w)`` float32, not clamped."""
 
 
+SCALES = (1, 2, 4)
+"""Sizes, relative to the LR, at which Ref features are merged."""
+
 OnShare = Callable[[float], None]
 """Called with the share of a call's work that is done, from 0 to 1; what it raises ends it."""
 
@@ -82,10 +86,12 @@ class MASA(nn.Module):
 
     def forward(self, lr: Tensor, ref: Tensor, ref_down: Tensor) -> Tensor:
         """The x4 picture, ``(N, 3, 4h, 4w)`` float32."""
-        return self.trace(lr, ref, ref_down, keep=False).output
+        return self.trace(lr, ref, ref_down, keep=()).output
 
-    def trace(self, lr: Tensor, ref: Tensor, ref_down: Tensor, keep: bool = True) -> Trace:
-        """As :meth:`forward`, with the intermediates; ``keep=False`` keeps the matches only."""
+    def trace(
+        self, lr: Tensor, ref: Tensor, ref_down: Tensor, keep: Collection[int] = SCALES
+    ) -> Trace:
+        """As :meth:`forward`, with the intermediates at the scales to ``keep``: 1, 2 and 4."""
         return self.decode(self.encode_lr(lr), self.encode_ref(ref, ref_down), keep=keep)
 
     def encode_lr(self, lr: Tensor) -> LRFeatures:
@@ -125,28 +131,34 @@ class MASA(nn.Module):
         lr: LRFeatures,
         ref: RefFeatures,
         matches: Matches | None = None,
-        keep: bool = False,
+        keep: Collection[int] = (),
+        branches: Branches | None = None,
         tile: int | None = None,
         on_share: OnShare = _ignore,
     ) -> Trace:
         """Match (unless ``matches`` are given), transfer and merge encoded images.
 
+        What happened at the scales to ``keep`` goes into the trace: large at x4, as eight feature
+        maps of 16 times the LR's pixels. ``branches`` may switch off a branch of DRAM.
         ``tile`` limits the LR pixels a side decoded at a time; the result does not depend on it.
         """
         matches = matches or self.match(lr, ref)
         plan = plan_transfer(matches)
+        branches = branches or Branches(self.config.dram_ref, self.config.dram_lr)
 
         moved = transfer(ref.pyramid.l3, plan, 1)
         x1, trace_x1 = self.decoder.at_x1(self.decoder.context(lr.pyramid), moved)
         on_share(_SHARE_X1)
         moved = transfer(ref.pyramid.l2, plan, 2)
         x2, trace_x2 = self.decoder.at_x2(
-            x1, moved, keep, tile, _between(on_share, _SHARE_X1, _SHARE_X2)
+            x1, moved, branches, 2 in keep, tile, _between(on_share, _SHARE_X1, _SHARE_X2)
         )
         moved = transfer(ref.pyramid.l1, plan, 4)
-        out, trace_x4 = self.decoder.at_x4(x2, moved, keep, tile, _between(on_share, _SHARE_X2, 1))
+        out, trace_x4 = self.decoder.at_x4(
+            x2, moved, branches, 4 in keep, tile, _between(on_share, _SHARE_X2, 1)
+        )
         output = out.float() + bicubic(lr.image)
-        return Trace(matches, trace_x1 if keep else None, trace_x2, trace_x4, output)
+        return Trace(matches, trace_x1 if 1 in keep else None, trace_x2, trace_x4, output)
 
     def _prepared(self, image: Tensor) -> Tensor:
         """In the weights' precision and channels-last, which convolutions are fastest in."""

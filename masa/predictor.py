@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from masa.aggregation import Branches
 from masa.canvas import LRCanvas, RefCanvas, lr_canvas, ref_canvas
 from masa.config import SCALE, MASAConfig
 from masa.cost import Size, choose_tile, executed_cost, peak_bytes
@@ -138,12 +139,12 @@ class Predictor:
         lr: Source,
         refs: Sequence[Source] = (),
         progress: Progress = _no_progress,
-        keep: bool = False,
+        keep: Collection[int] = (),
     ) -> Result:
         """Enlarge one LR four times with 0 to 5 references.
 
         Pictures may be paths, bytes, Pillow images or arrays. Without a reference the LR is its
-        own. ``keep`` keeps every intermediate in the result's trace. Raises ``UserError`` if a
+        own. ``keep`` are the scales (1, 2, 4) whose intermediates the trace keeps. Raises ``UserError`` if a
         picture cannot be used or would need more memory than allowed.
         """
         photo, references, notes = self.read(lr, refs)
@@ -157,13 +158,20 @@ class Predictor:
         lr_rgb: Pixels,
         ref_rgbs: Sequence[Pixels] = (),
         progress: Progress = _no_progress,
-        keep: bool = False,
+        keep: Collection[int] = (),
+        branches: Branches | None = None,
+        matching: MASAConfig | None = None,
     ) -> Result:
-        """:meth:`upscale` for decoded pictures: uint8 ``(h, w, 3)`` and ``(H, W, 3)``."""
-        lr = lr_canvas(lr_rgb, self.config)
-        ref = ref_canvas(ref_rgbs, lr, self.config)
+        """:meth:`upscale` for decoded pictures: uint8 ``(h, w, 3)`` and ``(H, W, 3)``.
+
+        ``branches`` may switch off a branch of DRAM, and ``matching`` may vary block sizes and
+        dilations of the matching, for this run.
+        """
+        config = matching or self.config
+        lr = lr_canvas(lr_rgb, config)
+        ref = ref_canvas(ref_rgbs, lr, config)
         tile = self.choose_tile(lr, ref)
-        cost = executed_cost(*_sizes(lr, ref), self.config)
+        cost = executed_cost(*_sizes(lr, ref), config)
         clock = _Clock(progress, cost.total, self._synchronise)
 
         with clock.stage("encode_lr", "Reading the photo", cost.encode_lr):
@@ -178,9 +186,11 @@ class Predictor:
                 ),
             )
         with clock.stage("match", "Finding matches", cost.matching):
-            matches = self.model.match(lr_features, ref_features)
+            matches = self.model.match(lr_features, ref_features, config)
         with clock.stage("decode", "Painting", cost.decode) as on_share:
-            trace = self.model.decode(lr_features, ref_features, matches, keep, tile, on_share)
+            trace = self.model.decode(
+                lr_features, ref_features, matches, keep, branches, tile, on_share
+            )
             rgb = lr.crop(to_uint8(trace.output), SCALE).copy()
         progress(1.0, "Done")
         return Result(
