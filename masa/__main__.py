@@ -14,6 +14,8 @@ from masa.errors import UserError
 COMMANDS = {
     "upscale": ("masa.commands.upscale", "enlarge photos four times with reference photos"),
     "info": ("masa.commands.info", "multiply-adds and memory for given sizes, and the weights"),
+    "evaluate": ("masa.commands.evaluate", "measure weights on folders of pictures"),
+    "train": ("masa.commands.train", "train weights on pairs of pictures"),
     "convert": ("masa.commands.convert", "turn a checkpoint into safetensors"),
 }
 

@@ -1,0 +1,1 @@
+"""The web page: draws what :mod:`masa` computed. Nothing in ``masa`` depends on it."""

@@ -1,0 +1,51 @@
+"""The example pairs in ``assets/examples``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.settings import ASSETS
+
+
+@dataclass(frozen=True)
+class Example:
+    """One high-resolution target and its references."""
+
+    name: str
+    title: str
+    kind: str
+    """What relates reference and target, in two or three words."""
+    look_for: str
+    """One sentence: where to look, and why."""
+    hr: Path
+    refs: tuple[Path, ...]
+    disparity: Path | None
+
+    def true_disparity(self) -> NDArray[np.float32] | None:
+        """``(H, W)`` in HR pixels, NaN where unknown: column ``x`` of the target is at column
+        ``x - disparity`` of the reference. ``None`` where no truth is known."""
+        if self.disparity is None:
+            return None
+        with np.load(self.disparity) as arrays:
+            return arrays["disparity"].astype(np.float32)
+
+
+def load_examples(folder: Path = ASSETS / "examples") -> list[Example]:
+    """All examples, the one the page opens on first."""
+    return [
+        Example(
+            name=entry["name"],
+            title=entry["title"],
+            kind=entry["kind"],
+            look_for=entry["look_for"],
+            hr=folder / entry["hr"],
+            refs=tuple(folder / ref for ref in entry["refs"]),
+            disparity=folder / entry["disparity"] if "disparity" in entry else None,
+        )
+        for entry in json.loads((folder / "examples.json").read_text())
+    ]

@@ -1,0 +1,28 @@
+"""Numbers that bound what one visitor may ask of a public page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from masa.images import DEFAULT_LIMITS
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+LIMITS = replace(
+    DEFAULT_LIMITS,
+    max_file_bytes=15 * 2**20,
+    max_pixels=25_000_000,
+    max_lr_pixels=512 * 512,
+    max_ref_pixels=1024 * 1024,
+)
+"""Smaller than the command line's: a free host has two cores, and others are waiting."""
+
+MEMORY = 6 * 2**30
+"""Bytes one run may take."""
+
+QUEUE = 24
+"""Visitors that may wait; the next one is asked to come back."""
+
+KEEP_SECONDS = 3600
+"""Age at which uploaded and computed files are deleted, and a session's results forgotten."""
