@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from demo.settings import LIMITS, MEMORY
 from masa.canvas import lr_from_hr
-from masa.config import SCALE
+from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
 from masa.images import Photo, Pixels, Source, crop_to_multiple, read_photo, reduce_x4
 from masa.metrics import psnr_y, ssim_y
@@ -47,6 +47,8 @@ class Run:
     result: Result
     hr: Pixels | None
     """``(4H, 4W, 3)``: the known target, cropped as the LR was made."""
+    config: MASAConfig
+    """Of the network that ran."""
 
     def score(self, picture: Pixels) -> Score | None:
         """How close ``picture`` ``(4H, 4W, 3)`` comes to the HR; ``None`` if that is unknown."""
@@ -67,16 +69,16 @@ def predictor_for(weights: str) -> Predictor:
     return Predictor(load_model(weights), limits=LIMITS, memory=MEMORY)
 
 
-def run(request: Request, progress: Progress, keep: Sequence[int] = ()) -> Run:
+def run(request: Request, progress: Progress, keep: Collection[int] = ()) -> Run:
     """Decode, check and enlarge. Raises ``UserError`` with a sentence for the visitor."""
     predictor = predictor_for(request.weights)
     if not request.is_hr:
         result = predictor.upscale(request.photo, request.refs, progress, keep)
-        return Run(request, result, None)
+        return Run(request, result, None, predictor.config)
     photo = read_photo(request.photo, "high-resolution photo", predictor.limits)
     lr, hr = lr_from_hr(photo.rgb)
     result = predictor.upscale(_with_alpha(lr, photo), request.refs, progress, keep)
-    return Run(request, result, hr)
+    return Run(request, result, hr, predictor.config)
 
 
 def _with_alpha(lr: Pixels, photo: Photo) -> Pixels:

@@ -12,13 +12,18 @@ from masa.layers import conv3x3, conv_relu
 
 
 class Aggregated(NamedTuple):
-    """DRAM's output and its two branches, all ``(N, C, 2H, 2W)``."""
+    """DRAM's output, its two branches and their residuals."""
 
     out: Tensor
+    """``(N, C, 2H, 2W)``."""
     ref_branch: Tensor
-    """Ref features plus the detail that the LR lacks (equations 10 and 11)."""
+    """``(N, C, 2H, 2W)``: Ref features plus the detail that the LR lacks (equations 10 and 11)."""
     lr_branch: Tensor
-    """LR features, upsampled, refined by what they have and the Ref lacks (12 and 13)."""
+    """``(N, C, 2H, 2W)``: LR features, upsampled with the detail that the Ref lacks (12 and 13)."""
+    ref_residual: Tensor
+    """``(N, C, H, W)``: what the Ref features have beyond the LR's; 0 if switched off."""
+    lr_residual: Tensor
+    """``(N, C, H, W)``: what the LR features have beyond the Ref's; 0 if switched off."""
 
 
 class Branches(NamedTuple):
@@ -52,14 +57,14 @@ class DualResidualAggregation(nn.Module):
 
     def forward(self, lr: Tensor, ref: Tensor, branches: Branches) -> Aggregated:
         """``lr`` ``(N, C, H, W)`` and ``ref`` ``(N, C, 2H, 2W)`` to ``(N, C, 2H, 2W)``."""
-        a = ref
+        ref_residual = lr_residual = torch.zeros_like(lr)
+        a, b = ref, lr
         if branches.ref:
-            residual = conv_relu(self.conv_down_a, ref) - lr
-            a = conv_relu(self.conv_up_a, residual) + ref
-        b = lr
+            ref_residual = conv_relu(self.conv_down_a, ref) - lr
+            a = conv_relu(self.conv_up_a, ref_residual) + ref
         if branches.lr:
-            # As released: lr plus the residual lr - down(ref), with lr counted in both.
-            b = 2 * lr - conv_relu(self.conv_down_b, ref)
+            lr_residual = lr - conv_relu(self.conv_down_b, ref)
+            b = lr + lr_residual
         b = conv_relu(self.conv_up_b, b)
         out = F.relu(self.conv_cat(torch.cat((a, b), 1)), inplace=True)
-        return Aggregated(out, a, b)
+        return Aggregated(out, a, b, ref_residual, lr_residual)

@@ -140,20 +140,17 @@ class Decoder(nn.Module):
             out = finish(aggregated.out)
             if not keep:
                 return (out,)
-            learned = (adapted.gamma, adapted.beta) if adapted.gamma is not None else ()
-            return (out, lr, adapted.out, *aggregated, *(m for m in learned if m is not None))
+            learned = tuple(m for m in (adapted.gamma, adapted.beta) if m is not None)
+            return (out, lr, adapted.out, *aggregated, *learned)
 
-        count = 1 if not keep else (8 if isinstance(self.pAda, SpatialAdaptation) else 6)
-        out, *kept = run_tiled(
-            step, [(x, scale), (ref, 2 * scale)], [2 * scale] * count, tile, halo, on_share
-        )
+        maps = 2 if isinstance(self.pAda, SpatialAdaptation) else 0
+        sizes = [2 * scale] * 6 + [scale] * 2 + [2 * scale] * maps if keep else [2 * scale]
+        out, *kept = run_tiled(step, [(x, scale), (ref, 2 * scale)], sizes, tile, halo, on_share)
         if not keep:
             return out, None
-        lr, adapted, dram_out, ref_branch, lr_branch, *learned = kept
-        gamma, beta = learned or (None, None)
-        return out, ScaleTrace(
-            lr, ref, Adapted(adapted, gamma, beta), Aggregated(dram_out, ref_branch, lr_branch)
-        )
+        lr, adapted_ref, *kept = kept
+        gamma, beta = kept[5:] or (None, None)
+        return out, ScaleTrace(lr, ref, Adapted(adapted_ref, gamma, beta), Aggregated(*kept[:5]))
 
 
 def _stats(x: Tensor, scale: int, tile: int | None) -> ChannelStats:
