@@ -160,8 +160,8 @@ def choose_tile(
     """
     tile: int | None = None
     while (needed := peak_bytes(lr, ref_down, config, itemsize, tile)) > limit:
-        tile = max(*lr, *ref_down) // 2 if tile is None else tile // 2
-        tile -= tile % config.lr_block
-        if tile < MIN_TILE:
+        if tile == MIN_TILE:
             raise MemoryError(needed)
+        tile = max(*lr, *ref_down) // 2 if tile is None else tile // 2
+        tile = max(tile - tile % config.lr_block, MIN_TILE)
     return tile

@@ -323,7 +323,7 @@ def patch_similarity(lr: Tensor, ref: Tensor, position: Tensor, patch: int) -> T
             dot = dot + (a * b).sum(-1)
             lr_energy = lr_energy + a.square().sum(-1)
             ref_energy = ref_energy + b.square().sum(-1)
-    norms = (lr_energy.clamp_min(_EPS**2) * ref_energy.clamp_min(_EPS**2)).sqrt()
+    norms = lr_energy.clamp_min(_EPS**2).sqrt() * ref_energy.clamp_min(_EPS**2).sqrt()
     return (dot / norms)[:, None]
 
 
