@@ -19,7 +19,8 @@ from masa.adaptation import (
 from masa.aggregation import Aggregated, Branches, DualResidualAggregation
 from masa.config import SCALE, MASAConfig
 from masa.encoder import Pyramid
-from masa.layers import conv3x3, conv_relu, residual_blocks, upsample2
+from masa.layers import conv3x3, conv_relu, residual_blocks, run_blocks, upsample2
+from masa.progress import OnShare, between, ignore
 from masa.tiling import run_tiled, tiles
 
 
@@ -35,6 +36,9 @@ class ScaleTrace:
     """Adaptation's output, gamma and beta."""
     aggregated: Aggregated | None
     """DRAM's output and branches; ``None`` at x1, which has no DRAM."""
+
+
+_ADAPTED, _AGGREGATED = 0.25, 0.45  # of a scale's multiply-adds that are done after each
 
 
 class Decoder(nn.Module):
@@ -71,11 +75,14 @@ class Decoder(nn.Module):
         f = self.blk_L2(conv_relu(self.conv_L2, torch.cat((upsample2(f), lr.l2), 1)))
         return self.blk_L1(conv_relu(self.conv_L1, torch.cat((upsample2(f), lr.l1), 1)))
 
-    def at_x1(self, context: Tensor, ref: Tensor) -> tuple[Tensor, ScaleTrace]:
+    def at_x1(
+        self, context: Tensor, ref: Tensor, on_share: OnShare = ignore
+    ) -> tuple[Tensor, ScaleTrace]:
         """Merge with the Ref features at the LR's size: ``(N, C, h, w)`` to the same."""
         adapted = self.pAda(context, ref, channel_stats([context]), channel_stats([ref]))
         merged = conv_relu(self.merge_warp_x1, torch.cat((adapted.out, context), 1))
-        return self.blk_x1(merged), ScaleTrace(context, ref, adapted, None)
+        x1 = run_blocks(self.blk_x1, merged, on_share)
+        return x1, ScaleTrace(context, ref, adapted, None)
 
     def at_x2(
         self,
@@ -84,12 +91,12 @@ class Decoder(nn.Module):
         branches: Branches,
         keep: bool,
         tile: int | None,
-        on_share: Callable[[float], None],
+        on_share: OnShare,
     ) -> tuple[Tensor, ScaleTrace | None]:
         """``(N, C, h, w)`` and Ref features ``(N, C, 2h, 2w)`` to ``(N, C, 2h, 2w)``."""
 
-        def finish(aggregated: Tensor) -> Tensor:
-            return self.blk_x2(aggregated)
+        def finish(aggregated: Tensor, on_share: OnShare) -> Tensor:
+            return run_blocks(self.blk_x2, aggregated, on_share)
 
         return self._upscale(
             x1, ref, 1, self.dram_x2, finish, branches, keep, tile, self.HALO_X2, on_share
@@ -102,15 +109,15 @@ class Decoder(nn.Module):
         branches: Branches,
         keep: bool,
         tile: int | None,
-        on_share: Callable[[float], None],
+        on_share: OnShare,
     ) -> tuple[Tensor, ScaleTrace | None]:
         """``(N, C, 2h, 2w)`` and Ref features ``(N, C, 4h, 4w)`` to the residual picture.
 
         The picture is ``(N, 3, 4h, 4w)``, to be added to the bicubic enlargement.
         """
 
-        def finish(aggregated: Tensor) -> Tensor:
-            return self.conv_out(self.blk_x4(aggregated))
+        def finish(aggregated: Tensor, on_share: OnShare) -> Tensor:
+            return self.conv_out(run_blocks(self.blk_x4, aggregated, on_share))
 
         return self._upscale(
             x2, ref, 2, self.dram_x4, finish, branches, keep, tile, self.HALO_X4, on_share
@@ -122,22 +129,24 @@ class Decoder(nn.Module):
         ref: Tensor,
         scale: int,
         dram: DualResidualAggregation,
-        finish: Callable[[Tensor], Tensor],
+        finish: Callable[[Tensor, OnShare], Tensor],
         branches: Branches,
         keep: bool,
         tile: int | None,
         halo: int,
-        on_share: Callable[[float], None],
+        on_share: OnShare,
     ) -> tuple[Tensor, ScaleTrace | None]:
         """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics."""
         lr_stats = _upsampled_stats(x, scale, tile)
         ref_stats = _stats(ref, 2 * scale, tile)
 
-        def step(x: Tensor, ref: Tensor) -> tuple[Tensor, ...]:
+        def step(x: Tensor, ref: Tensor, on_share: OnShare) -> tuple[Tensor, ...]:
             lr = upsample2(x)
             adapted = self.pAda(lr, ref, lr_stats, ref_stats)
+            on_share(_ADAPTED)
             aggregated = dram(x, adapted.out, branches)
-            out = finish(aggregated.out)
+            on_share(_AGGREGATED)
+            out = finish(aggregated.out, between(on_share, _AGGREGATED, 1))
             if not keep:
                 return (out,)
             learned = tuple(m for m in (adapted.gamma, adapted.beta) if m is not None)

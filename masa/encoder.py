@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from masa.layers import conv3x3, conv_relu, residual_blocks
+from masa.layers import conv3x3, conv_relu, residual_blocks, run_blocks
+from masa.progress import OnShare, between, ignore
 
 
 class Pyramid(NamedTuple):
@@ -18,6 +19,9 @@ class Pyramid(NamedTuple):
     """At half of it."""
     l3: Tensor
     """At a quarter of it."""
+
+
+_SHARES = (0.74, 0.95, 1.0)  # of the multiply-adds that are done after each level
 
 
 class Encoder(nn.Module):
@@ -35,13 +39,14 @@ class Encoder(nn.Module):
         self.conv_L3 = conv3x3(channels, channels, stride=2)
         self.blk_L3 = residual_blocks(channels, 4)
 
-    def level1(self, image: Tensor) -> Tensor:
+    def level1(self, image: Tensor, on_share: OnShare = ignore) -> Tensor:
         """RGB ``(N, 3, H, W)`` in [0, 1] to ``(N, C, H, W)``, the features that are matched."""
-        return self.blk_L1(conv_relu(self.conv_L1, image))
+        return run_blocks(self.blk_L1, conv_relu(self.conv_L1, image), on_share)
 
-    def forward(self, image: Tensor) -> Pyramid:
+    def forward(self, image: Tensor, on_share: OnShare = ignore) -> Pyramid:
         """RGB ``(N, 3, H, W)`` in [0, 1], H and W multiples of 4, to all three levels."""
-        l1 = self.level1(image)
-        l2 = self.blk_L2(conv_relu(self.conv_L2, l1))
-        l3 = self.blk_L3(conv_relu(self.conv_L3, l2))
+        first, second, third = _SHARES
+        l1 = self.level1(image, between(on_share, 0, first))
+        l2 = run_blocks(self.blk_L2, conv_relu(self.conv_L2, l1), between(on_share, first, second))
+        l3 = run_blocks(self.blk_L3, conv_relu(self.conv_L3, l2), between(on_share, second, third))
         return Pyramid(l1, l2, l3)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from masa.progress import OnShare
+
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     """3x3 convolution with bias that keeps (stride 1) or halves (stride 2) the size."""
@@ -30,6 +32,14 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to the same."""
         return self.conv2(conv_relu(self.conv1, x)).add_(x)
+
+
+def run_blocks(blocks: nn.Sequential, x: Tensor, on_share: OnShare) -> Tensor:
+    """``blocks(x)``, telling after each block how far it is."""
+    for number, block in enumerate(blocks, start=1):
+        x = block(x)
+        on_share(number / len(blocks))
+    return x
 
 
 def residual_blocks(channels: int, count: int) -> nn.Sequential:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from masa.decoder import Decoder, ScaleTrace, bicubic
 from masa.encoder import Encoder, Pyramid
 from masa.layers import channels_last, initialise
 from masa.matching import Matches, match
+from masa.progress import OnShare, between, ignore
 from masa.tiling import run_tiled
 from masa.transfer import plan_transfer, transfer
 
@@ -55,14 +56,7 @@ class Trace:
 SCALES = (1, 2, 4)
 """Sizes, relative to the LR, at which Ref features are merged."""
 
-OnShare = Callable[[float], None]
-"""Called with the share of a call's work that is done, from 0 to 1; what it raises ends it."""
-
 _SHARE_X1, _SHARE_X2 = 0.14, 0.41  # of decoding's multiply-adds that are done after x1 and x2
-
-
-def _ignore(share: float) -> None:
-    pass
 
 
 class MASA(nn.Module):
@@ -100,7 +94,7 @@ class MASA(nn.Module):
         return LRFeatures(lr, self.enc(self._prepared(lr)))
 
     def encode_ref(
-        self, ref: Tensor, ref_down: Tensor, tile: int | None = None, on_share: OnShare = _ignore
+        self, ref: Tensor, ref_down: Tensor, tile: int | None = None, on_share: OnShare = ignore
     ) -> RefFeatures:
         """Encode a reference; ``tile`` limits the Ref-down pixels a side worked on at a time.
 
@@ -134,7 +128,7 @@ class MASA(nn.Module):
         keep: Collection[int] = (),
         branches: Branches | None = None,
         tile: int | None = None,
-        on_share: OnShare = _ignore,
+        on_share: OnShare = ignore,
     ) -> Trace:
         """Match (unless ``matches`` are given), transfer and merge encoded images.
 
@@ -147,15 +141,16 @@ class MASA(nn.Module):
         branches = branches or Branches(self.config.dram_ref, self.config.dram_lr)
 
         moved = transfer(ref.pyramid.l3, plan, 1)
-        x1, trace_x1 = self.decoder.at_x1(self.decoder.context(lr.pyramid), moved)
-        on_share(_SHARE_X1)
+        x1, trace_x1 = self.decoder.at_x1(
+            self.decoder.context(lr.pyramid), moved, between(on_share, 0, _SHARE_X1)
+        )
         moved = transfer(ref.pyramid.l2, plan, 2)
         x2, trace_x2 = self.decoder.at_x2(
-            x1, moved, branches, 2 in keep, tile, _between(on_share, _SHARE_X1, _SHARE_X2)
+            x1, moved, branches, 2 in keep, tile, between(on_share, _SHARE_X1, _SHARE_X2)
         )
         moved = transfer(ref.pyramid.l1, plan, 4)
         out, trace_x4 = self.decoder.at_x4(
-            x2, moved, branches, 4 in keep, tile, _between(on_share, _SHARE_X2, 1)
+            x2, moved, branches, 4 in keep, tile, between(on_share, _SHARE_X2, 1)
         )
         output = out.float() + bicubic(lr.image)
         return Trace(matches, trace_x1 if 1 in keep else None, trace_x2, trace_x4, output)
@@ -164,10 +159,6 @@ class MASA(nn.Module):
         """In the weights' precision and channels-last, which convolutions are fastest in."""
         weight = self.enc.conv_L1.weight
         return image.to(dtype=weight.dtype, memory_format=torch.channels_last)
-
-
-def _between(on_share: OnShare, start: float, end: float) -> OnShare:
-    return lambda share: on_share(start + share * (end - start))
 
 
 def _check(name: str, image: Tensor, multiple: int) -> None:

@@ -34,7 +34,8 @@ from masa.images import (
     to_tensor,
     to_uint8,
 )
-from masa.model import MASA, LRFeatures, OnShare, RefFeatures, Trace
+from masa.model import MASA, LRFeatures, RefFeatures, Trace
+from masa.progress import OnShare
 from masa.weights import load_model
 
 Progress = Callable[[float, str], None]
@@ -144,8 +145,8 @@ class Predictor:
         """Enlarge one LR four times with 0 to 5 references.
 
         Pictures may be paths, bytes, Pillow images or arrays. Without a reference the LR is its
-        own. ``keep`` are the scales (1, 2, 4) whose intermediates the trace keeps. Raises ``UserError`` if a
-        picture cannot be used or would need more memory than allowed.
+        own. ``keep`` are the scales (1, 2, 4) whose intermediates the trace keeps. Raises
+        ``UserError`` if a picture cannot be used or would need more memory than allowed.
         """
         photo, references, notes = self.read(lr, refs)
         result = self.run(photo.rgb, [ref.rgb for ref in references], progress, keep)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from masa.progress import OnShare, between
+
 
 class Tile(NamedTuple):
     """A rectangle of grid cells: rows ``top`` to ``bottom``, columns ``left`` to ``right``."""
@@ -54,15 +56,16 @@ def run_tiled(
     scales: Sequence[int],
     side: int | None,
     halo: int,
-    on_share: Callable[[float], None],
+    on_share: OnShare,
 ) -> tuple[Tensor, ...]:
     """``function(*inputs)``, computed in tiles.
 
     ``inputs`` are ``(tensor, pixels per grid cell)``; ``scales`` are the outputs' pixels per
     cell. Each tile is handed over with ``halo`` more cells on each side, which must cover the
-    function's receptive field: then the result does not depend on ``side``. ``on_share`` is
-    called with the share done after each tile. Tiles are written into new tensors, so without
-    gradients only; one tile that covers everything is passed through as it is.
+    function's receptive field: then the result does not depend on ``side``. ``on_share`` goes on
+    to the function, as its last argument, for each tile's part of the work. Tiles are written
+    into new tensors, so without gradients only; one tile that covers everything is passed
+    through as it is.
     """
     tensor, scale = inputs[0]
     height, width = tensor.shape[2] // scale, tensor.shape[3] // scale
@@ -70,8 +73,8 @@ def run_tiled(
     grid = list(tiles(height, width, side))
     for number, tile in enumerate(grid, start=1):
         grown = tile.grow(halo, height, width)
-        results = function(*(grown.cut(x, s) for x, s in inputs))
-        on_share(number / len(grid))
+        part = between(on_share, (number - 1) / len(grid), number / len(grid))
+        results = function(*(grown.cut(x, s) for x, s in inputs), part)
         if grown == Tile(0, height, 0, width) == tile:
             return results
         if not whole:

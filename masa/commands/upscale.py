@@ -153,7 +153,12 @@ def _upscale(ready: Predictor, job: Job, hr_given: bool, progress: Progress) -> 
 
 
 def _write(path: Path, result: Result) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder '{path.parent}' could not be made ({error.strerror}): choose another."
+        ) from None
     write_photo(path, result.rgb, result.alpha)
 
 
