@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 
 from demo.page import CSS, build_page
 from demo.runs import predictor_for
-from demo.settings import LIMITS
+from demo.settings import LIMITS, SESSIONS
+from demo.showcase import Showcase
 from masa.weights import DEFAULT_WEIGHTS
 
 
@@ -19,12 +23,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=None, help="(default: first free from 7860)")
     arguments = parser.parse_args()
     predictor_for(DEFAULT_WEIGHTS)
-    build_page().launch(
+    showcase = Showcase()
+    page = build_page(showcase)
+    showcase.prepare_in_background()
+    page.launch(
         server_name=arguments.host,
         server_port=arguments.port,
         css=CSS,
         theme=gr.themes.Soft(),
         max_file_size=LIMITS.max_file_bytes,
+        state_session_capacity=SESSIONS,
         ssr_mode=False,
         enable_monitoring=False,
         run_history=False,

@@ -1,123 +1,190 @@
-"""What happens when a visitor presses something: plain functions, called by the page and by tests.
+"""What happens when a visitor does something: plain typed functions, without a page around them.
 
-Only these turn errors into messages.
+The page calls them, and so do tests. Only these turn errors into messages.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import gradio as gr
 
+from demo.drawn import Drawn
+from demo.exploration import Exploration
+from demo.explore import paint, without_branches, without_reference
+from demo.figures import result as result_figures
+from demo.figures.coarse import block_near
+from demo.figures.places import block_corner
 from demo.files import serve_png
-from demo.runs import Request, Run, Score, run
+from demo.jobs import Finished, Step, follow
+from demo.runs import Request
+from demo.showcase import Showcase
+from demo.tabs import FIGURES, View
+from masa.config import SCALE
 from masa.errors import UserError
-from masa.predictor import Progress
+from masa.shifts import PRESETS, Shift
 
 HR_MODE = "It is sharp: make the small photo from it"
 LR_MODE = "It is small: enlarge it"
+CUSTOM = "custom"
+SHIFTS = [*PRESETS, CUSTOM]
+
+PICTURES = {
+    "bicubic": "Bicubic",
+    "plain": "MASA without the reference",
+    "result": "MASA with the reference",
+    "hr": "The sharp photo",
+}
+"""Pictures that can be compared: field of an exploration, and its name for visitors."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the page shows of a finished run."""
+class Inputs:
+    """The left column of the page."""
 
-    before_after: tuple[str, str]
-    """Files of the bicubic picture and of the result."""
-    download: str
-    """File of the result, with transparency if the photo had any."""
-    report: str
-    """Markdown: sizes, numbers, notes."""
+    photo: str | None
+    gallery: Sequence[tuple[str, str | None]] | None
+    mode: str
+    weights: str
+    shift: str
+    """A preset's name, or ``custom``."""
+    gain: float
+    offset: float
+    gamma: float
+    saturation: float
+
+    def request(self) -> Request:
+        """What is asked for. Raises ``UserError``."""
+        if not self.photo:
+            raise UserError("Add a photo first, or click one of the examples.")
+        refs = tuple(path for path, _ in self.gallery or ())
+        if self.mode not in (HR_MODE, LR_MODE):
+            raise UserError("Say whether the photo is small or sharp.")
+        return Request(self.photo, refs, self.mode == HR_MODE, self.weights, self._shift())
+
+    def _shift(self) -> Shift:
+        if self.shift == CUSTOM:
+            return Shift(self.gain, self.offset, self.gamma, saturation=self.saturation)
+        if self.shift not in PRESETS:
+            raise UserError(f"Choose one of these changes of light: {', '.join(SHIFTS)}.")
+        return PRESETS[self.shift]
 
 
-def enlarge(
-    photo: str | None,
-    gallery: Sequence[tuple[str, str | None]] | None,
-    mode: str,
-    weights: str,
-    progress: Progress,
-) -> Shown:
-    """Run the network on uploaded files; raises ``gr.Error`` with one sentence for the visitor."""
+def enlarge(inputs: Inputs, showcase: Showcase) -> Iterator[Step | Finished[Exploration]]:
+    """The first step of a run, to the enlarged picture; an example that is ready is given at once.
+
+    Raises ``gr.Error`` with one sentence for the visitor.
+    """
     with told_kindly():
-        finished = run(request_of(photo, gallery, mode, weights), progress)
-        return show(finished)
+        request = inputs.request()
+        ready = showcase.get(request)
+        if ready is not None:
+            yield Finished(ready)
+            return
+        example = showcase.example_of(request)
+        yield from follow(lambda progress: paint(request, progress, example))
 
 
-def request_of(
-    photo: str | None,
-    gallery: Sequence[tuple[str, str | None]] | None,
-    mode: str,
-    weights: str,
-) -> Request:
-    """The request behind the page's inputs. Raises ``UserError``."""
-    if not photo:
-        raise UserError("Add a photo first, or click one of the examples.")
-    refs = tuple(path for path, _ in gallery or ())
-    return Request(photo, refs, mode == HR_MODE, weights)
+def compare(x: Exploration) -> Iterator[Step | Finished[Exploration]]:
+    """The second step: the same network without the reference."""
+    with told_kindly():
+        yield from follow(lambda progress: without_reference(x, progress))
 
 
-def show(finished: Run) -> Shown:
-    """Files and words for a finished run."""
-    result = finished.result
-    return Shown(
-        (serve_png(result.bicubic, "bicubic_x4.png"), serve_png(result.rgb, "masa_x4.png")),
-        serve_png(result.rgb, "masa_x4.png", result.alpha),
-        report(finished),
+def switch_off(x: Exploration) -> Iterator[Step | Finished[Exploration]]:
+    """The third step: either branch of DRAM switched off."""
+    with told_kindly():
+        yield from follow(lambda progress: without_branches(x, progress))
+
+
+@contextmanager
+def told_kindly() -> Iterator[None]:
+    """Turns what goes wrong inside the block into one sentence for the visitor."""
+    try:
+        yield
+    except UserError as error:
+        raise _spoken(str(error)) from None
+    except MemoryError:
+        raise _spoken(
+            "There is not enough memory for these pictures now: try smaller ones."
+        ) from None
+    except OSError:
+        raise _spoken("A picture is no longer on the server: upload it again.") from None
+
+
+def _spoken(sentence: str) -> gr.Error:
+    return gr.Error(html.escape(sentence), print_exception=False)
+
+
+def progress_bar(step: Step) -> str:
+    """HTML of a progress bar with what is being done and the time left."""
+    left = "" if step.seconds_left is None else f", about {step.seconds_left:.0f} s left"
+    return (
+        f'<div class="progress" role="status"><progress max="1" value="{step.share:.3f}">'
+        f"</progress> {html.escape(step.doing)}{left}</div>"
     )
 
 
-def report(finished: Run) -> str:
-    """Markdown on sizes, time and, where the HR is known, PSNR and SSIM."""
-    result = finished.result
-    height, width = result.rgb.shape[:2]
-    seconds = sum(result.seconds.values())
-    lines = [
-        f"**{width // 4} x {height // 4} to {width} x {height} pixels in {seconds:.1f} s**"
-        + (" without a reference: the photo was its own." if result.self_reference else "."),
+def draw(x: Exploration, view: View, names: Sequence[str]) -> list[tuple[str | None, str, str]]:
+    """Draw figures by name: for each, its file (``None``: not to be had), alt text and summary."""
+    view = view.clipped(x)
+    drawn = [FIGURES[name].draw(x, view) for name in names]
+    return [
+        (None, "", "") if d is None else (serve_png(d.image, f"{name}.png"), d.alt, d.summary)
+        for name, d in zip(names, drawn, strict=True)
     ]
-    ours, bicubic = finished.score(result.rgb), finished.score(result.bicubic)
-    if ours and bicubic:
-        lines += [
-            "",
-            "| | PSNR on Y | SSIM on Y |",
-            "|---|---|---|",
-            f"| MASA | {_numbers(ours)} |",
-            f"| bicubic | {_numbers(bicubic)} |",
-            "",
-            "Measured against the sharp photo, no border cropped.",
-        ]
-    lines += [f"- {html.escape(note)}" for note in result.notes]
-    return "\n".join(lines)
 
 
-def _numbers(score: Score) -> str:
-    ssim = "too small" if score.ssim is None else f"{score.ssim:.4f}"
-    return f"{score.psnr:.2f} dB | {ssim}"
+def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View:
+    """The view after a click at figure pixel ``(x, y)`` of the figure called ``name``."""
+    view = view.clipped(x)
+    figure: Drawn | None = FIGURES[name].draw(x, view)
+    picked = None if figure is None else figure.pick(*at)
+    if picked is None:
+        return view
+    panel, row, column = picked
+    if name == "ref_blocks":
+        return _view_of_block(x, view, panel, row, column)
+    if name in ("given", "chosen_pixel"):  # panels in pixels of the result
+        row, column = row // SCALE, column // SCALE
+    return replace(view, row=row, column=column).clipped(x)
 
 
-class told_kindly:  # noqa: N801 - reads as a phrase in a with statement
-    """Turns what goes wrong inside the block into one sentence for the visitor."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, UserError):
-            raise gr.Error(html.escape(str(error)), print_exception=False) from None
-        if isinstance(error, MemoryError):
-            raise gr.Error(
-                "There is not enough memory for these pictures right now: try smaller ones.",
-                print_exception=False,
-            ) from None
+def _view_of_block(x: Exploration, view: View, panel: str, row: int, column: int) -> View:
+    block = block_near(x, panel, row, column)
+    if block is None:
+        return view
+    top, left = block_corner(x, block)
+    half = x.matches.geometry.block // 2
+    return replace(view, row=top + half, column=left + half).clipped(x)
 
 
-def relay(progress: gr.Progress) -> Callable[[float, str], None]:
-    """Gradio's progress bar as the predictor wants it."""
+def pictures_of(x: Exploration) -> dict[str, str]:
+    """Names of the pictures that exist in ``x``, by field."""
+    return {field: name for field, name in PICTURES.items() if getattr(x, field) is not None}
 
-    def report_share(share: float, doing: str) -> None:
-        progress(share, desc=doing)
 
-    return report_share
+def compared_files(x: Exploration, left: str, right: str) -> tuple[str, str]:
+    """Files of the two named pictures, for the slider."""
+    by_name = {name: field for field, name in pictures_of(x).items()}
+    chosen = (by_name.get(left, "bicubic"), by_name.get(right, "result"))
+    first, second = (serve_png(getattr(x, f), f"{f}_x4.png") for f in chosen)
+    return first, second
+
+
+def report(x: Exploration) -> str:
+    """Markdown: sizes, time, scores, verdict and notes."""
+    height, width = x.result.shape[:2]
+    lines = [
+        f"**{width // SCALE} x {height // SCALE} to {width} x {height} pixels in "
+        f"{sum(x.seconds.values()):.1f} s.**",
+        result_figures.verdict(x),
+        result_figures.scores_table(x),
+    ]
+    if x.hint:
+        lines.insert(0, f"*{x.hint}*")
+    lines += [f"- {html.escape(note)}" for note in x.notes]
+    return "\n\n".join(line for line in lines if line)

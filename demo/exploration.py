@@ -8,7 +8,7 @@ network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -57,8 +57,7 @@ class ScaleView:
     channels: Mapping[str, NDArray[np.uint8]]
     """For each of ``MAPS`` that exists, ``(C, height, width)`` levels, at most ``VIEW`` a side."""
     ranges: Mapping[str, NDArray[np.float32]]
-    """For each of ``MAPS``, ``(C, 2)``: what levels 0 and 255 stand for. ``lr``, ``before`` and
-    ``after`` of one channel share a range, so that they can be compared by eye."""
+    """For each of ``MAPS``, ``(C, 2)``: what levels 0 and 255 of a channel stand for."""
     statistics: Mapping[str, ChannelStatistics]
     """Of ``lr``, ``before`` and ``after``."""
     added: Mapping[str, NDArray[np.float32]]
@@ -81,11 +80,15 @@ class ScaleView:
 class Exploration:
     """One finished run, as its visitor's session keeps it."""
 
+    weights: str
+    """Name of the shipped weights that were used."""
     lr: LRCanvas
     ref: RefCanvas
     self_reference: bool
     result: Pixels
-    """``(4H, 4W, 3)``, like the three below: in the visitor's own pixels, without padding."""
+    """``(4H, 4W, 3)``, like the pictures below: in the visitor's own pixels, without padding."""
+    alpha: NDArray[np.uint8] | None
+    """``(4H, 4W)``; ``None`` if the photo had no transparency."""
     bicubic: Pixels
     hr: Pixels | None
     """``None`` if the target is unknown."""
@@ -108,6 +111,8 @@ class Exploration:
     dense: int
     """Multiply-adds of dense matching on the same features."""
     notes: tuple[str, ...] = ()
+    hint: str = ""
+    """What to look for, if this is an example."""
     disparity: NDArray[np.float32] | None = None
     """``(4H, 4W)`` true disparity in HR pixels, NaN where unknown."""
 
@@ -116,9 +121,17 @@ class Exploration:
         """Number of dilations the coarse score sums over."""
         return self.matches.coarse.per_dilation.shape[2]
 
-    def with_results(self, **results: object) -> Exploration:
-        """A copy with ``plain`` or ``switched_off`` filled in."""
-        return replace(self, **results)  # type: ignore[arg-type]
+    def visitors_lr(self) -> Pixels:
+        """``(H, W, 3)``: the LR without padding."""
+        return self.lr.crop(self.lr.rgb).copy()
+
+    def visitors_refs(self) -> list[Pixels]:
+        """The references as they were used, without padding; none if the LR was its own."""
+        if self.self_reference:
+            return []
+        return [
+            self.ref.rgb[p.top : p.top + p.height, : p.width].copy() for p in self.ref.placements
+        ]
 
     def kept_bytes(self) -> int:
         """Memory that this exploration holds."""
@@ -126,7 +139,7 @@ class Exploration:
 
 
 @torch.inference_mode()
-def explore(run: Run, disparity: NDArray[np.float32] | None = None) -> Exploration:
+def explore(run: Run) -> Exploration:
     """Condense a finished run whose trace kept the scales that are to be shown."""
     result, trace = run.result, run.result.trace
     matches = _to_cpu(trace.matches)
@@ -135,10 +148,12 @@ def explore(run: Run, disparity: NDArray[np.float32] | None = None) -> Explorati
     pixels = torch.from_numpy(result.ref.rgb.copy()).permute(2, 0, 1)[None].float().div_(255)
     kept = {1: trace.x1, 2: trace.x2, 4: trace.x4}
     return Exploration(
+        weights=run.request.weights,
         lr=result.lr,
         ref=result.ref,
         self_reference=result.self_reference,
         result=result.rgb,
+        alpha=result.alpha,
         bicubic=result.bicubic,
         hr=run.hr,
         plain=None,
@@ -153,7 +168,6 @@ def explore(run: Run, disparity: NDArray[np.float32] | None = None) -> Explorati
         paper=paper_cost(lr_size, ref_size, config),
         dense=dense_matching_cost(lr_size, ref_size, config),
         notes=result.notes,
-        disparity=disparity,
     )
 
 
@@ -231,16 +245,13 @@ def _paint(features: list[Tensor]) -> tuple[list[Pixels], float]:
 def _quantise(
     maps: Mapping[str, Tensor],
 ) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
-    """Channels as 8-bit levels, with what the levels stand for; compared maps share a range."""
-    small = {name: _shrunk(tensor) for name, tensor in maps.items()}
+    """Channels as 8-bit levels, each over its own range, with what the levels stand for."""
     channels, ranges = {}, {}
-    compared = [name for name in ("lr", "before", "after") if name in small]
-    for name, tensor in small.items():
-        together = [small[other] for other in compared] if name in compared else [tensor]
-        low = torch.stack([t.amin((1, 2)) for t in together]).amin(0)
-        high = torch.stack([t.amax((1, 2)) for t in together]).amax(0)
+    for name, tensor in maps.items():
+        small = _shrunk(tensor)
+        low, high = small.amin((1, 2)), small.amax((1, 2))
         span = (high - low).clamp_min(1e-9)[:, None, None]
-        levels = ((tensor - low[:, None, None]) / span * 255).round().to(torch.uint8)
+        levels = ((small - low[:, None, None]) / span * 255).round().to(torch.uint8)
         channels[name] = levels.cpu().numpy()
         ranges[name] = torch.stack((low, high), 1).cpu().numpy()
     return channels, ranges
@@ -292,5 +303,5 @@ def _bytes_of(value: object, seen: set[int]) -> int:
     if isinstance(value, Mapping):
         return sum(_bytes_of(v, seen) for v in value.values())
     if hasattr(value, "__dataclass_fields__"):
-        return sum(_bytes_of(getattr(value, f.name), seen) for f in fields(value))  # type: ignore[arg-type]
+        return sum(_bytes_of(getattr(value, f.name), seen) for f in fields(value))  # type: ignore[arg-type, misc]
     return 0

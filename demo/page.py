@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 import gradio as gr
 
-from demo.callbacks import HR_MODE, LR_MODE, enlarge, relay
-from demo.examples import load_examples
+from demo import callbacks
+from demo.callbacks import HR_MODE, LR_MODE, PICTURES, SHIFTS, Inputs
+from demo.exploration import Exploration
+from demo.figures.cost import paper_table
+from demo.figures.network import network_svg
+from demo.files import serve_png
+from demo.jobs import Finished, Step
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE
+from demo.showcase import Showcase
+from demo.tabs import FIGURES, TABS, Tab, View
+from masa.shifts import RANGES
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
 MODEL = "model"
@@ -14,88 +27,396 @@ MODEL = "model"
 
 CSS = """
 .gradio-container { max-width: 1500px !important; margin: auto; }
-#result .wrap { min-height: 200px; }
+.progress progress { width: 100%; height: 10px; }
+.caption { opacity: 0.85; }
+#network [data-tab] { cursor: pointer; }
 """
 
 INTRO = """# MASA-SR: real texture from a reference photo
 A small photo is enlarged four times. Where a reference photo shows something similar and sharp,
-its texture is found, fitted to the light of yours, and painted in.
+its texture is found, fitted to the light of yours, and painted in. Every step can be looked at.
 """
 
+OPEN_TAB = """
+const open = (event) => {
+  const box = event.target.closest('[data-tab]');
+  if (!box || (event.type === 'keydown' && event.key !== 'Enter' && event.key !== ' ')) return;
+  event.preventDefault();
+  trigger('pick', {tab: box.dataset.tab});
+};
+element.addEventListener('click', open);
+element.addEventListener('keydown', open);
+"""
+"""Boxes of the network's drawing open their tabs, by mouse and by keyboard."""
 
-def build_page() -> gr.Blocks:
-    """The whole page, ready to launch."""
-    with gr.Blocks(
-        title="MASA-SR", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)
-    ) as page:
-        gr.Markdown(INTRO)
+BESIDE = {"result": (), "coarse": ("pixel",), "fine": ("pixel",), "pixel": ("pixel",)}
+BESIDE |= {"adaptation": ("scale", "channel"), "aggregation": ("scale",), "cost": ()}
+"""Which controls stand above each tab."""
+
+Updates = dict[Any, Any]
+"""New values of some components of the page."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A figure's place on the page."""
+
+    image: gr.Image
+    words: gr.Markdown
+
+
+class Page:
+    """The components, and the callbacks that fill them."""
+
+    def __init__(self, showcase: Showcase) -> None:
+        self.showcase = showcase
+        self.slots: dict[str, Slot] = {}
+        self.blocks = gr.Blocks(
+            title="MASA-SR", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)
+        )
+        with self.blocks:
+            self.explored = gr.State(None, time_to_live=KEEP_SECONDS)
+            self.open_tab = gr.State(TABS[0].id)
+            gr.Markdown(INTRO)
+            with gr.Row():
+                with gr.Column(scale=2, min_width=320):
+                    self._lay_out_inputs()
+                with gr.Column(scale=5, min_width=320):
+                    self._lay_out_results()
+            self._lay_out_examples()
+            self._wire()
+        self.blocks.queue(max_size=QUEUE)
+
+    # ------------------------------------------------------------------ what there is
+
+    def _lay_out_inputs(self) -> None:
+        self.photo = gr.Image(
+            label="Your photo",
+            type="filepath",
+            image_mode=None,
+            format="png",
+            sources=["upload", "clipboard"],
+            height=240,
+            elem_id="photo",
+            buttons=[],
+            alt_text="The photo you chose",
+        )
+        self.mode = gr.Radio([LR_MODE, HR_MODE], value=LR_MODE, label="What is it?", elem_id="mode")
+        self.refs = gr.Gallery(
+            label=f"References (up to {LIMITS.max_references})",
+            type="filepath",
+            file_types=["image"],
+            format="png",
+            columns=3,
+            height=200,
+            interactive=True,
+            elem_id="refs",
+        )
+        self.shift = gr.Radio(
+            SHIFTS, value=SHIFTS[0], label="Change the reference's light", elem_id="shift"
+        )
+        with gr.Accordion("Own change of light", open=False):
+            self.amounts = [
+                gr.Slider(
+                    low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title()
+                )
+                for name, (low, neutral, high) in RANGES.items()
+                if name in ("gain", "offset", "gamma", "saturation")
+            ]
+        self.weights = gr.Dropdown(
+            shipped_weights(), value=DEFAULT_WEIGHTS, label="Weights", elem_id="weights"
+        )
         with gr.Row():
-            with gr.Column(scale=2, min_width=320):
-                photo = gr.Image(
-                    label="Your photo",
-                    type="filepath",
-                    image_mode=None,
-                    format="png",
-                    sources=["upload", "clipboard"],
-                    height=260,
-                    elem_id="photo",
-                    buttons=[],
-                )
-                mode = gr.Radio(
-                    [LR_MODE, HR_MODE], value=LR_MODE, label="What is it?", elem_id="mode"
-                )
-                refs = gr.Gallery(
-                    label=f"Reference photos, sharp, up to {LIMITS.max_references}",
-                    type="filepath",
-                    file_types=["image"],
-                    format="png",
-                    columns=3,
-                    height=200,
-                    interactive=True,
-                    elem_id="refs",
-                )
-                weights = gr.Dropdown(
-                    shipped_weights(), value=DEFAULT_WEIGHTS, label="Weights", elem_id="weights"
-                )
-                with gr.Row():
-                    go = gr.Button("Enlarge x4", variant="primary", elem_id="go")
-                    stop = gr.Button("Stop", elem_id="stop")
-            with gr.Column(scale=5, min_width=320):
-                compare = gr.ImageSlider(
-                    label="Bicubic (left) and MASA (right)",
-                    format="png",
-                    interactive=False,
-                    max_height=720,
-                    elem_id="result",
-                )
-                report = gr.Markdown(elem_id="report")
-                download = gr.DownloadButton("Download PNG", interactive=False, elem_id="download")
-        examples = load_examples()
-        gr.Examples(
+            self.go = gr.Button("Enlarge x4", variant="primary", elem_id="go")
+            self.stop = gr.Button("Stop", elem_id="stop")
+        self.inputs = [self.photo, self.refs, self.mode, self.weights, self.shift, *self.amounts]
+
+    def _lay_out_results(self) -> None:
+        self.bar = gr.HTML(elem_id="bar")
+        self.network = gr.HTML(network_svg(TABS[0].id), elem_id="network", js_on_load=OPEN_TAB)
+        with gr.Row(visible=False) as pixel_row:
+            self.row = gr.Slider(0, 1, 0, step=1, label="Row of the chosen pixel", elem_id="row")
+            self.column = gr.Slider(
+                0, 1, 0, step=1, label="Column of the chosen pixel", elem_id="column"
+            )
+        with gr.Row(visible=False) as scale_row:
+            self.scale = gr.Radio(
+                [("x1", 1), ("x2", 2), ("x4", 4)], value=4, label="Scale", elem_id="scale"
+            )
+        with gr.Row(visible=False) as channel_row:
+            self.channel = gr.Slider(
+                -1, 63, -1, step=1, label="Channel (-1: all, as colours)", elem_id="channel"
+            )
+        self.controls = {"pixel": pixel_row, "scale": scale_row, "channel": channel_row}
+        self.view = [self.row, self.column, self.scale, self.channel]
+        self.tab_of: dict[str, gr.Tab] = {}
+        with gr.Tabs(elem_id="tabs") as self.tabs:
+            for tab in TABS:
+                with gr.Tab(tab.label, id=tab.id, elem_id=f"tab-{tab.id}") as self.tab_of[tab.id]:
+                    gr.Markdown(f"## {tab.question}")
+                    if tab.id == "result":
+                        self._lay_out_comparison()
+                    self._lay_out_figures(tab)
+                    if tab.id == "cost":
+                        gr.Markdown(paper_table())
+
+    def _lay_out_comparison(self) -> None:
+        self.compare = gr.ImageSlider(
+            label="Drag to compare",
+            format="png",
+            interactive=False,
+            max_height=720,
+            elem_id="compare",
+        )
+        names = list(PICTURES.values())
+        with gr.Row():
+            self.left = gr.Dropdown(names, value=PICTURES["bicubic"], label="Left")
+            self.right = gr.Dropdown(names, value=PICTURES["result"], label="Right")
+            self.divider = gr.Slider(0, 100, 50, step=1, label="Divider (for the keyboard)")
+        self.report = gr.Markdown(elem_id="report")
+        self.download = gr.DownloadButton(
+            "Download the result (PNG)", interactive=False, elem_id="download"
+        )
+
+    def _lay_out_figures(self, tab: Tab) -> None:
+        narrow = [figure for figure in tab.figures if not figure.wide]
+        rows = [narrow[i : i + 2] for i in range(0, len(narrow), 2)]
+        rows += [[figure] for figure in tab.figures if figure.wide]
+        for figures in rows:
+            with gr.Row():
+                for figure in figures:
+                    with gr.Column(min_width=320):
+                        image = gr.Image(
+                            label=figure.title,
+                            format="png",
+                            type="filepath",
+                            interactive=False,
+                            buttons=["download", "fullscreen"],
+                            elem_id=f"figure-{figure.id}",
+                            visible=False,
+                        )
+                        gr.Markdown(figure.caption, elem_classes=["caption"])
+                        words = gr.Markdown(elem_id=f"words-{figure.id}")
+                    self.slots[figure.id] = Slot(image, words)
+
+    def _lay_out_examples(self) -> None:
+        examples = self.showcase.examples
+        self.examples = gr.Examples(
             [[str(e.hr), [str(ref) for ref in e.refs], HR_MODE] for e in examples],
-            [photo, refs, mode],
+            [self.photo, self.refs, self.mode],
             example_labels=[f"{e.title} ({e.kind})" for e in examples],
             examples_per_page=20,
             elem_id="examples",
         )
 
-        def on_go(photo, refs, mode, weights, progress=gr.Progress()):  # noqa: ANN001, ANN202, B008
-            shown = enlarge(photo, refs, mode, weights, relay(progress))
-            return (
-                shown.before_after,
-                shown.report,
-                gr.DownloadButton(value=shown.download, interactive=True),
+    # ------------------------------------------------------------------ what happens
+
+    def _wire(self) -> None:
+        model = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden"}
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        free = private | {"concurrency_limit": None}
+        figures = [part for slot in self.slots.values() for part in (slot.image, slot.words)]
+        shown = [self.compare, self.left, self.right, self.download, self.report]
+        state = [self.explored, self.bar]
+
+        runs = []
+        starts = [(self.go.click, self.inputs), (self.examples.load_input_event.then, self.inputs)]
+        for start, inputs in starts:
+            first = start(
+                self.enlarge,
+                inputs,
+                [*state, *shown, *self.view, *figures],
+                api_visibility="private",
+                **model,
+            )
+            runs += [first, *self._wire_rest(first, model | private, free, state, shown, figures)]
+        loaded = self.blocks.load(
+            self.open, None, [*state, *shown, *self.view, self.photo, self.refs, self.mode], **free
+        )
+        loaded.success(self.fill, [self.explored, *self.view], figures, **free)
+        self.stop.click(lambda: "", None, self.bar, cancels=runs, **free)
+
+        for tab in TABS:
+            dependent = [f.id for f in tab.figures if f.depends]
+            parts = self._parts(dependent)
+            self.tab_of[tab.id].select(
+                partial(self.opened, tab),
+                [self.explored, *self.view],
+                [self.open_tab, self.network, *self.controls.values(), *parts],
+                **free,
+            )
+            for figure in tab.figures:
+                if figure.clickable:
+                    self.slots[figure.id].image.select(
+                        self._clicked(figure.id, dependent),
+                        [self.explored, *self.view],
+                        [self.row, self.column, *parts],
+                        trigger_mode="always_last",
+                        **free,
+                    )
+        moving = self._parts([f.id for f in FIGURES.values() if f.depends])
+        for control in self.view:
+            control.input(
+                self.moved,
+                [self.explored, self.open_tab, *self.view],
+                moving,
+                trigger_mode="always_last",
+                **free,
+            )
+        self.network.pick(self.jump, None, self.tabs, **free)
+        for choice in (self.left, self.right):
+            choice.input(
+                self.choose_pictures, [self.explored, self.left, self.right], self.compare, **free
+            )
+        self.divider.input(
+            lambda at: gr.ImageSlider(slider_position=at), self.divider, self.compare, **free
+        )
+
+    def _wire_rest(
+        self, first: Any, model: dict, free: dict, state: list, shown: list, figures: list
+    ) -> list[Any]:
+        """What follows an enlarged picture: figures at once, then two more runs."""
+        filled = first.success(self.fill, [self.explored, *self.view], figures, **free)
+        compared = first.success(
+            self.compare_plain, [self.explored, *self.view], [*state, *shown, *figures], **model
+        )
+        switched = compared.success(
+            self.switch_off, [self.explored, *self.view], [*state, *figures], **model
+        )
+        return [filled, compared, switched]
+
+    def enlarge(self, *values: Any) -> Iterator[Updates]:
+        """A new run, to the enlarged picture."""
+        for step in callbacks.enlarge(Inputs(*values), self.showcase):
+            if isinstance(step, Step):
+                yield {self.bar: callbacks.progress_bar(step)}
+            else:
+                yield self._new(step.value)
+
+    def open(self) -> Iterator[Updates]:
+        """The first example, as soon as it is ready."""
+        example = self.showcase.examples[0]
+        x = None
+        while x is None:
+            yield {self.bar: callbacks.progress_bar(Step(0, "Preparing the first example", None))}
+            x = self.showcase.wait(example.name, 1)
+        refs = [(str(ref), None) for ref in example.refs]
+        yield self._new(x) | {self.photo: str(example.hr), self.refs: refs, self.mode: HR_MODE}
+
+    def fill(self, x: Exploration, *view: Any) -> Iterator[Updates]:
+        """Every tab's figures, a tab at a time."""
+        for tab in TABS:
+            yield self._drawn(x, view, [figure.id for figure in tab.figures])
+
+    def compare_plain(self, x: Exploration, *view: Any) -> Iterator[Updates]:
+        """The same network without the reference, and what that shows."""
+        yield from self._follow(callbacks.compare(x), view, shown=True)
+
+    def switch_off(self, x: Exploration, *view: Any) -> Iterator[Updates]:
+        """The branches of DRAM switched off, and what that shows."""
+        yield from self._follow(callbacks.switch_off(x), view, shown=False)
+
+    def _follow(
+        self, steps: Iterator[Step | Finished[Exploration]], view: Sequence[Any], shown: bool
+    ) -> Iterator[Updates]:
+        for step in steps:
+            if isinstance(step, Step):
+                yield {self.bar: callbacks.progress_bar(step)}
+                continue
+            x = step.value
+            late = [figure.id for figure in FIGURES.values() if figure.late]
+            updates = {self.explored: x, self.bar: ""} | self._drawn(x, view, late)
+            yield updates | (self._shown(x) if shown else {})
+
+    def opened(self, tab: Tab, x: Exploration | None, *view: Any) -> Updates:
+        """A tab is open: its controls, its place in the network, and what the choice changed."""
+        updates: Updates = {self.open_tab: tab.id, self.network: network_svg(tab.id)}
+        for name, row in self.controls.items():
+            updates[row] = gr.Row(visible=name in BESIDE[tab.id])
+        return updates | self._drawn(x, view, [f.id for f in tab.figures if f.depends])
+
+    def moved(self, x: Exploration | None, tab: str, *view: Any) -> Updates:
+        """A control above the tabs was moved."""
+        open_figures = next(t.figures for t in TABS if t.id == tab)
+        return self._drawn(x, view, [f.id for f in open_figures if f.depends])
+
+    def _clicked(self, name: str, dependent: Sequence[str]) -> Callable[..., Updates]:
+        def clicked(  # noqa: ANN202
+            x: Exploration | None,
+            row: float,
+            column: float,
+            scale: int,
+            channel: float,
+            event: gr.SelectData,
+        ):
+            if x is None:
+                return {}
+            view = callbacks.click(x, _view((row, column, scale, channel)), name, event.index)
+            chosen = (view.row, view.column, scale, channel)
+            return {self.row: view.row, self.column: view.column} | self._drawn(
+                x, chosen, dependent
             )
 
-        running = go.click(
-            on_go,
-            [photo, refs, mode, weights],
-            [compare, report, download],
-            concurrency_id=MODEL,
-            concurrency_limit=1,
-            api_name="enlarge",
-            show_progress_on=[compare],
-        )
-        stop.click(None, cancels=[running])
-    page.queue(max_size=QUEUE)
-    return page
+        return clicked
+
+    def jump(self, event: gr.EventData) -> Any:
+        """A box of the network's drawing was pressed."""
+        wanted = str(getattr(event, "tab", ""))
+        return gr.Tabs(selected=wanted) if wanted in self.tab_of else gr.skip()
+
+    def choose_pictures(self, x: Exploration | None, left: str, right: str) -> Any:
+        """Other pictures in the slider."""
+        return gr.skip() if x is None else callbacks.compared_files(x, left, right)
+
+    # ------------------------------------------------------------------ new values
+
+    def _new(self, x: Exploration) -> Updates:
+        """Everything that a new picture changes at once; its figures follow."""
+        view = View.opening(x)
+        scales = [(f"x{scale}", scale) for scale in sorted(x.scales)]
+        return self._shown(x) | {
+            self.explored: x,
+            self.bar: "",
+            self.row: gr.Slider(maximum=x.lr.height - 1, value=view.row),
+            self.column: gr.Slider(maximum=x.lr.width - 1, value=view.column),
+            self.scale: gr.Radio(choices=scales, value=view.scale),
+            self.channel: gr.Slider(value=-1),
+        }
+
+    def _shown(self, x: Exploration) -> Updates:
+        """The Result tab's picture, choices and numbers."""
+        names = list(callbacks.pictures_of(x).values())
+        left, right = PICTURES["bicubic"], PICTURES["result"]
+        return {
+            self.compare: callbacks.compared_files(x, left, right),
+            self.left: gr.Dropdown(choices=names, value=left),
+            self.right: gr.Dropdown(choices=names, value=right),
+            self.download: gr.DownloadButton(
+                value=serve_png(x.result, "masa_x4.png", x.alpha), interactive=True
+            ),
+            self.report: callbacks.report(x),
+        }
+
+    def _drawn(self, x: Exploration | None, view: Sequence[Any], names: Sequence[str]) -> Updates:
+        if x is None:
+            return {}
+        updates: Updates = {}
+        drawn = callbacks.draw(x, _view(view), names)
+        for name, (path, alt, summary) in zip(names, drawn, strict=True):
+            slot = self.slots[name]
+            updates[slot.image] = gr.Image(value=path, alt_text=alt, visible=path is not None)
+            updates[slot.words] = summary or "*Not to be had for this run, or not ready yet.*"
+        return updates
+
+    def _parts(self, names: Sequence[str]) -> list[Any]:
+        return [p for name in names for p in (self.slots[name].image, self.slots[name].words)]
+
+
+def _view(values: Sequence[Any]) -> View:
+    row, column, scale, channel = values
+    return View(int(row), int(column), int(scale), None if channel < 0 else int(channel))
+
+
+def build_page(showcase: Showcase) -> gr.Blocks:
+    """The whole page, ready to launch."""
+    return Page(showcase).blocks

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from demo.settings import LIMITS, MEMORY
 from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
-from masa.images import Photo, Pixels, Source, crop_to_multiple, read_photo, reduce_x4
+from masa.images import Pixels, Role, Source, crop_to_multiple, read_photo, reduce_x4
 from masa.metrics import psnr_y, ssim_y
+from masa.model import SCALES
 from masa.predictor import Predictor, Progress, Result
+from masa.shifts import Shift, Shifted
 from masa.weights import DEFAULT_WEIGHTS, load_model, shipped_weights
 
 
@@ -27,6 +30,16 @@ class Request:
     is_hr: bool = False
     """The photo is high-resolution: the LR is made from it, and the result can be measured."""
     weights: str = DEFAULT_WEIGHTS
+    shift: Shift = field(default_factory=Shift)
+    """Applied to every reference before it is used."""
+
+    def digest(self) -> bytes:
+        """Equal for requests with equal files and settings. Raises ``OSError``."""
+        parts = [repr((self.is_hr, self.weights, self.shift)).encode()]
+        for source in (self.photo, *self.refs):
+            parts.append(Path(source).read_bytes() if isinstance(source, (str, Path)) else b"")
+        lengths = repr([len(part) for part in parts]).encode()
+        return hashlib.blake2b(b"".join([lengths, *parts]), digest_size=16).digest()
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,12 @@ class Score:
     """Decibels; infinite for identical pictures."""
     ssim: float | None
     """``None`` for pictures under 11 pixels a side."""
+
+
+def score(picture: Pixels, hr: Pixels) -> Score:
+    """How close ``picture`` ``(H, W, 3)`` comes to ``hr`` of the same size."""
+    measurable = min(picture.shape[:2]) >= 11
+    return Score(psnr_y(picture, hr), ssim_y(picture, hr) if measurable else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +69,6 @@ class Run:
     config: MASAConfig
     """Of the network that ran."""
 
-    def score(self, picture: Pixels) -> Score | None:
-        """How close ``picture`` ``(4H, 4W, 3)`` comes to the HR; ``None`` if that is unknown."""
-        if self.hr is None:
-            return None
-        measurable = min(picture.shape[:2]) >= 11
-        return Score(psnr_y(picture, self.hr), ssim_y(picture, self.hr) if measurable else None)
-
 
 @lru_cache(maxsize=4)
 def predictor_for(weights: str) -> Predictor:
@@ -69,20 +81,35 @@ def predictor_for(weights: str) -> Predictor:
     return Predictor(load_model(weights), limits=LIMITS, memory=MEMORY)
 
 
-def run(request: Request, progress: Progress, keep: Collection[int] = ()) -> Run:
-    """Decode, check and enlarge. Raises ``UserError`` with a sentence for the visitor."""
+DETAIL_PIXELS = 256 * 256
+"""Largest LR whose features are kept at x4 too; of larger ones, at x1 and x2 only."""
+
+
+def run(request: Request, progress: Progress, keep: bool = False) -> Run:
+    """Decode, check, shift and enlarge; ``keep`` keeps the features that figures show.
+
+    Raises ``UserError`` with a sentence for the visitor.
+    """
     predictor = predictor_for(request.weights)
-    if not request.is_hr:
-        result = predictor.upscale(request.photo, request.refs, progress, keep)
-        return Run(request, result, None, predictor.config)
-    photo = read_photo(request.photo, "high-resolution photo", predictor.limits)
-    lr, hr = lr_from_hr(photo.rgb)
-    result = predictor.upscale(_with_alpha(lr, photo), request.refs, progress, keep)
+    role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
+    photo = read_photo(request.photo, role, predictor.limits)
+    lr, alpha, hr = photo.rgb, photo.alpha, None
+    if request.is_hr:
+        lr, hr = lr_from_hr(photo.rgb)
+        if alpha is not None:
+            alpha = reduce_x4(np.ascontiguousarray(crop_to_multiple(alpha, SCALE)))
+    refs = request.refs
+    if not request.shift.is_identity:
+        refs = tuple(shifted.rgb for shifted in shift_references(request))
+    scales: tuple[int, ...] = ()
+    if keep:
+        scales = SCALES if lr.shape[0] * lr.shape[1] <= DETAIL_PIXELS else SCALES[:2]
+    pixels = lr if alpha is None else np.dstack((lr, alpha))
+    result = predictor.upscale(pixels, refs, progress, scales)
     return Run(request, result, hr, predictor.config)
 
 
-def _with_alpha(lr: Pixels, photo: Photo) -> Pixels:
-    if photo.alpha is None:
-        return lr
-    alpha = reduce_x4(np.ascontiguousarray(crop_to_multiple(photo.alpha, SCALE)))
-    return np.dstack((lr, alpha))
+def shift_references(request: Request) -> list[Shifted]:
+    """The references after the shift, with the number of clipped pixels. Raises ``UserError``."""
+    limits = predictor_for(request.weights).limits
+    return [request.shift.apply(read_photo(ref, "reference", limits).rgb) for ref in request.refs]

@@ -26,3 +26,6 @@ QUEUE = 24
 
 KEEP_SECONDS = 3600
 """Age at which uploaded and computed files are deleted, and a session's results forgotten."""
+
+SESSIONS = 32
+"""Visitors whose last run is remembered, at most; of the 33rd, the oldest one's is forgotten."""

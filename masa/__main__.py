@@ -14,6 +14,7 @@ from masa.errors import UserError
 COMMANDS = {
     "upscale": ("masa.commands.upscale", "enlarge photos four times with reference photos"),
     "info": ("masa.commands.info", "multiply-adds and memory for given sizes, and the weights"),
+    "explain": ("demo.commands.explain", "write every figure and map of one run to a folder"),
     "evaluate": ("masa.commands.evaluate", "measure weights on folders of pictures"),
     "train": ("masa.commands.train", "train weights on pairs of pictures"),
     "convert": ("masa.commands.convert", "turn a checkpoint into safetensors"),

@@ -154,9 +154,9 @@ _MERGE_MAPS = 6  # x4 maps alive together inside adaptation and aggregation
 def choose_tile(
     lr: Size, ref_down: Size, config: MASAConfig, itemsize: int, limit: int
 ) -> int | None:
-    """The largest tile side (``None``: no tiles) with which a run stays under ``limit`` bytes.
+    """A tile side (``None``: no tiles) with which a run stays under ``limit`` bytes.
 
-    Raises ``MemoryError`` with the least number of bytes a run needs if none does.
+    Sides are halved until one fits. Raises ``MemoryError`` with the least number of bytes a run needs if none does.
     """
     tile: int | None = None
     while (needed := peak_bytes(lr, ref_down, config, itemsize, tile)) > limit:

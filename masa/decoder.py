@@ -44,9 +44,9 @@ _ADAPTED, _AGGREGATED = 0.25, 0.45  # of a scale's multiply-adds that are done a
 class Decoder(nn.Module):
     """Small U-Net over the LR features, then three scales of adaptation and aggregation."""
 
-    HALO_X2 = 14
+    HALO_X2 = 11
     """LR pixels around a tile that its x2 features depend on."""
-    HALO_X4 = 8
+    HALO_X4 = 4
     """LR pixels around a tile that its x4 picture depends on, given the x2 features."""
 
     def __init__(self, config: MASAConfig) -> None:

@@ -25,6 +25,7 @@ from masa.errors import UserError
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "WRITTEN",
     "ImageError",
     "Limits",
     "Photo",
@@ -499,6 +500,10 @@ _WRITERS = {
     ".tiff": _TIFF,
     ".bmp": _Writer("BMP", keeps_alpha=False),
 }
+
+
+WRITTEN = tuple(_WRITERS)
+"""Suffixes of the picture files that can be written."""
 
 
 def encode(suffix: str, rgb: Pixels, alpha: Pixels | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import threading
 import time
@@ -94,14 +95,16 @@ class Predictor:
         memory: int = DEFAULT_MEMORY,
         cached: int = 2,
     ) -> None:
-        """``model`` defaults to the shipped weights; it is moved to the device it runs on.
+        """``model`` defaults to the shipped weights; a copy of it is moved to the device.
 
         ``memory`` bounds a run in bytes, ``cached`` is the number of encoded LRs and of encoded
         references that are kept. Raises ``UserError`` for a device or precision that cannot work.
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self.model = (model or load_model()).to(self.device, self.dtype).eval()
+        # A copy, as the caller's network may serve another device or precision too.
+        model = load_model() if model is None else copy.deepcopy(model)
+        self.model = model.to(self.device, self.dtype).eval()
         self.limits = limits
         self.memory = memory
         self._encoded_lr: _Cache[LRFeatures] = _Cache(cached)

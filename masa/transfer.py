@@ -83,7 +83,9 @@ def transfer(source: Tensor, plan: TransferPlan, scale: int, weighted: bool = Tr
     moved = moved.view(n, scale * h, scale * w, channels).permute(0, 3, 1, 2)
     if not weighted:
         return moved
-    return moved * scaled_similarity(plan.similarity, geometry, scale).to(moved.dtype)
+    similarity = scaled_similarity(plan.similarity, geometry, scale).to(moved.dtype)
+    # Its gradient needs the features as they were before.
+    return moved * similarity if torch.is_grad_enabled() else moved.mul_(similarity)
 
 
 def scaled_similarity(similarity: Tensor, geometry: Geometry, scale: int) -> Tensor:

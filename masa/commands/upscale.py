@@ -12,7 +12,7 @@ from tqdm import tqdm
 from masa.canvas import lr_from_hr
 from masa.commands.options import add_device, add_memory, add_weights, predictor
 from masa.errors import UserError
-from masa.images import read_photo, write_photo
+from masa.images import WRITTEN, read_photo, write_photo
 from masa.metrics import psnr_y, ssim_y
 from masa.predictor import Predictor, Progress, Result
 
@@ -107,11 +107,13 @@ def plan(photos: Sequence[Path], refs: Sequence[Path], out: Path) -> list[Job]:
     to_folder = out.is_dir() or not out.suffix
     if len(photos) > 1 and not to_folder:
         raise UserError(f"{len(photos)} photos cannot all be written to '{out}': give a folder.")
+    if not to_folder and out.suffix.lower() not in WRITTEN:
+        raise UserError(f"'{out.name}' should end in one of {', '.join(WRITTEN)}.")
     by_name: dict[str, Path] | None = None
     if any(ref.is_dir() for ref in refs):
         if len(refs) > 1:
             raise UserError("Give either one folder of references or several files, not both.")
-        by_name = {ref.stem: ref for ref in _pictures(refs[0])}
+        by_name = _by_name(_pictures(refs[0]))
         missing = [photo.name for photo in photos if photo.stem not in by_name]
         if missing:
             raise UserError(
@@ -119,6 +121,8 @@ def plan(photos: Sequence[Path], refs: Sequence[Path], out: Path) -> list[Job]:
                 + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
                 + "; name each reference as its photo."
             )
+    if to_folder:
+        _by_name(photos)  # two results must not have one name
     return [
         Job(
             photo,
@@ -127,6 +131,17 @@ def plan(photos: Sequence[Path], refs: Sequence[Path], out: Path) -> list[Job]:
         )
         for photo in photos
     ]
+
+
+def _by_name(pictures: Sequence[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for picture in pictures:
+        if picture.stem in found:
+            raise UserError(
+                f"'{found[picture.stem]}' and '{picture}' have one name: rename one of them."
+            )
+        found[picture.stem] = picture
+    return found
 
 
 def _pictures(folder: Path) -> list[Path]:

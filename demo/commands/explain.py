@@ -1,0 +1,54 @@
+"""``python -m masa explain``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from demo.explore import explore_whole
+from demo.export import export
+from demo.runs import Request
+from masa.errors import UserError
+from masa.weights import DEFAULT_WEIGHTS, shipped_weights
+
+EPILOG = """examples:
+  python -m masa explain small.jpg --ref sharp.jpg --out explained/
+  python -m masa explain sharp.png --hr --ref other.png --out explained/
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The photo, its references, and where everything goes."""
+    parser.add_argument("lr", metavar="LR", help="the photo to enlarge")
+    parser.add_argument("--ref", nargs="+", default=[], metavar="REF", help="up to five references")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument(
+        "--hr", action="store_true", help="the photo is high-resolution: make the LR from it"
+    )
+    parser.add_argument("--weights", choices=shipped_weights(), default=DEFAULT_WEIGHTS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the result, every figure, the maps and the settings."""
+    request = Request(arguments.lr, tuple(arguments.ref), arguments.hr, arguments.weights)
+    with tqdm(total=100, unit="%", disable=None) as bar:
+
+        def progress(share: float, doing: str) -> None:
+            bar.set_description(doing)
+            bar.n = round(100 * share)
+            bar.refresh()
+
+        x = explore_whole(request, progress=progress)
+    try:
+        for name, data in export(x):
+            path = arguments.out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    except OSError as error:
+        raise UserError(
+            f"'{arguments.out}' could not be written to ({error.strerror}): choose another folder."
+        ) from None
+    print(f"Wrote the result, figures, maps and settings to {arguments.out}.")
+    return 0

@@ -1,0 +1,76 @@
+"""The steps of a visitor's run, each of which the page shows as soon as it is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from demo.examples import Example
+from demo.exploration import Exploration, explore
+from demo.runs import Request, predictor_for, run
+from masa.aggregation import Branches
+from masa.predictor import Progress
+
+
+def unwatched(share: float, doing: str) -> None:
+    """A :data:`Progress` for work that nobody watches."""
+
+
+def paint(
+    request: Request, progress: Progress = unwatched, example: Example | None = None
+) -> Exploration:
+    """Enlarge a visitor's photo and keep what can be explored. Raises ``UserError``."""
+    x = explore(run(request, progress, keep=True))
+    if example is None:
+        return x
+    return replace(x, disparity=example.true_disparity(), hint=example.look_for)
+
+
+def without_reference(x: Exploration, progress: Progress = unwatched) -> Exploration:
+    """Add the result of the same network with the LR as its own reference."""
+    if x.plain is not None:
+        return x
+    if x.self_reference:
+        return replace(x, plain=x.result)
+    result = predictor_for(x.weights).run(x.visitors_lr(), (), _as(progress, "Without reference"))
+    return replace(x, plain=result.rgb)
+
+
+def without_branches(x: Exploration, progress: Progress = unwatched) -> Exploration:
+    """Add the results with either branch of DRAM switched off."""
+    if x.switched_off:
+        return x
+    predictor = predictor_for(x.weights)
+    off = {"ref": Branches(ref=False), "lr": Branches(lr=False)}
+    results = {}
+    for number, (name, branches) in enumerate(off.items()):
+
+        def half(share: float, _: str, number: int = number) -> None:
+            progress((number + share) / len(off), "Without a branch of DRAM")
+
+        results[name] = predictor.run(
+            x.visitors_lr(), x.visitors_refs(), half, branches=branches
+        ).rgb
+    return replace(x, switched_off=results)
+
+
+def explore_whole(
+    request: Request, example: Example | None = None, progress: Progress = unwatched
+) -> Exploration:
+    """All steps at once. Raises ``UserError``."""
+    x = paint(request, _part(progress, 0, 0.5), example)
+    x = without_reference(x, _part(progress, 0.5, 0.7))
+    return without_branches(x, _part(progress, 0.7, 1))
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    def part(share: float, doing: str) -> None:
+        progress(start + share * (end - start), doing)
+
+    return part
+
+
+def _as(progress: Progress, doing: str) -> Progress:
+    def renamed(share: float, _: str) -> None:
+        progress(share, doing)
+
+    return renamed

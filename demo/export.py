@@ -1,0 +1,97 @@
+"""Everything a run can show, as files: figures, maps, settings, and how to repeat it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+
+from demo.exploration import Exploration
+from demo.figures.result import measure
+from demo.files import png
+from demo.tabs import TABS, View
+
+SNIPPET = '''"""Repeats this run with the Python package; put the pictures beside this file."""
+
+import masa
+
+predictor = masa.Predictor(masa.load_model("{weights}"))
+result = predictor.upscale("lr.png", {refs})
+masa.write_photo("repeated.png", result.rgb, result.alpha)
+print(result.trace.matches.position)  # the same as "position" in maps.npz
+'''
+
+
+def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every file: pictures, ``figures/``, ``maps.npz``, ``run.json``, code."""
+    view = (view or View.opening(x)).clipped(x)
+    yield "lr.png", png(x.visitors_lr())
+    refs = x.visitors_refs()
+    for number, ref in enumerate(refs, start=1):
+        yield f"ref_{number}.png", png(ref)
+    yield "result.png", png(x.result, x.alpha)
+    yield "bicubic.png", png(x.bicubic)
+    if x.plain is not None:
+        yield "without_reference.png", png(x.plain)
+    words = []
+    for tab in TABS:
+        for figure in tab.figures:
+            drawn = figure.draw(x, view)
+            if drawn is not None:
+                name = f"figures/{tab.id}_{figure.id}.png"
+                yield name, png(drawn.image)
+                words.append(
+                    f"## {figure.title}\n\n{figure.caption}\n\n{drawn.summary}\n\n`{name}`"
+                )
+    yield "figures.md", "\n\n".join(words).encode()
+    yield "maps.npz", maps(x)
+    yield "run.json", json.dumps(settings(x), indent=2).encode()
+    names = [f"ref_{number}.png" for number in range(1, len(refs) + 1)]
+    yield "repeat.py", SNIPPET.format(weights=x.weights, refs=names).encode()
+
+
+def maps(x: Exploration) -> bytes:
+    """The maps as ``.npz``; what they are is in :class:`masa.matching.Matches`."""
+    matches, geometry = x.matches, x.matches.geometry
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        coarse_index=matches.coarse.index[0].numpy(),
+        coarse_score=matches.coarse.score[0].numpy(),
+        coarse_per_dilation=matches.coarse.per_dilation[0].numpy(),
+        ref_corner=matches.corner[0].numpy(),
+        ref_block=np.array([geometry.ref_block_height, geometry.ref_block_width]),
+        index_map=matches.index[0].numpy(),
+        position=matches.position[0].numpy(),
+        similarity=matches.similarity[0, 0].numpy(),
+    )
+    return buffer.getvalue()
+
+
+def settings(x: Exploration) -> dict[str, object]:
+    """Sizes, weights, times, costs and scores of a run, as plain values."""
+    scores = measure(x)
+    return {
+        "weights": x.weights,
+        "lr": [x.lr.width, x.lr.height],
+        "references": [[p.width, p.height] for p in x.ref.placements],
+        "self_reference": x.self_reference,
+        "seconds": dict(x.seconds),
+        "multiply_adds": asdict(x.cost),
+        "multiply_adds_as_the_paper_counts": asdict(x.paper),
+        "scores_on_y_no_border_cropped": None if scores is None else asdict(scores),
+        "notes": list(x.notes),
+    }
+
+
+def as_zip(x: Exploration, view: View | None = None) -> bytes:
+    """:func:`export` as one zip file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in export(x, view):
+            archive.writestr(name, data)
+    return buffer.getvalue()

@@ -1,0 +1,249 @@
+"""How is the reference fitted to the light of the photo? Spatial adaptation, before and after."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.draw import WIDE, arrange, stack
+from demo.drawn import Drawn
+from demo.exploration import Exploration, ScaleView
+from demo.figures.parts import (
+    CHANGE,
+    HALF,
+    VALUE,
+    Part,
+    compose,
+    high_of,
+    map_part,
+    minus,
+    own,
+    picture_part,
+)
+from demo.plots import Points, dash, disc, key, point_plot, triangle
+
+_TITLES = {
+    "lr": "Your photo's features",
+    "before": "The reference's, as they were found",
+    "after": "The reference's, adapted",
+}
+_MARKS = {
+    # By shape and by lightness, so that nothing is told apart by its hue alone.
+    "before": (triangle, "reference, as found"),
+    "after": (disc, "reference, adapted"),
+    "lr": (dash, "your photo"),
+}
+
+
+def mode_of(view: ScaleView) -> str:
+    """``sam``, ``adain`` or ``none``: what the adaptation that made this view can do."""
+    if "gamma" in view.channels:
+        return "sam"
+    return "adain" if view.colours["difference"].any() else "none"
+
+
+def default_channel(view: ScaleView) -> int:
+    """The channel in which gamma varies most, or else the photo's features do."""
+    if "gamma" not in view.channels:
+        return int(view.statistics["lr"].std.argmax())
+    levels = view.channels["gamma"].reshape(len(view.ranges["gamma"]), -1)
+    spread = levels.std(1) * np.ptp(view.ranges["gamma"], axis=1)
+    return int(spread.argmax())
+
+
+# ---------------------------------------------------------------------------- maps
+
+
+def feature_maps(x: Exploration, scale: int, channel: int | None = None) -> Drawn | None:
+    """The photo's features, the reference's before and after, and what the adaptation changed.
+
+    As colours of all channels together, or one ``channel`` with its numbers; a channel that does
+    not exist becomes the nearest. ``None`` if the ``scale`` was not kept.
+    """
+    view = x.scales.get(scale)
+    if view is None:
+        return None
+    if channel is None:
+        return _in_colours(x, view, scale)
+    return _of_channel(x, view, scale, _nearest(view, channel))
+
+
+def _in_colours(x: Exploration, view: ScaleView, scale: int) -> Drawn:
+    parts = [
+        picture_part(x, own(x, view.colours[name]), f"{title} (×{scale})", HALF)
+        for name, title in _TITLES.items()
+    ]
+    changes = mode_of(view) != "none"
+    length = own(x, view.colours["difference"][:, :, 0]) / np.float32(255) * view.difference_peak
+    parts.append(
+        map_part(
+            x,
+            length,
+            "length of the change over all channels",
+            low=0,
+            high=view.difference_peak if changes else 1,
+            title=f"What the adaptation changed (×{scale})",
+            width=HALF,
+        )
+    )
+    if changes:
+        became = f"after it, {view.gap('after'):.2f}"
+    else:
+        became = "and stays there, as this network passes it on as it is"
+    return compose(
+        parts,
+        f"Features at {scale} times the photo's size, as colours: of the photo, of the reference "
+        "before and after it is adapted; and a map of how much the adaptation changed.",
+        f"Like colours mean like features in the three pictures; they show {view.explained:.0%} "
+        f"of what varies in {_count(view)} channels. Before the adaptation, the reference's "
+        f"distribution is {view.gap('before'):.2f} of the photo's deviation away from the photo's; "
+        f"{became}.",
+        columns=2,
+    )
+
+
+def _of_channel(x: Exploration, view: ScaleView, scale: int, channel: int) -> Drawn:
+    maps = {name: channel_map(x, view, name, channel) for name in _TITLES}
+    # One range for all three, which single pixels far out do not set.
+    low, high = np.percentile(np.stack([maps[name] for name in _TITLES]), (0.5, 99.5)).tolist()
+    label = f"channel {channel}, the network's own units"
+    parts = [
+        map_part(x, maps[name], label, "", low, high, VALUE, f"{title} (×{scale})", HALF)
+        for name, title in _TITLES.items()
+    ]
+    title = f"What the adaptation changed (×{scale})"
+    parts.append(
+        _signed(x, maps["after"] - maps["before"], f"channel {channel}: adapted minus found", title)
+    )
+
+    def words(name: str) -> str:
+        statistics = view.statistics[name]
+        return f"{statistics.mean[channel]:.3g} ± {statistics.std[channel]:.3g}"
+
+    return compose(
+        parts,
+        f"Maps of channel {channel} of {_count(view)}: of the photo, of the reference before and "
+        "after it is adapted, and of the change, purple where it was raised.",
+        minus(
+            f"Channel {channel} is {words('lr')} (mean ± standard deviation) in the photo, "
+            f"{words('before')} in the reference as found, and {words('after')} once adapted."
+        ),
+        columns=2,
+    )
+
+
+def modulation(x: Exploration, scale: int, channel: int | None = None) -> Drawn | None:
+    """Learned scale and shift, gamma and beta, of one channel (``None``: where gamma varies most).
+
+    ``None`` for networks that have none, of which :func:`modulation_note` tells.
+    """
+    view = x.scales.get(scale)
+    if view is None or mode_of(view) != "sam":
+        return None
+    channel = default_channel(view) if channel is None else _nearest(view, channel)
+    gamma, beta = (channel_map(x, view, name, channel) for name in ("gamma", "beta"))
+    mean, std = (float(getattr(view.statistics["lr"], n)[channel]) for n in ("mean", "std"))
+    return compose(
+        [
+            _signed(x, gamma, f"channel {channel}", f"γ: what stretches the reference (×{scale})"),
+            _signed(x, beta, f"channel {channel}", f"β: what shifts the reference (×{scale})"),
+        ],
+        f"Maps of γ and β of channel {channel}: purple above 0, orange below.",
+        minus(
+            f"In channel {channel} the reference is multiplied by γ plus the photo's deviation "
+            f"({std:.3g}), by {(gamma + std).min():.3g} to {(gamma + std).max():.3g} from place to "
+            f"place. Then β plus the photo's mean ({mean:.3g}) is added, {(beta + mean).min():.3g} "
+            f"to {(beta + mean).max():.3g}."
+        ),
+        columns=2,
+    )
+
+
+def modulation_note(x: Exploration, scale: int) -> str:
+    """Markdown: what gamma and beta are, or why this network has none."""
+    view = x.scales.get(scale)
+    if view is None:
+        return ""
+    mode = mode_of(view)
+    if mode == "none":
+        return "This network does not adapt the reference: it has no γ and no β."
+    if mode == "adain":
+        return (
+            "This network gives the reference the photo's mean and deviation, the same "
+            "everywhere (AdaIN): nothing is learned, so it has no γ and no β."
+        )
+    gamma, lr = view.ranges["gamma"], view.statistics["lr"]
+    strength = float(np.median(np.ptp(gamma, axis=1) / np.maximum(lr.std, 1e-6)))
+    return (
+        "The reference's features are first freed of their own mean and deviation, then at each "
+        "place multiplied by γ + the photo's deviation, and β + the photo's mean is added. γ and "
+        "β are computed from photo and reference together. In a typical channel γ varies by "
+        f"{strength:.1f} times the photo's deviation."
+    )
+
+
+def _signed(x: Exploration, values: NDArray[np.float32], label: str, title: str) -> Part:
+    peak = high_of(np.abs(values))
+    return map_part(x, values, label, "", -peak, peak, CHANGE, title, HALF)
+
+
+def channel_map(x: Exploration, view: ScaleView, name: str, channel: int) -> NDArray[np.float32]:
+    """One channel in the network's own units, of the visitor's pixels; known to 256 steps."""
+    low, high = view.ranges[name][channel]
+    levels = own(x, view.channels[name][channel]).astype(np.float32)
+    return low + levels / 255 * (high - low)
+
+
+# ---------------------------------------------------------------------------- statistics
+
+
+def statistics(x: Exploration, scale: int) -> Drawn | None:
+    """Every channel's mean and deviation, in the order of the photo's; ``None`` if not kept."""
+    view = x.scales.get(scale)
+    if view is None:
+        return None
+    plots = []
+    for what in ("mean", "std"):
+        order = np.argsort(getattr(view.statistics["lr"], what), kind="stable")
+        series = [
+            Points(words, getattr(view.statistics[name], what)[order], mark)
+            for name, (mark, words) in _MARKS.items()
+        ]
+        plots.append(point_plot(series, "channels, sorted by your photo's value", 260, HALF))
+    titles = [f"Mean of each channel (×{scale})", f"Standard deviation of each channel (×{scale})"]
+    return Drawn(
+        stack([arrange(plots, titles)[0], key(list(_MARKS.values()), WIDE)]),
+        f"Plot of the mean and the standard deviation of each channel at ×{scale}, of the photo "
+        "and of the reference before and after it is adapted.",
+        _statistics_in_words(view),
+    )
+
+
+def _statistics_in_words(view: ScaleView) -> str:
+    before, after = view.gap("before"), view.gap("after")
+    if mode_of(view) == "none":
+        change = f"stay at {before:.2f}, as this network adapts nothing"
+    else:
+        direction = "came closer" if after < before else "moved away"
+        change = f"{direction}, from {before:.2f} before to {after:.2f} after"
+    nearer = float((_gaps(view, "after") < _gaps(view, "before")).mean())
+    return (
+        f"The reference's distributions {change}: the typical (median) channel's distance to the "
+        "photo's, in units of the photo's deviation, where 0 is alike and 1 is off by a whole "
+        f"deviation. {nearer:.0%} of the channels came closer. The network is not asked to make "
+        "them equal, only to paint well."
+    )
+
+
+def _gaps(view: ScaleView, which: str) -> NDArray[np.float32]:
+    """:meth:`ScaleView.gap` of each channel, without the units."""
+    lr, other = view.statistics["lr"], view.statistics[which]
+    return np.hypot(lr.mean - other.mean, lr.std - other.std)
+
+
+def _count(view: ScaleView) -> int:
+    return len(view.statistics["lr"].mean)
+
+
+def _nearest(view: ScaleView, channel: int) -> int:
+    return min(max(channel, 0), _count(view) - 1)

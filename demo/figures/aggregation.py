@@ -1,0 +1,150 @@
+"""How do photo and reference share the work? DRAM's two branches, and the result without one."""
+
+from __future__ import annotations
+
+from demo.drawn import Drawn
+from demo.exploration import Exploration
+from demo.figures.parts import (
+    HALF,
+    THIRD,
+    busiest,
+    compose,
+    high_of,
+    luma_change,
+    map_part,
+    own,
+    picture_part,
+)
+from demo.figures.result import decibels, gain_db, signed
+from masa.metrics import psnr_y
+
+DETAIL = 96
+"""Most result pixels across the part that is shown enlarged."""
+
+_TITLES = {
+    "ref_branch": "Reference branch",
+    "lr_branch": "Photo branch",
+    "merged": "Merged",
+}
+_BRANCH = {"ref": "reference", "lr": "photo"}
+
+
+def has_branches(x: Exploration, scale: int) -> bool:
+    """Whether this scale has a DRAM and was kept; x1 has none."""
+    view = x.scales.get(scale)
+    return view is not None and "merged" in view.colours
+
+
+def branches(x: Exploration, scale: int) -> Drawn | None:
+    """Both branches' features and what they are merged to, as colours on one basis.
+
+    ``None`` if there is no DRAM at this scale, or the scale was not kept.
+    """
+    if not has_branches(x, scale):
+        return None
+    view = x.scales[scale]
+    parts = [
+        picture_part(x, own(x, view.colours[name]), f"{title} (×{scale})", THIRD)
+        for name, title in _TITLES.items()
+    ]
+    return compose(
+        parts,
+        f"Colour pictures of the features at {scale} times the photo's size: of the branch that "
+        "carries the reference, of the one that carries the photo, and after they are merged.",
+        "Like colours mean like features in all three pictures. The branches have taken over what "
+        "the other one lacked, and the merged features go on to be painted.",
+        columns=3,
+    )
+
+
+def residuals(x: Exploration, scale: int) -> Drawn | None:
+    """How much each branch takes over from the other; ``None`` like :func:`branches`."""
+    if not has_branches(x, scale):
+        return None
+    added = {name: own(x, x.scales[scale].added[f"{name}_residual"]) for name in _BRANCH}
+    high = high_of(*added.values())
+    titles = {
+        "ref": f"What the reference has beyond the photo (×{scale})",
+        "lr": f"What the photo has beyond the reference (×{scale})",
+    }
+    parts = [
+        map_part(
+            x,
+            added[name],
+            "mean absolute value over channels",
+            low=0,
+            high=high,
+            title=title,
+            width=HALF,
+        )
+        for name, title in titles.items()
+    ]
+    ref, lr = (float(values.mean()) for values in added.values())
+    return compose(
+        parts,
+        "Two maps of the size of the residuals: what the reference's features have beyond the "
+        "photo's, and the photo's beyond the reference's; bright is much.",
+        f"{_more(ref, lr)} Bright places are where one has what the other lacks.",
+        columns=2,
+    )
+
+
+def _more(ref: float, lr: float) -> str:
+    if not ref or not lr:
+        off = [name for name, size in (("reference", ref), ("photo", lr)) if not size]
+        return f"In this network the {' and the '.join(off)} branch takes nothing over."
+    larger, smaller = ("reference", "photo") if ref > lr else ("photo", "reference")
+    return (
+        f"On average the {larger} has {max(ref, lr) / min(ref, lr):.1f} times as much that the "
+        f"{smaller} lacks as the other way round ({ref:.3g} in the reference, {lr:.3g} in the "
+        "photo)."
+    )
+
+
+def switched_off(x: Exploration, which: str) -> Drawn | None:
+    """The result without the residual of a branch of DRAM, ``ref`` or ``lr``, beside the full one.
+
+    ``None`` until it is computed. Both pictures repeat, enlarged, where they differ most.
+    """
+    without = x.switched_off.get(which)
+    if without is None:
+        return None
+    change = luma_change(x.result, without)
+    place = busiest(change, DETAIL // 2, DETAIL)
+    branch = _BRANCH[which]
+    parts = [
+        picture_part(x, x.result, "Both branches", THIRD, place),
+        picture_part(x, without, f"{branch.capitalize()} branch off", THIRD, place),
+        map_part(
+            x,
+            change,
+            "difference on Y",
+            "grey levels",
+            0,
+            high_of(change),
+            title="What that changed",
+            width=THIRD,
+        ),
+    ]
+    words = (
+        f"Without the {branch} branch's residual the result changes by {change.mean():.2f} grey "
+        "levels on average"
+        if change.any()
+        else f"Without the {branch} branch's residual the result is the same"
+    )
+    if x.hr is None:
+        words += ". Whether for the worse, only the sharp photo could tell."
+    else:
+        full, off = psnr_y(x.result, x.hr), psnr_y(without, x.hr)
+        words += (
+            f", and PSNR goes from {decibels(full)} to {decibels(off)} "
+            f"({signed(gain_db(off, full))} dB)."
+        )
+    return compose(
+        parts,
+        f"The result with both branches, with the {branch} branch's residual switched off, and a "
+        "map of where they differ.",
+        f"{words} The enlarged parts are the {place.width} x {place.height} pixels that differ "
+        "most.",
+        columns=3,
+    )

@@ -1,0 +1,398 @@
+"""Where did this pixel come from? One pixel of the result, followed back to the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from demo.draw import (
+    BLACK,
+    NORMAL,
+    ORANGE,
+    SMALL,
+    TALL,
+    WHITE,
+    WIDE,
+    WIDTH,
+    Box,
+    Colour,
+    arrange,
+    blank,
+    blend,
+    emphasise,
+    enlarge,
+    fit_zoom,
+    grey,
+    line,
+    line_height,
+    outline,
+    stack,
+    text,
+    wrap,
+)
+from demo.drawn import Drawn, Panel
+from demo.exploration import Exploration
+from demo.figures.places import (
+    block_at,
+    block_corner,
+    clip_pixel,
+    lr_panel,
+    lr_zoom,
+    own_places,
+    place_words,
+    ref_block_box,
+    ref_view,
+    reference_words,
+)
+from masa.config import SCALE
+from masa.images import Pixels
+from masa.transfer import TransferPlan, plan_transfer
+
+FIELD = 12
+"""LR pixels a side that are shown around the chosen one."""
+
+MARKS: tuple[Colour, ...] = (
+    (0, 114, 178),
+    (230, 140, 0),
+    (204, 100, 160),
+    (0, 140, 110),
+    (120, 80, 30),
+    (86, 170, 225),
+    (190, 60, 0),
+    (90, 90, 100),
+    (150, 120, 220),
+)
+"""Told apart by most eyes; numbers stand beside them."""
+
+_PART, _LINK = 216, 25  # width of one of four pictures in a row, and of the gap that links cross
+_TILE = 80
+
+
+def chosen(x: Exploration, row: int, column: int) -> Drawn:
+    """The result with LR pixel (row, column) framed. Panel ``hr`` is in pixels of the result."""
+    row, column = clip_pixel(x, row, column)
+    rows, columns = x.result.shape[:2]
+    zoom = min(fit_zoom(rows, columns, WIDTH, TALL), 8.0)
+    picture = enlarge(x.result, zoom)
+    geometry = x.matches.geometry
+    top, left = block_corner(x, block_at(x, row, column))
+    block = Box(left, top, left + geometry.block, top + geometry.block)
+    outline(picture, block.scaled(SCALE * zoom), WHITE, 1)
+    emphasise(picture, _cell(row, column).scaled(SCALE * zoom), thickness=2)
+    similarity = float(x.matches.similarity[0, 0, row, column])
+    at = (int(v) for v in x.matches.position[0, :, row, column])
+    return Drawn(
+        picture,
+        "The result with a frame around the chosen pixel of the small photo.",
+        f"Pixel (row {row}, column {column}) of the small photo matched {place_words(x, *at)} with "
+        f"a cosine similarity of {similarity:.3f}.",
+        (Panel("hr", 0, 0, rows, columns, zoom),),
+    )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A Ref-down cell that was copied to an LR pixel."""
+
+    row: int
+    column: int
+    """On the Ref-down grid."""
+    weight: float
+    """Its share of the pixel; the shares of all pieces sum to 1."""
+    voters: tuple[tuple[int, int], ...]
+    """(row, column) of the LR pixels whose matched patches put it there."""
+
+
+def pieces_of(x: Exploration, row: int, column: int) -> list[Piece]:
+    """What LR pixel (row, column) is made of, the largest share first.
+
+    Matched patches of the pixel's neighbours in its block cover it too; where they continue one
+    another they bring the same cell.
+    """
+    plan = _plan_of_block(x, row, column)
+    side = x.matches.geometry.block
+    inside = (0, row % side, column % side)
+    weights, rows, columns = (v[inside].tolist() for v in (plan.weight, plan.row, plan.column))
+    radius = x.matches.geometry.radius
+    steps = range(-radius, radius + 1)
+    around = [(row + down, column + across) for down in steps for across in steps]
+    found: dict[tuple[int, int], list[tuple[float, tuple[int, int]]]] = {}
+    for cell_row, cell_column, weight, voter in zip(rows, columns, weights, around, strict=True):
+        if weight > 0:
+            found.setdefault((cell_row, cell_column), []).append((weight, voter))
+    pieces = [
+        Piece(*cell, sum(weight for weight, _ in votes), tuple(voter for _, voter in votes))
+        for cell, votes in found.items()
+    ]
+    return sorted(pieces, key=lambda piece: -piece.weight)
+
+
+def _plan_of_block(x: Exploration, row: int, column: int) -> TransferPlan:
+    """The plan of one LR block, as if it were all: patches of other blocks never count."""
+    matches, side = x.matches, x.matches.geometry.block
+    top, left = block_corner(x, block_at(x, row, column))
+    here = np.s_[..., top : top + side, left : left + side]
+    return plan_transfer(
+        replace(
+            matches,
+            geometry=replace(matches.geometry, lr_height=side, lr_width=side),
+            position=matches.position[here],
+            similarity=matches.similarity[here],
+        )
+    )
+
+
+def provenance(x: Exploration, row: int, column: int) -> Drawn:
+    """Pixel (row, column) of the result, its LR pixel, the Ref block searched and what was copied.
+
+    Positions outside the result are moved to its edge.
+    """
+    row = min(max(row, 0), SCALE * x.lr.height - 1)
+    column = min(max(column, 0), SCALE * x.lr.width - 1)
+    lr_row, lr_column = row // SCALE, column // SCALE
+    number = block_at(x, lr_row, lr_column)
+    pieces = pieces_of(x, lr_row, lr_column)
+
+    field = _field(x, lr_row, lr_column)
+    zoom = _PART / max(field.bottom - field.top, field.right - field.left)
+    result = _cut(x.result, field.scaled(SCALE), zoom / SCALE)
+    photo = _cut(x.lr.crop(x.lr.rgb), field, zoom)
+    cell = _cell(lr_row, lr_column).scaled(zoom, -zoom * field.left, -zoom * field.top)
+    emphasise(result, cell, thickness=2)
+    texel = Box(column, row, column + 1, row + 1)
+    texel = texel.scaled(zoom / SCALE, -zoom * field.left, -zoom * field.top)
+    outline(result, texel, BLACK, 1)
+    top, left = block_corner(x, number)
+    side = x.matches.geometry.block
+    block = Box(left, top, left + side, top + side)
+    block = block.scaled(zoom, -zoom * field.left, -zoom * field.top)
+    outline(photo, block, WHITE, 3)
+    outline(photo, block, BLACK, 1)
+    for place, piece in enumerate(pieces):
+        for voter in piece.voters:
+            box = _cell(*voter).scaled(zoom, -zoom * field.left, -zoom * field.top)
+            _number_mark(photo, box, place)
+    emphasise(photo, cell, thickness=2)
+
+    overview = ref_view(x, x.ref.rgb, _PART, _PART + 84)
+    searched = overview.boxes(ref_block_box(x, number))
+    for box in searched:
+        emphasise(overview.picture, box, thickness=2)
+    crop = ref_block_box(x, number, x.matches.geometry.radius)
+    crop_zoom = fit_zoom(
+        round(crop.bottom - crop.top), round(crop.right - crop.left), _PART, _PART + 84
+    )
+    searching = _cut(x.ref.rgb, crop.scaled(SCALE), crop_zoom / SCALE)
+    boxes = [
+        _cell(p.row, p.column).scaled(crop_zoom, -crop_zoom * crop.left, -crop_zoom * crop.top)
+        for p in pieces
+    ]
+    for place, box in reversed(list(enumerate(boxes))):
+        emphasise(searching, box, MARKS[place % len(MARKS)], 2)
+    for place, box in reversed(list(enumerate(boxes))):
+        _name_piece(searching, box, place)
+
+    upper, corners = arrange(
+        [result, photo, overview.picture, searching],
+        ["The result", "Small photo and block", "Reference", "Ref block, sharp"],
+        gap=_LINK,
+        least=_PART,
+    )
+    # The line ends beside the pixel's neighbours, whose numbers it must not hide.
+    around = Box(max(0, cell.left - zoom), cell.top, cell.right, cell.bottom)
+    _link(upper, cell, corners[0], around, corners[1])
+    # Where a Ref block reaches over two references, the part with the match is linked.
+    main = overview.point(pieces[0].row, pieces[0].column)
+    held = [b for b in searched if b.left <= main[0] < b.right and b.top <= main[1] < b.bottom]
+    for box in (held or searched)[:1]:
+        # Of the block, the part that is in the picture.
+        shown = block.within(Box(0, 0, photo.shape[1], photo.shape[0])) or cell
+        _link(upper, shown, corners[1], box, corners[2])
+        _fan(upper, box, corners[2], corners[3], searching.shape[0])
+    lower = _sum_of_pieces(x, pieces, row, column)
+    similarity = float(x.matches.similarity[0, 0, lr_row, lr_column])
+    first = pieces[0]
+    source = place_words(x, first.row, first.column)
+    covering = _count(sum(len(piece.voters) for piece in pieces), "matched patch", "es")
+    origin = (
+        f"{covering} cover it, and all bring the same piece: {source}"
+        if len(pieces) == 1
+        else f"{covering} cover it and bring {len(pieces)} pieces of the reference; the largest "
+        f"share, **{_share(first.weight)}**, comes from {source}"
+    )
+    return Drawn(
+        stack([upper, lower], gap=16),
+        "A pixel of the result linked to its pixel and block in the small photo, to the block of "
+        "the reference that was searched, and to the pieces copied from there.",
+        f"Result pixel (row {row}, column {column}) lies in pixel (row {lr_row}, column "
+        f"{lr_column}) of the small photo. {origin}. Features copied here are multiplied by their "
+        f"similarity, {similarity:.3f}.",
+    )
+
+
+def reference_shares(x: Exploration) -> Drawn:
+    """Which reference each LR pixel was given. Panel ``lr`` is in LR pixels."""
+    number = own_places(x).number
+    count = len(x.ref.placements)
+    shares = np.bincount(number.ravel(), minlength=count) / number.size
+    zoom = lr_zoom(x, WIDTH, TALL - 100)
+    colours = np.array(MARKS, np.uint8)[number % len(MARKS)]
+    picture = grey(enlarge(x.lr.crop(x.lr.rgb), zoom), 0.8)
+    picture = blend(picture, enlarge(colours, zoom), 0.5)
+    image, ((left, top),) = arrange([picture], ["Which reference each pixel used"], least=WIDTH)
+    rows = [_share_row(x, i, float(share)) for i, share in enumerate(shares)]
+    if x.self_reference:
+        summary = "No reference was given, so **100 %** of the texture is the photo's own."
+    elif count == 1:
+        summary = "There is one reference, so **100 %** of the texture came from it."
+    else:
+        listed = ", ".join(
+            f"{reference_words(x, int(i))} gave **{shares[i]:.1%}**" for i in np.argsort(-shares)
+        )
+        summary = f"Of all pixels of the photo, {listed}."
+    return Drawn(
+        stack([image, *rows], gap=8),
+        "The small photo's pixels coloured by the reference that each took its texture from, with "
+        "every reference's share.",
+        summary,
+        (lr_panel(x, zoom, left, top),),
+    )
+
+
+def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -> Pixels:
+    """The copied cells with their weights, and their sum."""
+    lr_row, lr_column = row // SCALE, column // SCALE
+    zoom = _TILE / (3 * SCALE)
+    inside = Box(SCALE, SCALE, 2 * SCALE, 2 * SCALE).scaled(zoom)
+    texel = Box(SCALE + column % SCALE, SCALE + row % SCALE, 0, 0)
+    texel = Box(texel.left, texel.top, texel.left + 1, texel.top + 1).scaled(zoom)
+    gap = (WIDE - 10 * _TILE) // 9
+    height = _TILE + 8 + line_height(NORMAL)
+    page = blank(height, WIDE)
+    left = 0
+    middle = _TILE / 2
+    for place, piece in enumerate(pieces):
+        colour = MARKS[place % len(MARKS)]
+        tile = _around(x.ref.rgb, piece.row, piece.column, zoom)
+        emphasise(tile, inside, colour, 2)
+        outline(tile, texel, WHITE, 1)
+        page[:_TILE, left : left + _TILE] = tile
+        _number_mark(page, Box(left, _TILE + 6, left + 20, _TILE + 26), place)
+        words = "all" if len(pieces) == 1 else f"x {_share(piece.weight)}"
+        text(page, words, left + 26, _TILE + 16, NORMAL, anchor="lm")
+        sign = "+" if place + 1 < len(pieces) else "="
+        text(page, sign, left + _TILE + gap / 2, middle, NORMAL, anchor="mm", bold=True)
+        left += _TILE + gap
+    tile = _around(x.lr.crop(x.moved, SCALE), lr_row, lr_column, zoom)
+    emphasise(tile, inside, thickness=2)
+    outline(tile, texel, WHITE, 1)
+    page[:_TILE, left : left + _TILE] = tile
+    text(page, "given", left, _TILE + 16, NORMAL, anchor="lm")
+    similarity = float(x.matches.similarity[0, 0, lr_row, lr_column])
+    words = (
+        f"Similarity {similarity:.3f}: the network's features, copied in the same way, are "
+        "multiplied by it."
+    )
+    room = WIDE - left - _TILE - 2 * gap
+    if room >= 200:
+        text(page, wrap(words, room, NORMAL), left + _TILE + 2 * gap, middle, NORMAL, anchor="lm")
+        return page
+    return stack([page, text(blank(line_height(NORMAL), WIDE), words, 0, 0, NORMAL)], gap=6)
+
+
+def _share_row(x: Exploration, number: int, share: float) -> Pixels:
+    """One reference in small, its share in words and as a bar."""
+    place = x.ref.placements[number]
+    picture = x.ref.rgb[place.top : place.top + place.height, : place.width]
+    small = enlarge(picture, fit_zoom(place.height, place.width, 76, 48))
+    row = blank(54, WIDTH)
+    top, left = (54 - small.shape[0]) // 2, 3 + (76 - small.shape[1]) // 2
+    row[top : top + small.shape[0], left : left + small.shape[1]] = small
+    frame = Box(left - 3, top - 3, left + small.shape[1] + 3, top + small.shape[0] + 3)
+    outline(row, frame, MARKS[number % len(MARKS)], 3)
+    name = reference_words(x, number)
+    text(row, f"{name[0].upper()}{name[1:]}: {share:.1%}", 96, 14, NORMAL, anchor="lm")
+    full = WIDTH - 100
+    row[30:42, 96 : 96 + full] = (235, 235, 240)
+    row[30:42, 96 : 96 + round(full * share)] = MARKS[number % len(MARKS)]
+    return row
+
+
+def _field(x: Exploration, row: int, column: int) -> Box:
+    """Up to ``FIELD`` LR pixels a side around one, inside the visitor's picture."""
+    height, width = min(FIELD, x.lr.height), min(FIELD, x.lr.width)
+    top = min(max(row - height // 2, 0), x.lr.height - height)
+    left = min(max(column - width // 2, 0), x.lr.width - width)
+    return Box(left, top, left + width, top + height)
+
+
+def _cell(row: int, column: int) -> Box:
+    return Box(column, row, column + 1, row + 1)
+
+
+def _cut(picture: Pixels, box: Box, zoom: float) -> Pixels:
+    """What lies in a box with whole sides, enlarged."""
+    part = picture[round(box.top) : round(box.bottom), round(box.left) : round(box.right)]
+    return enlarge(part, zoom)
+
+
+def _around(picture: Pixels, row: int, column: int, zoom: float) -> Pixels:
+    """A cell of ``SCALE`` x ``SCALE`` pixels and the cells around it; beyond, the edge repeats."""
+    reach = np.arange(-SCALE, 2 * SCALE)
+    rows = (SCALE * row + reach).clip(0, picture.shape[0] - 1)
+    columns = (SCALE * column + reach).clip(0, picture.shape[1] - 1)
+    return enlarge(picture[rows[:, None], columns], zoom)
+
+
+def _number_mark(picture: Pixels, box: Box, place: int) -> None:
+    """A filled square with the number of a piece, if there is room for it."""
+    colour = MARKS[place % len(MARKS)]
+    inner = Box(box.left + 1, box.top + 1, box.right - 1, box.bottom - 1)
+    left, top, right, bottom = (
+        max(0, round(v)) for v in (inner.left, inner.top, inner.right, inner.bottom)
+    )
+    picture[top:bottom, left:right] = colour
+    if bottom - top >= 13:
+        text(picture, f"{place + 1}", *box.centre, SMALL, WHITE, "mm", bold=True)
+
+
+def _name_piece(picture: Pixels, box: Box, place: int) -> None:
+    """The number of a piece inside its frame, or beside it if that is too small."""
+    colour = MARKS[place % len(MARKS)]
+    x, anchor = box.centre[0], "mm"
+    if box.bottom - box.top < SMALL:
+        # Towards the middle there is room.
+        right = box.right < 0.8 * picture.shape[1]
+        x, anchor = (box.right + 5, "lm") if right else (box.left - 5, "rm")
+    text(picture, f"{place + 1}", x, box.centre[1], SMALL, colour, anchor, WHITE, bold=True)
+
+
+def _link(
+    page: Pixels, start: Box, start_corner: tuple[int, int], end: Box, end_corner: tuple[int, int]
+) -> None:
+    """A line from the right side of one place to the left side of another."""
+    begin = start.scaled(1, *start_corner)
+    finish = end.scaled(1, *end_corner)
+    points = [(begin.right + 4, begin.centre[1]), (finish.left - 4, finish.centre[1])]
+    line(page, points, ORANGE, 2)
+
+
+def _fan(
+    page: Pixels, box: Box, corner: tuple[int, int], end: tuple[int, int], height: int
+) -> None:
+    """Two lines from a small place to the edges of its enlargement."""
+    small = box.scaled(1, *corner)
+    line(page, [(small.right + 3, small.top - 3), (end[0] - 2, end[1])], ORANGE, 1)
+    line(page, [(small.right + 3, small.bottom + 3), (end[0] - 2, end[1] + height)], ORANGE, 1)
+
+
+def _share(weight: float) -> str:
+    """A weight as the fraction that it is, patches out of at most nine."""
+    value = Fraction(weight).limit_denominator(64)
+    return f"{value.numerator}/{value.denominator}" if value.denominator > 1 else "1"
+
+
+def _count(number: int, thing: str, plural: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else plural)

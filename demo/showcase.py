@@ -1,0 +1,71 @@
+"""Finished explorations of the examples, shared by all visitors and ready at once.
+
+They are computed once per process, in the background, from the files in ``assets``: nothing that
+could become stale is stored. What visitors upload never gets in here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from demo.examples import Example, load_examples
+from demo.exploration import Exploration
+from demo.explore import explore_whole
+from demo.jobs import exclusive
+from demo.runs import Request
+from masa.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def request_for(example: Example) -> Request:
+    """The request that an example stands for."""
+    return Request(str(example.hr), tuple(str(ref) for ref in example.refs), is_hr=True)
+
+
+class Showcase:
+    """The examples and what is known of them so far."""
+
+    def __init__(self, examples: Sequence[Example] | None = None) -> None:
+        self.examples = list(load_examples() if examples is None else examples)
+        self._digests = {request_for(e).digest(): e for e in self.examples}
+        self._ready: dict[str, Exploration] = {}
+        self._changed = threading.Condition()
+
+    def example_of(self, request: Request) -> Example | None:
+        """The example whose files and settings a request has, if any."""
+        return self._digests.get(request.digest())
+
+    def get(self, request: Request) -> Exploration | None:
+        """The finished exploration of a request for an example, if it is ready."""
+        example = self.example_of(request)
+        return None if example is None else self._ready.get(example.name)
+
+    def put(self, example: Example, exploration: Exploration) -> None:
+        """Make an example ready."""
+        with self._changed:
+            self._ready[example.name] = exploration
+            self._changed.notify_all()
+
+    def wait(self, name: str, seconds: float) -> Exploration | None:
+        """The exploration called ``name``, waiting for it so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: name in self._ready, seconds)
+            return self._ready.get(name)
+
+    def prepare(self) -> None:
+        """Make all examples ready, one after the other."""
+        for example in self.examples:
+            if example.name in self._ready:
+                continue
+            try:
+                with exclusive():
+                    self.put(example, explore_whole(request_for(example), example))
+            except UserError as error:
+                log.warning("The example %s could not be prepared: %s", example.name, error)
+
+    def prepare_in_background(self) -> None:
+        """:meth:`prepare` in a thread that does not keep the process alive."""
+        threading.Thread(target=self.prepare, name="showcase", daemon=True).start()

@@ -1,0 +1,344 @@
+"""What the tabs say and draw: one table that the page, the export and the tests read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from demo.drawn import Drawn
+from demo.exploration import Exploration
+from demo.figures import adaptation, aggregation, coarse, cost, fine, pixel, result
+from demo.figures.places import block_at, clip_pixel
+
+
+@dataclass(frozen=True)
+class View:
+    """What a visitor has chosen to look at."""
+
+    row: int = 0
+    column: int = 0
+    """LR pixel; its block is the chosen block."""
+    scale: int = 4
+    """Of the adaptation and aggregation tabs: 1, 2 or 4."""
+    channel: int | None = None
+    """Single feature channel, or ``None`` for all as colours."""
+
+    @classmethod
+    def opening(cls, x: Exploration) -> View:
+        """What is shown first: the middle of the picture, and the largest scale kept."""
+        return cls(x.lr.height // 2, x.lr.width // 2, max(x.scales))
+
+    def clipped(self, x: Exploration) -> View:
+        """The nearest choice that exists in ``x``."""
+        row, column = clip_pixel(x, self.row, self.column)
+        scale = self.scale if self.scale in x.scales else max(x.scales)
+        return replace(self, row=row, column=column, scale=scale)
+
+    def block(self, x: Exploration) -> int:
+        """Number of the chosen LR block."""
+        return block_at(x, self.row, self.column)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a tab."""
+
+    id: str
+    title: str
+    caption: str
+    """What is drawn and how to read it, in two sentences."""
+    draw: Callable[[Exploration, View], Drawn | None]
+    """``None``: not to be had for this run, or not computed yet."""
+    depends: frozenset[str] = frozenset()
+    """Fields of the view that it shows; ``pixel`` stands for row and column."""
+    clickable: bool = False
+    wide: bool = False
+    late: bool = False
+    """Shows results that are computed after the picture is on screen."""
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One step of the method."""
+
+    id: str
+    label: str
+    question: str
+    figures: tuple[Figure, ...]
+
+
+_PIXEL, _SCALE = frozenset({"pixel"}), frozenset({"scale"})
+_CHANNEL = frozenset({"scale", "channel"})
+
+RESULT = Tab(
+    "result",
+    "Result",
+    "What did the reference give?",
+    (
+        Figure(
+            "gift",
+            "What the reference changed",
+            "Brightness of the result with the reference minus that without it. Where it is "
+            "blank, the reference made no difference.",
+            lambda x, v: result.reference_gift(x),
+            late=True,
+        ),
+        Figure(
+            "error",
+            "Error of the result",
+            "Distance of each pixel's brightness from the sharp photo. It is known only when "
+            "the small photo was made from a sharp one.",
+            lambda x, v: result.error_map(x),
+        ),
+        Figure(
+            "gain",
+            "Where the reference helped",
+            "Each block's error without the reference against its error with it. One side of "
+            "the scale is help, the other harm.",
+            lambda x, v: result.gain_map(x),
+            late=True,
+        ),
+    ),
+)
+
+COARSE = Tab(
+    "coarse",
+    "1 Coarse blocks",
+    "Where in the reference does each block of the photo look?",
+    (
+        Figure(
+            "lr_blocks",
+            "Your photo, in blocks",
+            "Each block of 8 x 8 pixels has a colour that says where it lies. Click a block to "
+            "follow it.",
+            lambda x, v: coarse.lr_blocks(x, v.block(x)),
+            _PIXEL,
+            clickable=True,
+        ),
+        Figure(
+            "ref_blocks",
+            "The reference, where they look",
+            "The same colours where the blocks found their best match. Neighbours that look at "
+            "neighbouring places keep the order of the colours.",
+            lambda x, v: coarse.ref_blocks(x, v.block(x)),
+            _PIXEL,
+            clickable=True,
+        ),
+        Figure(
+            "block_pair",
+            "The block and its match",
+            "The block's centre is compared with every place of the reference through three "
+            "patches, narrow to wide. Around the best place, a larger block is cut for the next "
+            "step.",
+            lambda x, v: coarse.block_pair(x, v.block(x)),
+            _PIXEL,
+            wide=True,
+        ),
+        Figure(
+            "score_maps",
+            "How well every place fits this block",
+            "Cosine similarity with each place of the reference for dilations 1, 2 and 3, and "
+            "their sum. The best place of the sum wins; the runners-up are marked.",
+            lambda x, v: coarse.score_maps(x, v.block(x)),
+            _PIXEL,
+            wide=True,
+        ),
+        Figure(
+            "score_heat",
+            "How sure each block is",
+            "The winning score of every block, a sum of three cosines and so at most 3. Low "
+            "scores mean that the reference holds nothing alike.",
+            lambda x, v: coarse.score_heat(x),
+        ),
+    ),
+)
+
+FINE = Tab(
+    "fine",
+    "2 Fine matching",
+    "Which patch of the reference fits each pixel best?",
+    (
+        Figure(
+            "displacement",
+            "How far each pixel's match lies away",
+            "Colour is the direction, strength the distance from the pixel's own place. Smooth "
+            "colours mean that whole objects were found again.",
+            lambda x, v: fine.displacement(x),
+        ),
+        Figure(
+            "similarity",
+            "How alike the matched patches are",
+            "Cosine similarity of each pixel's patch with its match, at most 1. The copied "
+            "features are multiplied by it.",
+            lambda x, v: fine.similarity(x),
+        ),
+        Figure(
+            "given",
+            "What the network is given",
+            "The reference's own pixels, moved to where the matches put them. The network gets "
+            "features moved in the same way, never these pixels. Click one to follow it.",
+            lambda x, v: fine.given(x),
+            clickable=True,
+        ),
+        Figure(
+            "discontinuities",
+            "Where neighbours' matches jump",
+            "Lines where adjacent pixels take their texture from places that are not adjacent. "
+            "Jumps along a grid come from the blocks.",
+            lambda x, v: fine.discontinuities(x),
+        ),
+        Figure(
+            "patch_search",
+            "The search for one pixel",
+            "The pixel's 3 x 3 patch, its similarity with every patch of the Ref block, and the "
+            "best one. The 12 x 12 pixels of the sharp reference behind it are copied.",
+            lambda x, v: fine.patch_search(x, v.row, v.column),
+            _PIXEL,
+            wide=True,
+        ),
+        Figure(
+            "disparity_error",
+            "Error of the matches",
+            "Distance between each match and the true place, which is known for this pair of "
+            "cameras. It is given in pixels of the sharp photo.",
+            lambda x, v: fine.disparity_error(x),
+        ),
+    ),
+)
+
+ADAPTATION = Tab(
+    "adaptation",
+    "3 Spatial adaptation",
+    "How is the reference fitted to the light of your photo?",
+    (
+        Figure(
+            "feature_maps",
+            "Features before and after",
+            "Features of the photo, of the reference before and after adaptation, and what "
+            "changed. Like colours are like features: all share one basis.",
+            lambda x, v: adaptation.feature_maps(x, v.scale, v.channel),
+            _CHANNEL,
+            wide=True,
+        ),
+        Figure(
+            "modulation",
+            "What is learned per pixel",
+            "Gamma stretches and beta moves one channel of the normalised reference features, "
+            "pixel by pixel. Zero in both would be plain AdaIN.",
+            lambda x, v: adaptation.modulation(x, v.scale, v.channel),
+            _CHANNEL,
+            wide=True,
+        ),
+        Figure(
+            "statistics",
+            "Mean and spread of every channel",
+            "Each channel's mean and standard deviation for photo and reference, before and "
+            "after. Adaptation should bring the reference's close to the photo's.",
+            lambda x, v: adaptation.statistics(x, v.scale),
+            _SCALE,
+            wide=True,
+        ),
+    ),
+)
+
+AGGREGATION = Tab(
+    "aggregation",
+    "4 Aggregation",
+    "How do photo and reference share the work?",
+    (
+        Figure(
+            "branches",
+            "The two branches and their sum",
+            "Features of the reference branch, of the photo branch, and after merging. Like "
+            "colours are like features.",
+            lambda x, v: aggregation.branches(x, v.scale),
+            _SCALE,
+            wide=True,
+        ),
+        Figure(
+            "residuals",
+            "What each branch adds",
+            "Size of what the reference has beyond the photo, and the photo beyond the "
+            "reference. Both are means over channels.",
+            lambda x, v: aggregation.residuals(x, v.scale),
+            _SCALE,
+            wide=True,
+        ),
+        Figure(
+            "ref_off",
+            "Without the reference branch's residual",
+            "The result when the reference's features are passed on unrefined, and what that "
+            "changes. The network was not trained for it.",
+            lambda x, v: aggregation.switched_off(x, "ref"),
+            wide=True,
+            late=True,
+        ),
+        Figure(
+            "lr_off",
+            "Without the photo branch's residual",
+            "The result when the photo's features are passed on unrefined, and what that "
+            "changes. The network was not trained for it.",
+            lambda x, v: aggregation.switched_off(x, "lr"),
+            wide=True,
+            late=True,
+        ),
+    ),
+)
+
+PIXEL = Tab(
+    "pixel",
+    "Follow a pixel",
+    "Where did this pixel come from?",
+    (
+        Figure(
+            "chosen_pixel",
+            "The result",
+            "Click anywhere, or move the sliders below. The chosen pixel is followed back to "
+            "the reference.",
+            lambda x, v: pixel.chosen(x, v.row, v.column),
+            _PIXEL,
+            clickable=True,
+        ),
+        Figure(
+            "shares",
+            "Which reference it came from",
+            "Which reference each pixel of the photo took its texture from. The shares are of "
+            "the whole photo.",
+            lambda x, v: pixel.reference_shares(x),
+        ),
+        Figure(
+            "provenance",
+            "From the result back to the reference",
+            "The pixel, its block, the block it searched, and the patches that overlap there "
+            "with their weights. On the right are the pixels of the reference that were copied.",
+            lambda x, v: pixel.provenance(x, 4 * v.row + 2, 4 * v.column + 2),
+            _PIXEL,
+            wide=True,
+        ),
+    ),
+)
+
+COST = Tab(
+    "cost",
+    "Cost",
+    "What does it cost?",
+    (
+        Figure(
+            "multiply_adds",
+            "Multiply-adds of the matching",
+            "Coarse and fine matching at these sizes beside dense matching of the same features. "
+            "The scale is logarithmic.",
+            lambda x, v: cost.multiply_adds(x),
+        ),
+        Figure(
+            "stages",
+            "Seconds of this run",
+            "Measured time of each stage of this very run. What was still known from the run "
+            "before takes no time.",
+            lambda x, v: cost.stages(x, None),
+        ),
+    ),
+)
+
+TABS = (RESULT, COARSE, FINE, ADAPTATION, AGGREGATION, PIXEL, COST)
+FIGURES = {figure.id: figure for tab in TABS for figure in tab.figures}

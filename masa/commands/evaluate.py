@@ -1,0 +1,171 @@
+"""``masa evaluate``: PSNR and SSIM of a test set, with the protocol they were measured by."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from tqdm import tqdm
+
+from masa.commands.options import add_device, add_memory, add_weights, predictor
+from masa.errors import UserError
+from masa.evaluate import (
+    Against,
+    Layout,
+    Refs,
+    Row,
+    detect_layout,
+    evaluate,
+    find_scenes,
+    finite,
+    mean_scores,
+    predictor_upscale,
+    protocol,
+)
+
+EPILOG = """examples:
+  CUFED5, five references stitched:  python -m masa evaluate CUFED5 --border 0
+  its most similar reference:        python -m masa evaluate CUFED5 --refs 1
+  Sun80, Urban100:                   python -m masa evaluate Sun80; python -m masa evaluate Urban100
+  what does the reference bring?     python -m masa evaluate CUFED5 --against self shuffled
+  other papers leave out 4 pixels:   python -m masa evaluate CUFED5 --border 4
+  keep the numbers:                  python -m masa evaluate pairs --csv all.csv --json all.json
+"""
+
+_TITLES = {
+    "bicubic": "bicubic",
+    "masa": "MASA",
+    "self": "with the LR as reference",
+    "shuffled": "with another scene's reference",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the test set")
+    parser.add_argument(
+        "--layout",
+        choices=get_args(Layout),
+        help="cufed5: NNN_0 and references NNN_1...; sun80: the two published folders; pairs: "
+        "input/ and ref/; images, urban100: pictures that are their own reference (default: "
+        "recognised)",
+    )
+    parser.add_argument(
+        "--refs",
+        type=_refs,
+        default="all",
+        metavar="1..5|all",
+        help="CUFED5: the reference to use, or all of them stitched (default: all)",
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        choices=("none", "self", "shuffled"),
+        default=["none"],
+        help="also measure with the LR itself, or with another scene's reference",
+    )
+    parser.add_argument(
+        "--border", type=int, default=0, help="pixels left out on each side (default: 0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="draws Sun80's references (default: 0)")
+    parser.add_argument("--csv", type=Path, help="write the scores of each picture")
+    parser.add_argument("--json", type=Path, help="write protocol, means and all scores")
+    add_weights(parser)
+    add_device(parser)
+    add_memory(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, write; returns 0."""
+    if args.border < 0:
+        raise UserError(f"--border is {args.border}: give 0 or more pixels.")
+    if not args.folder.is_dir():
+        raise UserError(f"There is no folder '{args.folder}': give the folder of a test set.")
+    layout = args.layout or detect_layout(args.folder)
+    scenes = find_scenes(args.folder, layout, args.refs, args.seed)
+    against = [name for name in get_args(Against) if name in args.against]
+    network = predictor(args)
+    measured = evaluate(predictor_upscale(network), scenes, against, args.border)
+    rows = list(tqdm(measured, total=len(scenes), unit="picture"))
+    how = {
+        "folder": str(args.folder),
+        "layout": layout,
+        "protocol": protocol(layout, args.refs, args.border),
+        "weights": str(args.weights),
+        "device": network.device.type,
+        "precision": str(network.dtype).removeprefix("torch."),
+    }
+    print(table(rows, how))
+    if args.csv:
+        _write(args.csv, csv_text(rows))
+    if args.json:
+        _write(args.json, json_text(rows, how))
+    return 0
+
+
+def table(rows: Sequence[Row], how: dict[str, str]) -> str:
+    """The means, for reading."""
+    lines = [
+        f"{how['folder']} ({how['layout']}, {len(rows)} pictures), {how['weights']}, "
+        f"{how['device']} {how['precision']}",
+        how["protocol"],
+        f"{'':32}{'PSNR':>8}{'SSIM':>9}",
+    ]
+    for name, score in mean_scores(rows).items():
+        lines.append(f"{_TITLES[name]:32}{score.psnr:8.3f}{score.ssim:9.4f}")
+    return "\n".join(lines)
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """A line per picture: name, then PSNR and SSIM of each method."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    methods = list(rows[0].scores)
+    writer.writerow(["name", *(f"{m}_{kind}" for m in methods for kind in ("psnr", "ssim"))])
+    for row in rows:
+        scores = [row.scores[method] for method in methods]
+        writer.writerow(
+            [row.name, *(v for s in scores for v in (f"{s.psnr:.4f}", f"{s.ssim:.6f}"))]
+        )
+    return text.getvalue()
+
+
+def json_text(rows: Sequence[Row], how: dict[str, str]) -> str:
+    """Everything, for programs; an infinite PSNR (of equal pictures) is null."""
+
+    def plain(row_scores: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: {"psnr": finite(score.psnr), "ssim": score.ssim}
+            for name, score in row_scores.items()
+        }
+
+    content = {
+        **how,
+        "mean": plain(mean_scores(rows)),
+        "pictures": [{"name": row.name, **plain(row.scores)} for row in rows],
+    }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _refs(text: str) -> Refs:
+    if text == "all":
+        return "all"
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"'{path}' could not be written ({error.strerror}): choose another place."
+        ) from None

@@ -1,0 +1,147 @@
+"""``masa train``: train a network, in as many sessions as it takes."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import MISSING, fields
+from typing import Any, get_args
+
+from masa.config import Adaptation
+from masa.data import Augmentation, Orient
+from masa.device import Device
+from masa.errors import UserError
+from masa.train import Settings, Stage, train
+
+EPILOG = """examples:
+  with a GPU:      python -m masa train --data CUFED/train --val CUFED5 --out runs/rec --hours 24
+  several GPUs:    accelerate launch -m masa train --data CUFED/train --out runs/rec --hours 24
+  with a laptop:   python -m masa train --data pairs --val scenes --init masa-rec --out runs/mine \\
+                       --lr 1e-4 --hours 8
+  sharper:         python -m masa train --data CUFED/train --init runs/rec/best.safetensors \\
+                       --stage full --lr 1e-4 --out runs/full --hours 6
+
+Ctrl-C saves and stops; the same command goes on from there.
+Progress: tensorboard --logdir runs
+"""
+
+_PRECISIONS = ("auto", "fp32", "bf16")
+_CONFIG_FLAGS = ("channels", "adaptation", "dram_ref", "dram_lr")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; their defaults are those of ``Settings`` and ``Augmentation``."""
+    default = {
+        f.name: f.default
+        for kind in (Settings, Augmentation)
+        for f in fields(kind)
+        if f.default is not MISSING
+    }
+
+    def option(group: argparse._ArgumentGroup, name: str, text: str, **keywords: Any) -> None:
+        value = keywords.pop("default", default.get(name.replace("-", "_")))
+        shown = "" if value is None else f" (default: {value})"
+        group.add_argument(f"--{name}", default=value, help=text + shown, **keywords)
+
+    def switch(group: argparse._ArgumentGroup, name: str, text: str) -> None:
+        value = default.get(name.replace("-", "_"))
+        group.add_argument(
+            f"--{name}",
+            action=argparse.BooleanOptionalAction,
+            default=value,
+            help=text if value is None else f"{text} (default: {'yes' if value else 'no'})",
+        )
+
+    group = parser.add_argument_group("the run")
+    option(group, "data", "folder with input/NAME.jpg and ref/NAME.jpg", required=True)
+    option(group, "out", "folder of the run, as runs/NAME", required=True)
+    option(group, "val", "folder to validate on: NNN_0 with reference NNN_1, or input/ and ref/")
+    option(group, "init", "weights to start from: a shipped name or a file")
+    option(group, "stage", "rec: L1; full: L1, perceptual and adversarial", choices=get_args(Stage))
+    option(group, "steps", "length of the run in steps", type=int)
+    option(group, "hours", "length of the run in hours of all sessions together", type=float)
+    group.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="continue from OUT/last.pt if it exists (default: yes)",
+    )
+
+    group = parser.add_argument_group("the network")
+    option(group, "channels", "width (default: as the initial weights, or 64)", type=int)
+    option(
+        group,
+        "adaptation",
+        "how the reference is fitted to the LR (default: as the initial weights, or sam)",
+        choices=get_args(Adaptation),
+    )
+    switch(group, "dram-ref", "DRAM refines the reference's features")
+    switch(group, "dram-lr", "DRAM refines the LR's features")
+
+    group = parser.add_argument_group("optimisation")
+    option(group, "crop", "side of training crops in pixels, a multiple of 32", type=int)
+    option(group, "batch", "samples per step and process", type=int)
+    option(group, "lr", "highest learning rate", type=float)
+    option(group, "lr-final", "learning rate at the end", type=float)
+    option(group, "warmup", "steps until the highest learning rate", type=int)
+    option(group, "ema", "decay of the averaged weights", type=float)
+    option(group, "clip", "largest norm of the gradient", type=float)
+    option(group, "seed", "of all random choices", type=int)
+    option(group, "vgg", "file with VGG19's weights, for --stage full")
+    option(group, "perceptual-weight", "for --stage full", type=float)
+    option(group, "adversarial-weight", "for --stage full", type=float)
+    option(group, "lr-discriminator", "for --stage full", type=float)
+
+    group = parser.add_argument_group("augmentation")
+    switch(group, "swap", "picture and reference change roles in half of the samples")
+    switch(group, "luminance", "other gain and offset on reference or picture")
+    option(group, "orient", "flips and quarter turns of the two", choices=get_args(Orient))
+    option(group, "ref-jitter", "pixels by which the reference's crop is moved", type=int)
+    option(group, "hard", "share of crops chosen for their texture", type=float)
+
+    group = parser.add_argument_group("machine")
+    option(group, "device", "where to compute", choices=get_args(Device))
+    option(group, "precision", "auto takes bf16 where it is faster", choices=_PRECISIONS)
+    option(
+        group, "workers", "processes that prepare samples (default: 0 on CPUs, else 4)", type=int
+    )
+    switch(group, "cache", "keep decoded pictures in memory")
+    option(group, "save-every", "minutes between checkpoints", type=float, default=5.0)
+    option(
+        group, "val-every", "between validations: minutes, as 20m, or steps, as 500", default="20m"
+    )
+    option(group, "log-every", "steps that a line of the log sums up", type=int, default=10)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 0 if the run is complete, 1 if it was interrupted and can be resumed."""
+    return 0 if train(settings_from(args), args.resume).finished else 1
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    """The run that the options describe."""
+    values = vars(args)
+    minutes, steps = parse_interval(args.val_every)
+    config = {name: values[name] for name in _CONFIG_FLAGS if values[name] is not None}
+    augmentation = Augmentation(**{f.name: values[f.name] for f in fields(Augmentation)})
+    special = {
+        "config": config,
+        "augmentation": augmentation,
+        "val_minutes": minutes,
+        "val_steps": steps,
+        "save_minutes": args.save_every,
+        "log_steps": args.log_every,
+    }
+    plain = {f.name: values[f.name] for f in fields(Settings) if f.name not in special}
+    return Settings(**plain, **special)
+
+
+def parse_interval(text: str) -> tuple[float, int | None]:
+    """``20m`` to (20.0 minutes, None), ``500`` to (0.0, 500 steps)."""
+    try:
+        if text.endswith("m"):
+            return float(text[:-1]), None
+        return 0.0, int(text)
+    except ValueError:
+        raise UserError(
+            f"--val-every is '{text}': give minutes, as 20m, or steps, as 500."
+        ) from None

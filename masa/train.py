@@ -1,0 +1,831 @@
+"""Training, in sessions that can be interrupted at any time.
+
+One loop serves one process and several (``accelerate launch -m masa train ...``). All that a
+session needs to go on exactly where the last one stopped is in ``last.pt``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import ctypes
+import io
+import json
+import math
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from masa.config import MASAConfig
+from masa.data import Augmentation, PairDataset, Sample, SampleStream
+from masa.device import resolve_device, resolve_precision
+from masa.discriminator import Discriminator
+from masa.errors import UserError
+from masa.evaluate import Row, Scene, evaluate, find_scenes, mean_scores, predictor_upscale
+from masa.images import Pixels
+from masa.losses import FullObjective, L1Objective, Objective, Parts
+from masa.model import MASA
+from masa.predictor import Predictor
+from masa.vgg import load_vgg
+from masa.weights import load_model, save_weights
+
+Stage = Literal["rec", "full"]
+
+CHECKPOINT = "last.pt"
+BEST = "best.safetensors"
+FINAL = "final.safetensors"
+LOG = "log.jsonl"
+FORMAT = 1
+"""Version of the checkpoint's layout."""
+
+_RETRY_SECONDS = 60.0  # after a checkpoint could not be written
+_PLAIN_SECONDS = 60.0  # between progress lines where there is no terminal
+_IMPATIENT_SECONDS = 3.0  # after a first signal
+_STRIPS = 3  # scenes shown in TensorBoard
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that determines a run. Times are wall-clock times of all sessions together."""
+
+    data: str
+    """Folder with ``input`` and ``ref``."""
+    out: str
+    """Folder of the run: checkpoint, log, best weights."""
+    val: str | None = None
+    """Test set to validate on, as CUFED5 or a folder of pairs; first references are used."""
+    init: str | None = None
+    """Weights to start from: a shipped name or a file."""
+    stage: Stage = "rec"
+    """``rec``: L1 alone; ``full``: also perceptual and adversarial losses."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Fields of ``MASAConfig`` that differ from those of ``init``, or from the defaults."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    crop: int = 160
+    """Pixels, a multiple of 32."""
+    batch: int = 6
+    """Samples per step and process."""
+    lr: float = 2e-4
+    """Highest learning rate."""
+    lr_final: float = 1e-6
+    """Learning rate at the end of the cosine."""
+    warmup: int = 100
+    """Steps in which the learning rate rises to its highest."""
+    steps: int | None = None
+    """Length of the run; with ``hours`` too, what is reached first ends it."""
+    hours: float | None = None
+    ema: float = 0.999
+    """Decay of the weights' moving average, which is what is validated and kept."""
+    clip: float = 0.5
+    """Largest norm of the gradient."""
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    val_minutes: float = 20.0
+    """Between validations; 0 for none but the first and last."""
+    val_steps: int | None = None
+    """Instead of ``val_minutes``."""
+    save_minutes: float = 5.0
+    """Between checkpoints."""
+    log_steps: int = 10
+    """Steps that a line of the log sums up."""
+    workers: int | None = None
+    """Processes that prepare samples; by default none on the CPU, else four."""
+    cache: bool = True
+    """Keep all decoded pictures in memory."""
+    vgg: str | None = None
+    """File with VGG19's weights for the perceptual loss; downloaded once if not given."""
+    perceptual_weight: float = 1.0
+    adversarial_weight: float = 5e-3
+    lr_discriminator: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.stage not in get_args(Stage):
+            raise UserError(f"There is no stage '{self.stage}': use rec or full.")
+        if self.steps is None and self.hours is None:
+            raise UserError("The length of the training is missing: give --steps or --hours.")
+        if self.precision == "fp16":
+            raise UserError("Training in fp16 would need loss scaling: use bf16 or fp32.")
+        positive = ("batch", "lr", "clip", "log_steps", "steps", "hours", "val_steps")
+        at_least_0 = ("lr_final", "warmup", "val_minutes", "save_minutes", "workers", "seed")
+        for name in positive + at_least_0:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not math.isfinite(value) or value < 0 or (value == 0 and name in positive):
+                least = "more than 0" if name in positive else "0 or more"
+                raise UserError(f"--{name.replace('_', '-')} is {value}: give {least}.")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"--ema is {self.ema}: give a decay from 0 up to, not including, 1.")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a session ended."""
+
+    step: int
+    """Steps of all sessions."""
+    seconds: float
+    """Of all sessions."""
+    finished: bool
+    """Whether the run is complete, rather than interrupted."""
+    best: float | None
+    """Best validation PSNR, dB."""
+
+
+def train(settings: Settings, resume: bool = True) -> Summary:
+    """Run one session: to the end, or until SIGINT or SIGTERM, after which all is saved.
+
+    With ``resume``, a checkpoint in ``settings.out`` is continued. Raises ``UserError`` if
+    something that the person at the keyboard can change is in the way.
+    """
+    trainer = Trainer(settings, resume)
+    with _on_signals(trainer.stop):
+        return trainer.run()
+
+
+def learning_rate(settings: Settings, step: int, progress: float) -> float:
+    """For step ``step`` (from 0) at ``progress`` (0 to 1) of the run: a ramp, then a cosine."""
+    ramp = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    return ramp * (settings.lr_final + (settings.lr - settings.lr_final) * cosine)
+
+
+class _StoppedError(Exception):
+    """Ends a validation early."""
+
+
+class Trainer:
+    """The state of a run and the loop that advances it."""
+
+    def __init__(self, settings: Settings, resume: bool = True) -> None:
+        self.settings = settings
+        self.out = Path(settings.out)
+        self.device = resolve_device(settings.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        elif self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # all batches have the same size
+        dtype = resolve_precision(settings.precision, self.device)
+        saved = load_checkpoint(self.out / CHECKPOINT) if resume else None
+        torch.manual_seed(settings.seed)
+        self.model = make_model(settings, saved)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(),
+            lr=settings.lr,
+            betas=(0.9, 0.999),
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        self.objective = make_objective(settings)
+        self.dataset = PairDataset(
+            settings.data, settings.crop, settings.augmentation, settings.seed, settings.cache
+        )
+        self.scenes = validation_scenes(settings.val) if settings.val else []
+
+        config = self.model.config
+        ddp = DistributedDataParallelKwargs(
+            gradient_as_bucket_view=True,
+            # A branch of DRAM that is switched off leaves its convolutions without gradients.
+            find_unused_parameters=not (config.dram_ref and config.dram_lr),
+        )
+        self.accelerator = Accelerator(
+            cpu=self.device.type == "cpu",
+            mixed_precision="bf16" if dtype == torch.bfloat16 else "no",
+            kwargs_handlers=[ddp],
+        )
+        self.device = self.accelerator.device
+        self.is_main = self.accelerator.is_main_process
+        self.ema.to(self.device)
+        self.objective.prepare(self.accelerator)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        self._averaged: list[Tensor] = list(self.ema.parameters())
+        self._trained: list[Tensor] = list(self.model.parameters())
+
+        self.step = 0
+        self.samples = 0
+        self.best: float | None = None
+        self._validated = 0.0  # when, in the run's time
+        self._seconds_before = 0.0
+        self._resumed = saved is not None
+        if saved:
+            self._restore(saved)
+        self._started = time.perf_counter()
+        self._seconds = self._seconds_before
+        self._stopping = False
+
+    # ------------------------------------------------------------------------ the loop
+
+    def stop(self) -> None:
+        """Ask the loop to save and end after the current step."""
+        self._stopping = True
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, by steps or by time, whichever is further."""
+        shares = [0.0]
+        if self.settings.steps:
+            shares.append(self.step / self.settings.steps)
+        if self.settings.hours:
+            shares.append(self._seconds / (3600 * self.settings.hours))
+        return min(1.0, max(shares))
+
+    def run(self) -> Summary:
+        """Advance the run to its end or until :meth:`stop`."""
+        settings = self.settings
+        self._tell_start()
+        log = RunLog(self.out, self.step if self._resumed else None, self.is_main)
+        validation = Timer(settings.val_minutes * 60, self._validated, settings.val_steps)
+        saving = Timer(settings.save_minutes * 60, self._seconds)
+        window: list[Parts] = []
+        display: Display | None = None
+        try:
+            if self.scenes and self.step == 0:
+                self._validate(log)
+            display = Display(self.progress, self.is_main)
+            batches = self._batches()
+            while self.progress < 1 and not self._stopping:
+                window.append(self._advance(next(batches)))
+                self._agree()
+                save = saving.due(self.step, self._seconds)
+                ending = self.progress >= 1 or self._stopping
+                if self.step % settings.log_steps == 0 or save or ending:
+                    display.loss = self._log(log, window)
+                    window = []
+                display.show(self.step, self.progress)
+                if self.scenes and validation.due(self.step, self._seconds) and self.progress < 1:
+                    self._validate(log)
+                if save and not self._save():
+                    saving.postpone(self._seconds + _RETRY_SECONDS)
+            done = self.progress >= 1 and not self._stopping
+            if self.scenes and done and self._validated < self._seconds:
+                self._validate(log)
+            finished = self.progress >= 1 and not self._stopping
+            self._save(last_chance=True)
+        finally:
+            if display:
+                display.close()
+            log.close()
+        self._tell_end(finished)
+        self.accelerator.end_training()
+        return Summary(self.step, self._seconds, finished, self.best)
+
+    def _advance(self, batch: Sample) -> Parts:
+        """One step: forward, backward, update. Nothing here waits for the device."""
+        rate = learning_rate(self.settings, self.step, self.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, parts = self.objective(self.wrapped(batch.lr, batch.ref, batch.ref_down), batch.hr)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self._trained, self.settings.clip)
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        self.samples += self.settings.batch * self.accelerator.num_processes
+        return {"loss": loss.detach(), "grad_norm": norm, **parts}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights towards the trained ones."""
+        # Fast at first, so that the start is soon forgotten.
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
+
+    def _agree(self) -> None:
+        """Take the time, in which the schedule and all decisions are the same in all processes."""
+        self._seconds = self._seconds_before + time.perf_counter() - self._started
+        if self.accelerator.num_processes > 1:
+            mine = [self._seconds if self.is_main else 0.0, float(self._stopping)]
+            state = torch.tensor(mine, dtype=torch.float64, device=self.device)
+            seconds, stops = self.accelerator.reduce(state, "sum").tolist()
+            self._seconds, self._stopping = seconds, stops > 0
+
+    def _batches(self) -> Iterator[Sample]:
+        """Batches from the run's position on, without end."""
+        workers = self.settings.workers
+        if workers is None:
+            workers = 0 if self.device.type == "cpu" else 4
+        loader = DataLoader(
+            self.dataset,
+            self.settings.batch,
+            sampler=SampleStream(len(self.dataset), self.settings.seed, self.samples),
+            num_workers=workers,
+            # Its own, as a loader draws from it: a session must not change the global one.
+            generator=torch.Generator(),
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_ignore_interrupts,
+        )
+        return iter(self.accelerator.prepare(loader))
+
+    # ------------------------------------------------------------------------ reports
+
+    def _tell_start(self) -> None:
+        if not self.is_main:
+            return
+        what = f"resuming at step {self.step}" if self._resumed else "starting"
+        precision = "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32"
+        processes = self.accelerator.num_processes
+        on = f"{self.device.type}, {precision}" + (f", {processes} processes" * (processes > 1))
+        _say(f"{self.out}: {what}; {len(self.dataset)} pairs, {len(self.scenes)} scenes; {on}")
+
+    def _tell_end(self, finished: bool) -> None:
+        if not self.is_main:
+            return
+        end = "finished" if finished else "interrupted; the same command goes on from here"
+        best = "" if self.best is None else f"; best validation {self.best:.3f} dB"
+        _say(f"{self.out}: step {self.step} after {duration(self._seconds)}, {end}{best}")
+
+    def _log(self, log: RunLog, window: list[Parts]) -> float:
+        """Log the means of the steps in ``window``; returns the loss.
+
+        Raises ``UserError`` if training has diverged. Nothing is saved without being logged
+        first, so the checkpoint is from before that.
+        """
+        means = {key: torch.stack([parts[key] for parts in window]).mean() for key in window[0]}
+        values = torch.stack(list(means.values())).to(torch.float32)
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values, "mean")
+        line = dict(zip(means, values.tolist(), strict=True))
+        if not all(map(math.isfinite, line.values())):
+            raise UserError(
+                f"The training diverged shortly before step {self.step}: go on from its last "
+                "checkpoint with a lower --lr or --clip."
+            )
+        rate = self.optimizer.param_groups[0]["lr"]
+        log.write({"step": self.step, "seconds": self._seconds, "lr": rate, **line})
+        return line["loss"]
+
+    def _validate(self, log: RunLog) -> None:
+        """Measure the averaged weights, log, and keep them if they are the best so far."""
+        scores = self._scores()
+        self._agree()
+        if scores is None:
+            return
+        self._validated = self._seconds
+        means = mean_scores(scores)
+        line = {
+            "val_ref": means["masa"].psnr,
+            "val_self": means["self"].psnr,
+            "val_unrelated": means["shuffled"].psnr,
+            "bicubic": means["bicubic"].psnr,
+            "val_ssim": means["masa"].ssim,
+        }
+        log.write({"step": self.step, "seconds": self._seconds, **line})
+        log.pictures(self.step, scores[:_STRIPS])
+        if self.is_main:
+            _say(
+                f"step {self.step}: {line['val_ref']:.3f} dB with references, "
+                f"{line['val_self']:.3f} with the LR itself, {line['val_unrelated']:.3f} with "
+                f"unrelated ones, {line['bicubic']:.3f} bicubic"
+            )
+        # In the full stage, PSNR falls while pictures get sharper: it cannot tell the best.
+        if self.settings.stage == "rec" and (self.best is None or line["val_ref"] > self.best):
+            self.best = line["val_ref"]
+            self._save_weights(BEST)
+
+    def _scores(self) -> list[Row] | None:
+        """All scenes' rows, shared among processes; ``None`` if asked to stop meanwhile."""
+        accelerator = self.accelerator
+        predictor = Predictor(self.ema, self.device.type, "fp32")
+        mine = range(accelerator.process_index, len(self.scenes), accelerator.num_processes)
+
+        def check() -> None:
+            if self._stopping and accelerator.num_processes == 1:
+                raise _StoppedError
+
+        try:
+            measured = list(
+                evaluate(
+                    predictor_upscale(predictor, check),
+                    self.scenes,
+                    ("self", "shuffled"),
+                    numbers=mine,
+                    keep=_STRIPS,
+                )
+            )
+        except _StoppedError:
+            return None
+        rows = list(zip(mine, measured, strict=True))
+        if self.accelerator.num_processes > 1:
+            rows = sorted(gather_object(rows), key=lambda pair: pair[0])
+        return [row for _, row in rows]
+
+    # ------------------------------------------------------------------------ checkpoints
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "settings": asdict(self.settings),
+            "config": self.model.config.to_dict(),
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
+            "step": self.step,
+            "samples": self.samples,
+            "seconds": self._seconds,
+            "best": self.best,
+            "validated": self._validated,
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.ema.load_state_dict(saved["ema"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.objective.load_state_dict(saved["objective"])
+        self.step, self.samples = saved["step"], saved["samples"]
+        self.best, self._seconds_before = saved["best"], saved["seconds"]
+        self._validated = saved.get("validated", saved["seconds"])  # lacking in older checkpoints
+        torch.set_rng_state(saved["torch_rng"].cpu())
+
+    def _save(self, last_chance: bool = False) -> bool:
+        """Write the checkpoint; ``False``, with a message, if the disk does not take it.
+
+        At the last chance, that is a ``UserError``, and the averaged weights are written too.
+        """
+        if not self.is_main:
+            return True
+        try:
+            save_checkpoint(self.out / CHECKPOINT, self._state())
+        except OSError as error:
+            problem = f"'{self.out / CHECKPOINT}' could not be written ({error.strerror or error})"
+            if last_chance:
+                raise UserError(
+                    f"{problem}: make room on the disk; an older checkpoint there is intact."
+                ) from None
+            _say(f"{problem}; training goes on, and the next attempt is in a minute.")
+            return False
+        if last_chance:
+            self._save_weights(FINAL)
+        return True
+
+    def _save_weights(self, name: str) -> None:
+        if not self.is_main:
+            return
+        metadata = {
+            "step": str(self.step),
+            "hours": f"{self._seconds / 3600:.2f}",
+            "stage": self.settings.stage,
+            "batch": str(self.settings.batch * self.accelerator.num_processes),
+            "best_val_psnr": "" if self.best is None else f"{self.best:.4f}",
+        }
+        try:
+            save_weights(self.out / name, self.ema.state_dict(), self.model.config, metadata)
+        except OSError as error:
+            _say(f"'{self.out / name}' could not be written ({error.strerror or error}).")
+
+
+def make_objective(settings: Settings) -> Objective:
+    """The loss of the stage. Raises ``UserError`` where VGG19's weights are missing."""
+    if settings.stage == "rec":
+        return L1Objective()
+    return FullObjective(
+        load_vgg(settings.vgg),
+        Discriminator(settings.crop),
+        settings.perceptual_weight,
+        settings.adversarial_weight,
+        settings.lr_discriminator,
+    )
+
+
+# ---------------------------------------------------------------------------- parts of a run
+
+
+def make_model(settings: Settings, saved: dict[str, Any] | None = None) -> MASA:
+    """The network to train: a checkpoint's configuration, initial weights, or a fresh one.
+
+    Where the settings' configuration differs from that of the initial weights, what fits is
+    taken from them and the rest is fresh. Raises ``UserError`` if the settings contradict the
+    checkpoint.
+    """
+    if saved:
+        config = MASAConfig.from_dict(saved["config"])
+        wrong = [k for k, v in settings.config.items() if getattr(config, k) != v]
+        if saved["settings"]["stage"] != settings.stage:
+            wrong.append("stage")
+        if wrong:
+            raise UserError(
+                f"The run in '{settings.out}' was started with another {', '.join(wrong)}: choose "
+                "another --out."
+            )
+        return MASA(config)
+    if not settings.init:
+        return MASA(_configured(MASAConfig(), settings))
+    initial = load_model(settings.init)
+    config = _configured(initial.config, settings)
+    model = MASA(config)
+    fitting = {
+        key: value
+        for key, value in initial.state_dict().items()
+        if key in model.state_dict() and model.state_dict()[key].shape == value.shape
+    }
+    model.load_state_dict(fitting, strict=config == initial.config)
+    fresh = len(model.state_dict()) - len(fitting)
+    if fresh:
+        _say(f"{fresh} of {len(model.state_dict())} tensors are not in '{settings.init}' and fresh")
+    return model
+
+
+def validation_scenes(folder: str) -> list[Scene]:
+    """Scenes with their first references. Raises ``UserError`` if they do not suffice."""
+    scenes = find_scenes(folder, refs=1)
+    if len(scenes) < 2 or not all(scene.refs for scene in scenes):
+        raise UserError(
+            f"'{folder}' cannot be validated on: it needs two or more pictures with references, "
+            "as NNN_0 with NNN_1, or input/NAME with ref/NAME."
+        )
+    return scenes
+
+
+def _configured(config: MASAConfig, settings: Settings) -> MASAConfig:
+    try:
+        return replace(config, **settings.config)
+    except ValueError as error:
+        raise UserError(f"This network cannot be built: {error}.") from None
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` so that at any time either the old or the new file is whole.
+
+    Raises ``OSError``, in which case the old file remains.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The state in ``path``, read without running any code in it; ``None`` if there is no file.
+
+    Raises ``UserError`` if it cannot be used.
+    """
+    if not path.exists():
+        return None
+    advice = "move it away to start anew, or choose another --out"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        version = state["format"]
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError):
+        raise UserError(f"The checkpoint '{path}' is damaged: {advice}.") from None
+    if version != FORMAT:
+        raise UserError(f"The checkpoint '{path}' is of another version ({version}): {advice}.")
+    return state
+
+
+class Timer:
+    """Says when something that is done every so often is due."""
+
+    def __init__(self, interval: float, now: float, steps: int | None = None) -> None:
+        """Every ``steps`` steps if given, else every ``interval`` seconds after ``now``, if not 0.
+
+        ``now`` is always the run's time, so that all processes decide alike.
+        """
+        self._interval, self._steps = interval, steps
+        self._next = now + interval
+
+    def due(self, step: int, now: float) -> bool:
+        """Whether it is time; if so, that counts as done."""
+        if self._steps:
+            return step % self._steps == 0
+        if not self._interval or now < self._next:
+            return False
+        self._next = now + self._interval
+        return True
+
+    def postpone(self, until: float) -> None:
+        """Be due at ``until`` next."""
+        self._next = until
+
+
+class RunLog:
+    """``log.jsonl`` and TensorBoard's files in the run's folder; nothing, unless ``active``.
+
+    Lines after step ``step``, from which the run resumes, are taken out; all of them, if it starts
+    anew. A full disk costs lines, not the run.
+    """
+
+    def __init__(self, folder: Path, step: int | None, active: bool) -> None:
+        self._path = folder / LOG
+        self._active = active
+        self._board: Any = None
+        if not active:
+            return
+        with self._tolerant():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._forget_after(-1 if step is None else step)
+            self._board = _tensorboard(folder, step)
+
+    def write(self, line: dict[str, float]) -> None:
+        """Append numbers; ``step`` and ``seconds`` among them place the others."""
+        if not self._active:
+            return
+        with self._tolerant():
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            if self._board:
+                for key in line.keys() - {"step", "seconds"}:
+                    self._board.add_scalar(_board_name(key), line[key], int(line["step"]))
+
+    def pictures(self, step: int, rows: Sequence[Row]) -> None:
+        """Show bicubic enlargement, result, reference and truth of each row side by side."""
+        if not self._board:
+            return
+        with self._tolerant():
+            for row in rows:
+                images = [
+                    row.pictures[k] for k in ("bicubic", "masa", "ref", "hr") if k in row.pictures
+                ]
+                self._board.add_image(f"scene/{row.name}", strip(images), step, dataformats="HWC")
+            self._board.flush()
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._board:
+            with self._tolerant():
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            _say(f"The log in '{self._path.parent}' could not be written ({error.strerror}).")
+
+    def _forget_after(self, step: int) -> None:
+        if not self._path.exists():
+            return
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step_of(line) <= step]
+        if len(kept) < len(lines):
+            partial = self._path.with_name(f".{LOG}.part")
+            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            os.replace(partial, self._path)
+
+
+def strip(images: Sequence[Pixels]) -> Pixels:
+    """Pictures ``(H, W, 3)`` side by side, smaller ones padded below with white."""
+    height = max(len(image) for image in images)
+    return np.concatenate(
+        [
+            np.pad(image, [(0, height - len(image)), (0, 0), (0, 0)], constant_values=255)
+            for image in images
+        ],
+        axis=1,
+    )
+
+
+class Display:
+    """A progress bar, or a line per minute where standard error is no terminal."""
+
+    def __init__(self, progress: float, active: bool) -> None:
+        self.loss = math.nan
+        self._active = active
+        self._start, self._began = progress, time.perf_counter()
+        self._next = self._began + _PLAIN_SECONDS
+        self._bar = None
+        if active and sys.stderr.isatty():
+            layout = "{percentage:5.1f}% |{bar}| {desc}"
+            self._bar = tqdm(total=1.0, initial=progress, bar_format=layout, dynamic_ncols=True)
+
+    def show(self, step: int, progress: float) -> None:
+        """The run has come to ``step`` and to the share ``progress``."""
+        if not self._active:
+            return
+        now = time.perf_counter()
+        if self._bar is not None:
+            self._bar.set_description_str(self._text(step, progress, now), refresh=False)
+            self._bar.update(progress - self._bar.n)
+        elif now >= self._next:
+            self._next = now + _PLAIN_SECONDS
+            _say(f"{100 * progress:.1f} %, {self._text(step, progress, now)}")
+
+    def close(self) -> None:
+        """Leave the terminal to others."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _text(self, step: int, progress: float, now: float) -> str:
+        gained = progress - self._start
+        left = (1 - progress) * (now - self._began) / gained if gained > 0 else math.inf
+        loss = "" if math.isnan(self.loss) else f", loss {self.loss:.5f}"
+        return f"step {step}{loss}, {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Rounded, as ``3 h 05 min``, ``12 min`` or ``40 s``."""
+    if not math.isfinite(seconds):
+        return "unknown time"
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} min" if seconds >= 90 else f"{round(seconds)} s"
+
+
+def _tensorboard(folder: Path, step: int | None) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        _say("TensorBoard is not installed; the log is in log.jsonl alone.")
+        return None
+    return SummaryWriter(str(folder), purge_step=None if step is None else step + 1)
+
+
+def _board_name(key: str) -> str:
+    return f"validation/{key}" if key.startswith("val_") or key == "bicubic" else f"train/{key}"
+
+
+def _step_of(line: str) -> float:
+    """A log line's step; infinite for one that was cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def keep_freed_memory() -> None:
+    """Let the C library reuse large blocks rather than return them to the system after each use.
+
+    Feature maps of a training step are larger than what it keeps by default; asking for their
+    pages anew each time took a tenth of a step. Does nothing where the C library is not glibc.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # from malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(top_pad, 256 * 2**20)
+
+
+def _say(text: str) -> None:
+    """A line on standard error that does not tear a progress bar apart."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; only the main one shall act on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` on SIGINT or SIGTERM; who sends a second one later is impatient and obeyed.
+
+    Launchers of several processes pass on a signal that the terminal has already sent to all, so
+    one that follows at once is taken for the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
+    first: float | None = None
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if first is None:
+            first = time.monotonic()
+            _say("Stopping after this step; the state will be saved.")
+            stop()
+        elif time.monotonic() - first > _IMPATIENT_SECONDS:
+            restore()
+            signal.raise_signal(number)
+
+    try:
+        for number in signals:
+            signal.signal(number, handle)
+        yield
+    finally:
+        restore()

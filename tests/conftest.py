@@ -1,0 +1,62 @@
+"""What all tests share: networks with known weights, example pictures, and how threads are used."""
+
+import os
+
+# Threads that wait for each other should sleep: on a busy machine spinning ones cost minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import fill
+from hypothesis import settings
+
+from masa.config import MASAConfig
+from masa.model import MASA
+from masa.predictor import Predictor
+from masa.weights import load_model
+
+settings.register_profile("masa", deadline=None)
+settings.load_profile("masa")
+
+torch.set_num_threads(1)  # what most tests compute is too small to share
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """The folder of example photographs."""
+    return Path(__file__).resolve().parent.parent / "assets" / "examples"
+
+
+@pytest.fixture(scope="session")
+def full_model():
+    """A network of the default configuration with the golden cases' weights."""
+    return fill(MASA()).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    """A narrow network in which far pixels matter: its residual blocks are not scaled down."""
+    return fill(MASA(MASAConfig(channels=8)), in_blocks=1).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="session")
+def shipped_model():
+    """The network with the shipped weights."""
+    return load_model()
+
+
+@pytest.fixture
+def small_predictor(small_model):
+    """A fresh predictor with the narrow network, in float32."""
+    return Predictor(small_model, "cpu", "fp32")
+
+
+@pytest.fixture
+def all_cores():
+    """Let torch use every processor for the duration of a heavy test."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(threads)

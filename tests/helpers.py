@@ -1,0 +1,96 @@
+"""Weights, pictures and features that anyone can make again."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from masa.images import to_tensor
+from masa.matching import CoarseMatch, Geometry, assemble
+
+DATA = Path(__file__).resolve().parent / "data"
+
+
+@torch.no_grad()
+def fill(model, in_blocks=0.1):
+    """Fill every tensor with numbers drawn from its name; returns the model.
+
+    The golden cases were computed with these weights at ``in_blocks=0.1``, the factor of
+    residual blocks' weights.
+    """
+    for name, tensor in model.state_dict().items():
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        values = rng.standard_normal(tensor.shape).astype(np.float32)
+        if name.endswith("bias"):
+            values *= 0.01
+        else:
+            outputs = tensor.shape[1] if "conv_up" in name else tensor.shape[0]
+            values *= 0.5 * np.sqrt(2 / (tensor.shape[2] * tensor.shape[3] * outputs))
+            values *= in_blocks if "blk" in name else 1
+        tensor.copy_(torch.from_numpy(values))
+    return model
+
+
+def picture(height, width, seed=0):
+    """A textured uint8 picture ``(height, width, 3)``: noise at three sizes."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3))
+    for cell in (1, 3, 9):
+        noise = rng.uniform(0, 85, (height // cell + 1, width // cell + 1, 3))
+        total += noise.repeat(cell, 0).repeat(cell, 1)[:height, :width]
+    return total.astype(np.uint8)
+
+
+def inputs(lr, ref_down, n=1, seed=0):
+    """``lr``, ``ref`` and ``ref_down`` tensors for sizes ``(h, w)`` and ``(hr, wr)``.
+
+    The pictures do not belong together, which the network cannot know.
+    """
+
+    def batch(height, width, first):
+        return torch.cat([to_tensor(picture(height, width, first + 100 * i)) for i in range(n)])
+
+    ref = batch(4 * ref_down[0], 4 * ref_down[1], seed + 1)
+    return batch(*lr, seed), ref, torch.nn.functional.avg_pool2d(ref, 4)
+
+
+def noise(*shape, seed=0, dtype=torch.float32):
+    """Normally distributed features."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=dtype)
+
+
+def random_matches(lr_size, ref_size, config, n=1, channels=4, seed=0):
+    """Consistent ``Matches`` of random features that point to random places."""
+    geometry = Geometry.of(lr_size, ref_size, config)
+    generator = torch.Generator().manual_seed(seed)
+    places = geometry.ref_block_height * geometry.ref_block_width
+    best = torch.randint(ref_size[0] * ref_size[1], (n, geometry.blocks), generator=generator)
+    coarse = CoarseMatch(best, torch.zeros(best.shape), torch.zeros(*best.shape, 1))
+    index = torch.randint(places, (n, *lr_size), generator=generator)
+    lr, ref = noise(n, channels, *lr_size, seed=seed), noise(n, channels, *ref_size, seed=seed + 1)
+    return assemble(lr, ref, geometry, coarse, index)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the largest piece of memory, in bytes, that any operation inside returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self.bytes = max(self.bytes, leaf.untyped_storage().nbytes())
+        return result
+
+
+def is_one_sentence(message):
+    """Whether a message is one sentence fit for a person: a line, a capital or quote, a stop."""
+    starts_well = message[0].isupper() or message[0].isdigit() or message[0] in "'\""
+    return "\n" not in message and message.endswith(".") and starts_well and "Error" not in message

@@ -1,0 +1,281 @@
+"""What the page does, called as plain functions: no browser, no server."""
+
+import dataclasses
+import io
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import cv2
+import gradio as gr
+import numpy as np
+import pytest
+from helpers import picture
+
+from demo import callbacks, jobs
+from demo.callbacks import HR_MODE, LR_MODE, Inputs
+from demo.drawn import Drawn, Panel
+from demo.explore import explore_whole, paint, without_branches, without_reference
+from demo.export import as_zip
+from demo.exploration import KEPT_BYTES, explore
+from demo.jobs import Finished, Step, follow
+from demo.runs import Request, predictor_for, run, shift_references
+from demo.showcase import Showcase
+from demo.tabs import FIGURES, TABS, View
+from masa.errors import UserError
+from masa.images import read_photo, write_photo
+from masa.metrics import psnr_y
+from masa.shifts import PRESETS, Shift
+
+
+def inputs(photo, refs=(), mode=LR_MODE, shift="off", **amounts):
+    amounts = {"gain": 1.0, "offset": 0.0, "gamma": 1.0, "saturation": 1.0} | amounts
+    gallery = [(str(ref), None) for ref in refs]
+    return Inputs(photo and str(photo), gallery, mode, "masa-rec", shift, **amounts)
+
+
+def last(steps):
+    *_, final = steps
+    assert isinstance(final, Finished)
+    return final.value
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    scene = picture(128, 160, 3)
+    write_photo(folder / "lr.png", cv2.resize(scene, (40, 32), interpolation=cv2.INTER_AREA))
+    write_photo(folder / "ref.png", scene)
+    write_photo(folder / "hr.png", scene)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def x(files):
+    return explore_whole(Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True))
+
+
+@pytest.fixture
+def no_examples():
+    return Showcase([])
+
+
+def test_a_run_gives_the_predictors_own_picture(files, no_examples):
+    found = last(callbacks.enlarge(inputs(files / "lr.png", [files / "ref.png"]), no_examples))
+    expected = predictor_for("masa-rec").upscale(files / "lr.png", [files / "ref.png"])
+    assert np.array_equal(found.result, expected.rgb)
+    assert found.hr is None and found.plain is None
+
+
+def test_what_is_explored_is_what_the_network_used(files):
+    finished = run(Request(str(files / "lr.png"), (str(files / "ref.png"),)), ignore, keep=True)
+    found, used = explore(finished), finished.result.trace.matches
+    assert found.matches.position.equal(used.position)
+    assert found.matches.similarity.equal(used.similarity)
+    assert found.matches.coarse.score.equal(used.coarse.score)
+    for scale, kept in ((1, "x1"), (2, "x2"), (4, "x4")):
+        part = getattr(finished.result.trace, kept)
+        mean = part.adapted.out[0].float().mean((1, 2)).numpy()
+        assert np.allclose(found.scales[scale].statistics["after"].mean, mean, atol=1e-5)
+
+
+def ignore(share, doing):
+    pass
+
+
+def test_the_sharp_photo_is_its_own_measure(files, no_examples):
+    wanted = inputs(files / "hr.png", [files / "ref.png"], HR_MODE)
+    found = last(callbacks.enlarge(wanted, no_examples))
+    assert np.array_equal(found.hr, read_photo(files / "hr.png").rgb)
+    assert f"{psnr_y(found.result, found.hr):.2f}" in callbacks.report(found)
+
+
+def test_later_steps_add_what_is_missing(files, x):
+    fresh = paint(Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True))
+    alone = without_reference(fresh)
+    expected = predictor_for("masa-rec").run(fresh.visitors_lr(), ())
+    assert np.array_equal(alone.plain, expected.rgb)
+    whole = without_branches(alone)
+    assert set(whole.switched_off) == {"ref", "lr"}
+    assert not np.array_equal(whole.switched_off["ref"], whole.result)
+    assert without_branches(whole) is whole and without_reference(whole) is whole
+
+
+def test_a_shift_changes_the_reference_and_nothing_else(files, no_examples):
+    dark = last(
+        callbacks.enlarge(
+            inputs(files / "lr.png", [files / "ref.png"], shift="darker"), no_examples
+        )
+    )
+    ref = read_photo(files / "ref.png").rgb
+    assert np.array_equal(dark.visitors_refs()[0], PRESETS["darker"].apply(ref).rgb)
+    assert np.array_equal(dark.visitors_lr(), read_photo(files / "lr.png").rgb)
+    own = inputs(files / "lr.png", [files / "ref.png"], shift=callbacks.CUSTOM, gain=0.6)
+    assert own.request().shift == Shift(gain=0.6)
+    assert [s.rgb.shape for s in shift_references(own.request())] == [ref.shape]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"photo": None}, "Add a photo first"),
+        ({"mode": "maybe"}, "small or sharp"),
+        ({"shift": "purple"}, "changes of light"),
+        ({"shift": callbacks.CUSTOM, "gain": float("nan")}, "gain"),
+        ({"shift": callbacks.CUSTOM, "gamma": 99.0}, "gamma"),
+        ({"weights": "../../etc/passwd"}, "Choose one of these weights"),
+        ({"photo": "/nonexistent/<b>x</b>.png"}, "not found"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(files, no_examples, change, words):
+    wanted = dataclasses.replace(inputs(files / "lr.png", [files / "ref.png"]), **change)
+    with pytest.raises(gr.Error) as raised:
+        list(callbacks.enlarge(wanted, no_examples))
+    message = raised.value.message
+    assert words in message
+    assert "<b>" not in message and "\n" not in message and "Traceback" not in message
+
+
+def test_six_references_are_too_many(files, no_examples):
+    with pytest.raises(gr.Error, match="too many"):
+        list(callbacks.enlarge(inputs(files / "lr.png", [files / "ref.png"] * 6), no_examples))
+
+
+def test_every_figure_of_every_tab_is_drawn(x):
+    for tab in TABS:
+        names = [figure.id for figure in tab.figures]
+        for name, (path, alt, summary) in zip(
+            names, callbacks.draw(x, View.opening(x), names), strict=True
+        ):
+            if path is None:
+                assert name == "disparity_error"  # no truth is known for this pair
+                continue
+            assert cv2.imread(path) is not None, name
+            assert alt.strip() and summary.strip(), name
+
+
+def test_late_figures_wait_for_their_results(files):
+    fresh = paint(Request(str(files / "lr.png"), (str(files / "ref.png"),)))
+    for figure in FIGURES.values():
+        drawn = figure.draw(fresh, View.opening(fresh))
+        if figure.late:
+            assert drawn is None, figure.id
+
+
+def test_a_click_chooses_the_pixel_under_it(x):
+    view = View(row=5, column=5)
+    for name, scale in (("lr_blocks", 1), ("given", 4), ("chosen_pixel", 4)):
+        panel = FIGURES[name].draw(x, view).panels[0]
+        wanted = (20, 30)
+        at = (
+            round(panel.left + (scale * wanted[1] + scale / 2) * panel.zoom),
+            round(panel.top + (scale * wanted[0] + scale / 2) * panel.zoom),
+        )
+        found = callbacks.click(x, view, name, at)
+        assert (found.row, found.column) == wanted, name
+    assert callbacks.click(x, view, "lr_blocks", (-5, -5)) == view
+
+
+def test_a_view_beyond_the_picture_is_brought_back(x):
+    wild = View(row=10**6, column=-3, scale=7, channel=3).clipped(x)
+    assert (wild.row, wild.column) == (x.lr.height - 1, 0)
+    assert wild.scale in x.scales
+
+
+def test_what_a_session_keeps_is_light(examples):
+    big = Request(
+        str(examples / "motorcycle_hr.jpg"), (str(examples / "motorcycle_ref.jpg"),), is_hr=True
+    )
+    kept = paint(big)
+    share = kept.lr.rgb.shape[0] * kept.lr.rgb.shape[1] / 128**2
+    assert kept.kept_bytes() < KEPT_BYTES * max(share, 1)
+
+
+def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path):
+    with zipfile.ZipFile(io.BytesIO(as_zip(x))) as archive:
+        archive.extractall(tmp_path)
+    result = cv2.cvtColor(cv2.imread(str(tmp_path / "result.png")), cv2.COLOR_BGR2RGB)
+    assert np.array_equal(result, x.result)
+    with np.load(tmp_path / "maps.npz") as maps:
+        assert np.array_equal(maps["position"], x.matches.position[0].numpy())
+        assert np.array_equal(maps["similarity"], x.matches.similarity[0, 0].numpy())
+    figures = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert len(figures) >= len(FIGURES) - 1
+    compile(Path(tmp_path / "repeat.py").read_text(), "repeat.py", "exec")
+
+
+def test_examples_are_recognised_by_content_and_shared(examples):
+    showcase = Showcase()
+    example = showcase.examples[0]
+    wanted = inputs(example.hr, example.refs, HR_MODE)
+    assert showcase.example_of(wanted.request()) is example
+    assert showcase.get(wanted.request()) is None
+    marker = object()
+    showcase.put(example, marker)
+    assert last(callbacks.enlarge(wanted, showcase)) is marker
+    other = dataclasses.replace(wanted, shift="darker")
+    assert showcase.get(other.request()) is None
+
+
+def test_a_job_reports_and_finishes():
+    def job(progress):
+        progress(0.5, "half")
+        time.sleep(0.5)
+        return 7
+
+    steps = list(follow(job))
+    assert steps[-1] == Finished(7)
+    assert any(isinstance(s, Step) and s.doing == "half" for s in steps)
+
+
+def test_closing_a_job_stops_it_at_its_next_step():
+    stopped = threading.Event()
+
+    def job(progress):
+        try:
+            while True:
+                progress(0.1, "working")
+                time.sleep(0.05)
+        except jobs.Stopped:
+            stopped.set()
+            raise
+
+    steps = follow(job)
+    next(steps)
+    steps.close()
+    assert stopped.wait(2)
+    assert last(follow(lambda progress: "next")) == "next"
+
+
+def test_a_jobs_error_reaches_its_visitor():
+    def job(progress):
+        raise UserError("This is wrong.")
+
+    with pytest.raises(UserError, match="This is wrong"):
+        list(follow(job))
+
+
+def test_jobs_run_one_at_a_time():
+    running, most = [], []
+
+    def job(progress):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.1)
+        running.pop()
+
+    threads = [threading.Thread(target=lambda: list(follow(job))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+
+
+def test_a_panel_knows_what_lies_under_a_click():
+    panel = Panel("photo", left=10, top=20, rows=4, columns=6, zoom=5)
+    drawn = Drawn(np.zeros((50, 50, 3), np.uint8), "", "", (panel,))
+    assert drawn.pick(10, 20) == ("photo", 0, 0)
+    assert drawn.pick(39, 39) == ("photo", 3, 5)
+    assert drawn.pick(40, 39) is None

@@ -1,0 +1,82 @@
+"""Device and precision are chosen once, and what cannot work is said."""
+
+import pytest
+import torch
+from helpers import is_one_sentence
+
+import masa.device
+from masa.device import resolve_device, resolve_precision
+from masa.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def has(monkeypatch):
+    """Pretend that exactly these accelerators are there."""
+
+    def pretend(*kinds):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in kinds)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in kinds)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("present", "chosen"), [((), "cpu"), (("mps",), "mps"), (("mps", "cuda"), "cuda")]
+)
+def test_auto_takes_the_fastest_device(has, present, chosen):
+    has(*present)
+    assert resolve_device("auto") == torch.device(chosen)
+    assert resolve_device() == torch.device(chosen)
+
+
+def test_the_cpu_is_always_there(has):
+    has("cuda")
+    assert resolve_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps", "tpu", "", "cuda:0"])
+def test_devices_that_are_not_there(has, name):
+    has()
+    with pytest.raises(UserError) as raised:
+        resolve_device(name)
+    assert is_one_sentence(str(raised.value))
+    assert f"'{name}'" in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precisions_by_name(name, dtype):
+    assert resolve_precision(name, CPU) == dtype
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8", ""])
+def test_precisions_that_cannot_work(name):
+    with pytest.raises(UserError) as raised:
+        resolve_precision(name, CPU)
+    assert is_one_sentence(str(raised.value))
+    assert name in str(raised.value)
+
+
+def test_half_precision_needs_a_gpu():
+    assert resolve_precision("fp16", torch.device("cuda")) == torch.float16
+
+
+@pytest.mark.parametrize(("pays", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_on_a_cpu_takes_what_was_measured(monkeypatch, pays, dtype):
+    monkeypatch.setattr(masa.device, "_bf16_pays_on_cpu", lambda: pays)
+    assert resolve_precision("auto", CPU) == dtype
+
+
+@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_on_a_gpu(monkeypatch, supported, dtype):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated=True: supported)
+    assert resolve_precision("auto", torch.device("cuda")) == dtype
+
+
+def test_the_measurement_decides_and_is_made_once(monkeypatch):
+    masa.device._bf16_pays_on_cpu.cache_clear()
+    first = resolve_precision("auto", CPU)
+    assert first in (torch.float32, torch.bfloat16)
+    monkeypatch.setattr(masa.device.F, "conv2d", None)
+    assert resolve_precision("auto", CPU) == first

@@ -1,0 +1,311 @@
+"""Measuring: the right pictures are compared, by the protocol that is stated."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from helpers import picture
+from PIL import Image
+
+from masa.__main__ import main
+from masa.errors import UserError
+from masa.evaluate import (
+    Row,
+    Scene,
+    Score,
+    detect_layout,
+    evaluate,
+    find_scenes,
+    mean_scores,
+    measure,
+    predictor_upscale,
+    protocol,
+    stitch,
+)
+from masa.images import enlarge_x4, reduce_x4
+from masa.metrics import psnr_y, ssim_y
+from masa.weights import save_weights
+
+
+def save(path, rgb=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(32, 32) if rgb is None else rgb).save(path)
+    return path
+
+
+@pytest.fixture
+def cufed5(tmp_path):
+    """Three scenes of 50 x 66 pixels with two references each, all different."""
+    for k in range(3):
+        for n in range(3):
+            save(tmp_path / f"00{k}_{n}.png", picture(50, 66, 10 * k + n))
+    return tmp_path
+
+
+@pytest.fixture
+def sun80(tmp_path):
+    """Two pictures with twenty references each."""
+    for name in ("a", "b"):
+        save(tmp_path / f"Sun_Hays_SR_groundtruth/{name}.jpg")
+        for k in range(20):
+            save(tmp_path / f"Sun_Hays_SR_scenematches/{name}.jpg/{k:02}.jpg")
+    return tmp_path
+
+
+class Recorder:
+    """Enlarges by bicubic interpolation and remembers what it was given."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, lr, ref):
+        self.calls.append((lr, ref))
+        return enlarge_x4(lr)
+
+
+def names(scenes):
+    return [(s.name, s.hr.name, [ref.name for ref in s.refs]) for s in scenes]
+
+
+# ----------------------------------------------------------------------------- test sets
+
+
+def test_cufed5_with_all_references(cufed5):
+    scenes = find_scenes(cufed5)
+    assert names(scenes) == [
+        (f"00{k}", f"00{k}_0.png", [f"00{k}_1.png", f"00{k}_2.png"]) for k in range(3)
+    ]
+
+
+def test_cufed5_with_one_reference(cufed5):
+    assert names(find_scenes(cufed5, refs=2))[1] == ("001", "001_0.png", ["001_2.png"])
+
+
+def test_a_reference_that_a_scene_lacks_is_an_error(cufed5):
+    with pytest.raises(UserError, match=r"000.*reference 5.*1, 2"):
+        find_scenes(cufed5, refs=5)
+
+
+def test_sun80_draws_one_reference_again_and_again(sun80):
+    scenes = find_scenes(sun80)
+    assert [scene.name for scene in scenes] == ["a", "b"]
+    assert all(scene.refs[0].parent.name == scene.hr.name for scene in scenes)
+    assert find_scenes(sun80) == scenes
+    assert len({find_scenes(sun80, seed=seed)[0].refs for seed in range(10)}) > 1
+
+
+def test_sun80_without_references_is_an_error(sun80):
+    for path in (sun80 / "Sun_Hays_SR_scenematches/b.jpg").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r"b\.jpg"):
+        find_scenes(sun80)
+
+
+def test_pictures_alone_are_their_own_references(tmp_path):
+    save(tmp_path / "img_001.png")
+    save(tmp_path / "img_002.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert names(find_scenes(tmp_path)) == [
+        ("img_001", "img_001.png", []),
+        ("img_002", "img_002.png", []),
+    ]
+
+
+def test_pairs(tmp_path):
+    save(tmp_path / "input/x.png")
+    save(tmp_path / "ref/x.jpg")
+    assert names(find_scenes(tmp_path)) == [("x", "x.png", ["x.jpg"])]
+
+
+@pytest.mark.parametrize(
+    ("files", "layout"),
+    [
+        (["000_0.png", "000_1.png"], "cufed5"),
+        (["input/a.png", "ref/a.png"], "pairs"),
+        (["x_groundtruth/a.jpg", "x_scenematches/a/b.jpg"], "sun80"),
+        (["img_0.png", "scan_1.png"], "images"),
+        (["photo.png"], "images"),
+    ],
+)
+def test_layouts_are_recognised(tmp_path, files, layout):
+    for file in files:
+        save(tmp_path / file)
+    assert detect_layout(tmp_path) == layout
+
+
+def test_bad_folders_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no folder"):
+        find_scenes(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no pictures"):
+        find_scenes(tmp_path)
+    with pytest.raises(UserError, match="groundtruth"):
+        find_scenes(tmp_path, "sun80")
+    with pytest.raises(UserError, match="no layout"):
+        find_scenes(tmp_path, "div2k")
+
+
+# ----------------------------------------------------------------------------- stitching
+
+
+def test_references_are_centred_and_stacked():
+    first, second = picture(100, 200, 1), picture(512, 300, 2)
+    whole = stitch([first, second])
+    assert whole.shape == (1024, 512, 3)
+    assert np.array_equal(whole[206:306, 156:356], first)
+    assert np.array_equal(whole[512:, 106:406], second)
+    assert (whole[:206, 156:356] == first[0]).all()  # borders are repeated outwards
+    assert (whole[512:, :106] == second[:, :1]).all()
+
+
+def test_large_references_keep_their_size():
+    assert stitch([picture(600, 20), picture(20, 700)]).shape == (1200, 700, 3)
+    assert stitch([picture(30, 20)]).shape == (30, 20, 3)
+
+
+# ----------------------------------------------------------------------------- measuring
+
+
+def test_the_result_is_compared_with_the_cropped_truth(cufed5):
+    upscale = Recorder()
+    row = next(evaluate(upscale, find_scenes(cufed5, refs=1), keep=1))
+    hr = picture(50, 66, 0)[:48, :64]
+    lr, ref = upscale.calls[0]
+    assert np.array_equal(lr, reduce_x4(hr))
+    assert np.array_equal(ref, picture(50, 66, 1))
+    expected = Score(psnr_y(enlarge_x4(lr), hr), ssim_y(enlarge_x4(lr), hr))
+    assert row.scores == {"bicubic": expected, "masa": expected}
+    assert list(row.pictures) == ["bicubic", "masa", "hr", "ref"]
+    assert np.array_equal(row.pictures["hr"], hr)
+
+
+def test_against_self_and_the_next_scenes_reference(cufed5):
+    upscale = Recorder()
+    rows = list(evaluate(upscale, find_scenes(cufed5, refs=1), ("self", "shuffled")))
+    assert all(list(row.scores) == ["bicubic", "masa", "self", "shuffled"] for row in rows)
+    refs = [ref for _, ref in upscale.calls]
+    assert refs[1] is refs[4] is refs[7] is None
+    for own, other in ((0, 8), (3, 2), (6, 5)):
+        assert np.array_equal(refs[own], refs[other])
+        assert not np.array_equal(refs[own], refs[own + 2])
+
+
+def test_the_lr_is_the_reference_where_there_is_no_other(tmp_path):
+    save(tmp_path / "a.png")
+    upscale = Recorder()
+    row = next(evaluate(upscale, find_scenes(tmp_path), keep=1))
+    assert upscale.calls[0][1] is None
+    assert "ref" not in row.pictures
+
+
+def test_scenes_can_be_shared_out(cufed5):
+    scenes = find_scenes(cufed5, refs=1)
+    rows = list(evaluate(Recorder(), scenes, numbers=range(1, 3), keep=2))
+    assert [row.name for row in rows] == ["001", "002"]
+    assert [bool(row.pictures) for row in rows] == [True, False]
+
+
+def test_the_border_is_left_out():
+    truth = picture(40, 40)
+    result = truth.copy()
+    result[:4] = 255 - result[:4]
+    assert measure(result, truth).psnr < 30
+    assert measure(result, truth, 4) == Score(math.inf, 1.0)
+
+
+def test_too_large_a_border_is_refused_before_any_work(cufed5):
+    upscale = Recorder()
+    with pytest.raises(UserError, match="border"):
+        next(evaluate(upscale, find_scenes(cufed5), border=20))
+    assert upscale.calls == []
+
+
+def test_what_cannot_be_shuffled_is_refused(cufed5, tmp_path):
+    with pytest.raises(UserError, match="shuffled"):
+        next(evaluate(Recorder(), find_scenes(cufed5)[:1], ("shuffled",)))
+    alone = [Scene("a", save(tmp_path / "a.png")), Scene("b", save(tmp_path / "b.png"))]
+    with pytest.raises(UserError, match="shuffled"):
+        next(evaluate(Recorder(), alone, ("shuffled",)))
+    with pytest.raises(UserError, match="no such comparison"):
+        next(evaluate(Recorder(), alone, ("noise",)))
+
+
+def test_means():
+    rows = [Row("a", {"masa": Score(20, 0.5)}, {}), Row("b", {"masa": Score(30, 0.9)}, {})]
+    assert mean_scores(rows) == {"masa": Score(25, pytest.approx(0.7))}
+
+
+def test_the_protocol_says_what_was_done():
+    assert "no border" in protocol("cufed5", "all", 0)
+    assert "4 border pixels" in protocol("cufed5", 1, 4)
+    assert "all references, stitched" in protocol("cufed5", "all", 0)
+    assert "reference 3" in protocol("cufed5", 3, 0)
+    assert "random" in protocol("sun80", "all", 0)
+    assert "LR picture itself" in protocol("urban100", "all", 0)
+    for word in ("Y of BT.601", "bicubic"):
+        assert word in protocol("pairs", "all", 0)
+
+
+def test_a_predictor_measures_as_it_predicts(cufed5, small_predictor):
+    upscale = predictor_upscale(small_predictor)
+    lr, ref = reduce_x4(picture(48, 64)), picture(50, 66)
+    assert np.array_equal(upscale(lr, ref), small_predictor.run(lr, [ref]).rgb)
+    assert np.array_equal(upscale(lr, None), small_predictor.run(lr).rgb)
+    assert not np.array_equal(upscale(lr, ref), upscale(lr, None))
+
+
+# -------------------------------------------------------------------------------- command
+
+
+@pytest.fixture
+def weights(small_model, tmp_path):
+    path = tmp_path / "weights" / "small.safetensors"
+    save_weights(path, small_model.state_dict(), small_model.config)
+    return str(path)
+
+
+def test_command_prints_and_writes_the_numbers(cufed5, weights, tmp_path, capsys):
+    table, details = tmp_path / "new/all.csv", tmp_path / "all.json"
+    options = ["--refs", "1", "--against", "self", "--border", "4", "--device", "cpu"]
+    files = ["--csv", str(table), "--json", str(details)]
+    assert main(["evaluate", str(cufed5), "--weights", weights, *options, *files]) == 0
+    printed = capsys.readouterr().out
+    content = json.loads(details.read_text())
+    assert content["protocol"] in printed
+    assert f"{content['mean']['masa']['psnr']:.3f}" in printed
+    assert [p["name"] for p in content["pictures"]] == ["000", "001", "002"]
+    rows = list(csv.DictReader(table.open()))
+    for row, entry in zip(rows, content["pictures"], strict=True):
+        for method in ("bicubic", "masa", "self"):
+            assert float(row[f"{method}_psnr"]) == pytest.approx(entry[method]["psnr"], abs=1e-4)
+            assert float(row[f"{method}_ssim"]) == pytest.approx(entry[method]["ssim"], abs=1e-6)
+    mean = np.mean([entry["masa"]["psnr"] for entry in content["pictures"]])
+    assert content["mean"]["masa"]["psnr"] == pytest.approx(mean)
+
+
+def test_equal_pictures_have_no_number_in_json(tmp_path, weights, capsys):
+    save(tmp_path / "set/a.png", np.zeros((32, 32, 3), np.uint8))
+    details = tmp_path / "all.json"
+    folder = str(tmp_path / "set")
+    assert main(["evaluate", folder, "--weights", weights, "--json", str(details)]) == 0
+    assert json.loads(details.read_text())["mean"]["bicubic"]["psnr"] is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--border", "-1"], "--border is -1"),
+        (["--refs", "4"], "no reference 4"),
+        (["--layout", "sun80"], "groundtruth"),
+        (["--csv", "."], "could not be written"),
+    ],
+)
+def test_command_says_what_is_wrong(cufed5, weights, capsys, extra, message):
+    assert main(["evaluate", str(cufed5), "--weights", weights, *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_command_names_a_missing_folder(weights, capsys):
+    assert main(["evaluate", "nowhere", "--weights", weights]) == 2
+    assert "nowhere" in capsys.readouterr().err

@@ -1,0 +1,500 @@
+"""Figures on the result, adaptation, aggregation and cost, and the drawing of the network."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from helpers import fill, picture
+
+from demo.draw import WIDE, WIDTH
+from demo.exploration import explore
+from demo.figures import adaptation, aggregation, cost, network, result
+from demo.figures.parts import Place, busiest, high_of, own
+from demo.plots import Bar, bar_chart
+from demo.runs import Request, Run
+from masa.aggregation import Branches
+from masa.config import MASAConfig
+from masa.cost import dense_matching_cost, executed_cost, paper_cost
+from masa.errors import UserError
+from masa.images import enlarge_x4, reduce_x4
+from masa.matching import match
+from masa.metrics import luma, psnr_y, ssim_y
+from masa.model import MASA
+from masa.predictor import Predictor
+
+SMALL = MASAConfig(channels=8)
+TABS = ("result", "coarse", "fine", "adaptation", "aggregation", "pixel", "cost")
+
+
+def explored(lr=(32, 40), ref=(128, 160), config=SMALL, keep=(1, 2, 4), known=True, late=True):
+    """An exploration of a narrow network's run on noise."""
+    model = fill(MASA(config), in_blocks=1).requires_grad_(False).eval()
+    predictor = Predictor(model, "cpu", "fp32")
+    hr = np.ascontiguousarray(enlarge_x4(picture(*lr)) // 2 + picture(4 * lr[0], 4 * lr[1], 1) // 2)
+    small, refs = reduce_x4(hr), [picture(*ref, seed=2)]
+    run = predictor.run(small, refs, keep=keep)
+    x = explore(Run(Request("photo.png"), run, hr if known else None, config))
+    if not late:
+        return x
+    off = {
+        "ref": predictor.run(small, refs, branches=Branches(ref=False)).rgb,
+        "lr": predictor.run(small, refs, branches=Branches(lr=False)).rgb,
+    }
+    return replace(x, plain=predictor.run(small).rgb, switched_off=off)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return explored()
+
+
+@pytest.fixture(scope="module")
+def adain():
+    return explored((16, 24), (64, 64), MASAConfig(channels=8, adaptation="adain"))
+
+
+@pytest.fixture(scope="module")
+def none():
+    return explored((16, 24), (64, 64), MASAConfig(channels=8, adaptation="none", dram_ref=False))
+
+
+def all_figures(x):
+    """Every figure of these tabs that an exploration has."""
+    found = [result.error_map(x), result.reference_gift(x), result.gain_map(x), result.compared(x)]
+    for scale in (1, 2, 4):
+        found += [adaptation.feature_maps(x, scale, channel) for channel in (None, 0, 999)]
+        found += [adaptation.modulation(x, scale, channel) for channel in (None, 5)]
+        found += [adaptation.statistics(x, scale)]
+        found += [aggregation.branches(x, scale), aggregation.residuals(x, scale)]
+    found += [aggregation.switched_off(x, "ref"), aggregation.switched_off(x, "lr")]
+    dense = cost.dense_match(x)
+    again = cost.rematch(x, replace(SMALL, lr_block=4), dense)
+    found += [cost.multiply_adds(x), cost.stages(x), cost.stages(x, 2**30)]
+    found += [cost.rematch_figure(x, again, dense), cost.rematch_figure(x, again)]
+    return [figure for figure in found if figure is not None]
+
+
+def check(figure):
+    image = figure.image
+    assert image.dtype == np.uint8
+    assert image.shape[1] <= WIDE
+    assert image.ndim == 3
+    assert figure.alt.endswith(".")
+    assert figure.summary.endswith(".")
+    assert "nan" not in figure.summary
+    for panel in figure.panels:
+        assert panel.name == "lr"
+        # The panel lies inside the figure, up to rounding.
+        assert panel.top + panel.rows * panel.zoom <= image.shape[0] + 1
+        assert panel.left + panel.columns * panel.zoom <= image.shape[1] + 1
+        centre = (panel.left + panel.zoom * 0.5, panel.top + panel.zoom * (panel.rows - 0.5))
+        assert figure.pick(*centre) == ("lr", panel.rows - 1, 0)
+
+
+def test_every_figure_of_a_full_run(x):
+    figures = all_figures(x)
+    assert len(figures) == 4 + 3 * 6 + 2 * 2 + 2 + 5
+    for figure in figures:
+        check(figure)
+
+
+@pytest.mark.parametrize(
+    ("lr", "ref"), [((8, 8), (16, 16)), ((8, 200), (96, 64)), ((130, 9), (40, 200))], ids=str
+)
+def test_any_size(lr, ref):
+    x = explored(lr, ref)
+    for figure in all_figures(x):
+        check(figure)
+    assert result.verdict(x)
+    assert result.scores_table(x)
+
+
+def test_large_maps_fit():
+    x = explored((160, 264), (64, 64), MASAConfig(channels=3), late=False)
+    for figure in all_figures(x):
+        check(figure)
+
+
+# ---------------------------------------------------------------------------- result
+
+
+def test_scores_are_the_metrics_of_the_shown_pictures(x):
+    table = result.scores_table(x)
+    for shown in (x.result, x.plain, x.bicubic):
+        assert f"{psnr_y(shown, x.hr):.2f} dB | {ssim_y(shown, x.hr):.4f}" in table
+    words = result.verdict(x)
+    assert f"{psnr_y(x.result, x.hr):.2f} dB" in words
+    assert f"{psnr_y(x.plain, x.hr):.2f} dB" in words
+    gain = psnr_y(x.result, x.hr) - psnr_y(x.plain, x.hr)
+    assert result.signed(gain) in words
+
+
+@pytest.mark.parametrize(
+    ("error", "judgement"),
+    [
+        (0.5, "helped clearly"),
+        (0.98, "helped a little"),
+        (1.0, "made no difference"),
+        (1.02, "hurt a little"),
+        (2.0, "hurt clearly"),
+    ],
+)
+def test_the_verdict_s_thresholds(x, error, judgement):
+    """MASA's error is ``error`` times that of the network without the reference."""
+    noise = 16 * np.random.default_rng(0).standard_normal(x.hr.shape[:2])[:, :, None]
+    hr = np.full_like(x.hr, 128)
+    made = replace(
+        x,
+        hr=hr,
+        plain=(hr + noise).clip(0, 255).astype(np.uint8),
+        result=(hr + error * noise).clip(0, 255).astype(np.uint8),
+    )
+    assert f"**The reference {judgement}.**" in result.verdict(made)
+
+
+def test_an_exact_result_has_no_strange_numbers(x):
+    exact = replace(x, result=x.hr, plain=x.hr)
+    assert "made no difference" in result.verdict(exact)
+    better = result.verdict(replace(x, result=x.hr))
+    assert "helped clearly" in better
+    assert "∞ dB" in better
+    assert "nan" not in better
+    check(result.error_map(exact))
+    check(result.reference_gift(exact))
+    check(result.gain_map(exact))
+
+
+def test_without_the_sharp_photo_nothing_is_claimed(x):
+    unknown = replace(x, hr=None)
+    words = result.verdict(unknown)
+    change = np.abs(luma(x.result) - luma(x.plain)).mean()
+    assert f"by {change:.1f} grey levels" in words
+    assert "cannot be measured" in words
+    assert "dB" not in words
+    for claim in ("helped", "hurt", "better", "improve"):
+        assert claim not in words
+    assert result.scores_table(unknown) == ""
+    assert result.measure(unknown) is None
+    assert result.error_map(unknown) is None
+    assert result.gain_map(unknown) is None
+    check(result.reference_gift(unknown))
+    assert len(result.compared(unknown).panels) == 2
+
+
+def test_before_the_second_run(x):
+    early = replace(x, plain=None, switched_off={})
+    assert "not computed yet" in result.verdict(early)
+    assert "not computed yet" in result.verdict(replace(early, hr=None))
+    assert "without the reference" not in result.scores_table(early)
+    assert result.reference_gift(early) is None
+    assert result.gain_map(early) is None
+    assert aggregation.switched_off(early, "ref") is None
+    check(result.error_map(early))
+    check(result.compared(early))
+
+
+def test_without_a_reference(x):
+    own_reference = replace(x, self_reference=True, plain=x.result)
+    assert "No reference was given" in result.verdict(own_reference)
+    assert "No reference was given" in result.verdict(replace(own_reference, hr=None))
+    assert "without a reference" in result.scores_table(own_reference)
+
+
+def test_numbers_of_the_maps(x):
+    error = np.abs(luma(x.result) - luma(x.hr))
+    assert f"{error.mean():.1f} grey levels on average" in result.error_map(x).summary
+    gift = np.abs(luma(x.result) - luma(x.plain))
+    assert f"{gift.mean():.1f} grey levels on average" in result.reference_gift(x).summary
+
+
+def test_block_errors():
+    """Blocks of 2 LR pixels of a picture of 5 x 3 LR pixels: the last ones are cut."""
+    hr, other = picture(20, 12), picture(20, 12, 1)
+    squared = (luma(hr) - luma(other)) ** 2
+    found = result.block_rms(other, hr, 2)
+    assert found.shape == (3, 2)
+    assert found[0, 0] == pytest.approx(np.sqrt(squared[:8, :8].mean()), rel=1e-5)
+    assert found[2, 1] == pytest.approx(np.sqrt(squared[16:, 8:].mean()), rel=1e-5)
+
+
+def test_the_busiest_place():
+    values = np.zeros((30, 40), np.float32)
+    values[12:15, 33:38] = 1
+    assert busiest(values, 3, 5) == Place(12, 33, 3, 5)
+    assert busiest(values, 99, 99) == Place(0, 0, 30, 40)
+
+
+# ---------------------------------------------------------------------------- adaptation
+
+
+def test_the_gap_is_that_of_the_drawn_numbers(x):
+    for scale, view in x.scales.items():
+        lr, after = view.statistics["lr"], view.statistics["after"]
+        distances = [
+            np.sqrt((m - n) ** 2 + (s - t) ** 2) / s
+            for m, s, n, t in zip(lr.mean, lr.std, after.mean, after.std, strict=True)
+        ]
+        expected = np.median(distances)
+        assert f"{expected:.2f} after" in adaptation.statistics(x, scale).summary
+        assert f"after it, {expected:.2f}" in adaptation.feature_maps(x, scale).summary
+
+
+def test_channels_come_back_in_their_own_units(x):
+    """Levels and ranges against the features of a fresh trace."""
+    model = fill(MASA(SMALL), in_blocks=1).eval()
+    predictor = Predictor(model, "cpu", "fp32")
+    refs = [x.ref.rgb[p.top : p.top + p.height, : p.width].copy() for p in x.ref.placements]
+    trace = predictor.run(x.lr.crop(x.lr.rgb).copy(), refs, keep=(2,)).trace.x2
+    for name, tensor in (("before", trace.ref), ("gamma", trace.adapted.gamma)):
+        expected = own(x, tensor[0, 3].numpy())
+        found = adaptation.channel_map(x, x.scales[2], name, 3)
+        assert found.shape == expected.shape
+        step = np.ptp(tensor[0, 3].numpy()) / 255
+        assert np.abs(found - expected).max() <= 0.51 * step + 1e-7
+    spreads = trace.adapted.gamma[0].flatten(1).std(1)
+    assert spreads[adaptation.default_channel(x.scales[2])] > 0.98 * spreads.max()
+
+
+def test_padding_is_not_shown(x):
+    padded = explored((20, 27), (64, 64), late=False)
+    assert padded.lr.rgb.shape[:2] == (24, 32)
+    assert own(padded, padded.scales[4].colours["lr"]).shape == (80, 108, 3)
+    assert adaptation.channel_map(padded, padded.scales[2], "lr", 0).shape == (40, 54)
+
+
+def test_networks_that_learn_no_adaptation(adain, none):
+    assert adaptation.mode_of(adain.scales[1]) == "adain"
+    assert adaptation.mode_of(none.scales[1]) == "none"
+    for x in (adain, none):
+        assert adaptation.modulation(x, 4) is None
+        assert "no γ and no β" in adaptation.modulation_note(x, 4)
+        for figure in all_figures(x):
+            check(figure)
+    # Not exactly alike: the normalisation's epsilon counts where features are weak.
+    assert adain.scales[2].gap("after") < 0.1 * adain.scales[2].gap("before")
+    assert "adapts nothing" in adaptation.statistics(none, 2).summary
+    view = none.scales[2]
+    assert view.gap("before") == view.gap("after")
+
+
+def test_scales_that_were_not_kept(x):
+    some = replace(x, scales={1: x.scales[1]})
+    assert adaptation.feature_maps(some, 4) is None
+    assert adaptation.modulation(some, 4) is None
+    assert adaptation.statistics(some, 4) is None
+    assert adaptation.modulation_note(some, 4) == ""
+    assert aggregation.branches(some, 4) is None
+    assert aggregation.residuals(some, 1) is None
+
+
+# ---------------------------------------------------------------------------- aggregation
+
+
+def test_switching_off_is_measured(x):
+    for which in ("ref", "lr"):
+        summary = aggregation.switched_off(x, which).summary
+        off = x.switched_off[which]
+        assert f"from {psnr_y(x.result, x.hr):.2f} dB to {psnr_y(off, x.hr):.2f} dB" in summary
+        change = np.abs(luma(x.result) - luma(off)).mean()
+        assert f"{change:.2f} grey levels" in summary
+        assert "dB" not in aggregation.switched_off(replace(x, hr=None), which).summary
+
+
+def test_residuals_that_a_network_does_not_have(none, x):
+    assert none.scales[4].added["ref_residual"].max() == 0
+    assert "the reference branch takes nothing over" in aggregation.residuals(none, 4).summary
+    means = [own(x, x.scales[4].added[f"{n}_residual"]).mean() for n in ("ref", "lr")]
+    assert f"({means[0]:.3g} in the reference, {means[1]:.3g} in the photo)" in (
+        aggregation.residuals(x, 4).summary
+    )
+    # What is switched off changes nothing then.
+    assert "the result is the same" in aggregation.switched_off(none, "ref").summary
+
+
+# ---------------------------------------------------------------------------- cost
+
+
+def test_stated_costs(x):
+    summary = cost.multiply_adds(x).summary
+    assert cost.billions(x.paper.matching) in summary
+    assert cost.billions(x.dense) in summary
+    assert f"{x.dense / x.paper.matching:.3g} times" in summary
+    table = cost.paper_table()
+    sizes = (128, 128), (128, 128)
+    assert f"{paper_cost(*sizes).total / 1e9:.2f}" in table
+    assert f"{executed_cost(*sizes).matching / 1e9:.2f}" in table
+    for stated in ("6,005.78", "618.48", "| 8.84 | 367.93 |", "154.62", "17.5"):
+        assert stated in table
+    seconds = sum(x.seconds.values())
+    assert f"This run took {seconds:.1f} s" in cost.stages(x).summary
+    assert "1.50 GB" in cost.stages(x, 3 * 2**29).summary
+
+
+def naive_places(lr, ref):
+    """Best patch of ``ref`` ``(C, hr, wr)`` for every pixel of ``lr``, one by one."""
+    padded = np.pad(lr, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    patches = [
+        ref[:, i : i + 3, j : j + 3].ravel()
+        for i in range(ref.shape[1] - 2)
+        for j in range(ref.shape[2] - 2)
+    ]
+    patches = np.array([p / np.linalg.norm(p) for p in patches])
+    found = np.zeros((2, *lr.shape[1:]), int)
+    for i, j in np.ndindex(*lr.shape[1:]):
+        best = int((patches @ padded[:, i : i + 3, j : j + 3].ravel()).argmax())
+        found[:, i, j] = np.array(divmod(best, ref.shape[2] - 2)) + 1
+    return found
+
+
+def test_dense_matching_is_an_argmax_over_all_places(x, monkeypatch):
+    small = replace(
+        x,
+        lr_features=x.lr_features[:, :16, :24].contiguous(),
+        ref_features=x.ref_features[:, :20, :12].contiguous(),
+    )
+    expected = naive_places(small.lr_features.numpy(), small.ref_features.numpy())
+    found = cost.dense_match(small)
+    assert found.step == 1
+    assert found.multiply_adds == dense_matching_cost((16, 24), (20, 12), SMALL)
+    np.testing.assert_array_equal(found.position, expected)
+    # In many pieces, and for some pixels only.
+    monkeypatch.setattr(cost, "_PATCH_BYTES", 4 * 9 * 8 * 24 * 3)
+    monkeypatch.setattr(cost, "SCORE_BYTES", 4 * 10 * 36)
+    shares = []
+    np.testing.assert_array_equal(
+        cost.dense_match(small, on_share=shares.append).position, expected
+    )
+    assert shares[-1] == 1
+    assert shares == sorted(shares)
+    some = cost.dense_match(small, budget=found.multiply_adds // 4)
+    assert some.step > 1
+    assert some.multiply_adds <= found.multiply_adds // 4
+    searched = some.position[0] >= 0
+    assert 0 < searched.sum() < searched.size / 3
+    np.testing.assert_array_equal(some.position[:, searched], expected[:, searched])
+
+
+def test_the_run_s_own_settings_agree_with_the_run(x):
+    dense = cost.dense_match(x)
+    again = cost.rematch(x, MASAConfig(), dense)
+    assert again.agreement_with_run == 1
+    assert torch.equal(again.matches.position, x.matches.position)
+    assert again.mean_similarity == pytest.approx(float(x.matches.similarity.mean()), abs=1e-6)
+    assert again.multiply_adds == executed_cost((32, 40), x.ref_features.shape[1:], SMALL).matching
+    same = (x.matches.position[0].numpy() == dense.position).all(0)
+    assert again.agreement_with_dense == pytest.approx(same.mean())
+    assert again.agreement_with_dense <= again.near_dense <= 1
+    assert f"{same.mean():.0%} of the pixels find the very place" in (
+        cost.rematch_figure(x, again, dense).summary
+    )
+    assert cost.rematch(x, MASAConfig()).agreement_with_dense is None
+
+
+def test_a_larger_search_comes_closer_to_dense_matching(x):
+    dense = cost.dense_match(x)
+    agreements = [
+        cost.rematch(x, MASAConfig(ref_factor=factor), dense).agreement_with_dense
+        for factor in (0.5, 1.5, 9)
+    ]
+    assert agreements == sorted(agreements)
+    assert agreements[-1] > 0.9  # all but the last row or column is searched
+
+
+def test_blocks_that_do_not_divide_the_photo(x):
+    found = cost.rematch(x, MASAConfig(lr_block=16))
+    assert (found.geometry.lr_height, found.geometry.lr_width) == (32, 32)
+    expected = match(
+        x.lr_features[None, :, :32, :32], x.ref_features[None], replace(SMALL, lr_block=16)
+    )
+    assert torch.equal(found.matches.position, expected.position)
+    assert "32 x 32 of 40 x 32 pixels" in cost.rematch_figure(x, found).summary
+    with pytest.raises(UserError, match="smaller than one block"):
+        cost.rematch(x, MASAConfig(lr_block=64))
+
+
+def test_settings_that_would_take_too_long_are_refused(x, monkeypatch):
+    monkeypatch.setattr(cost, "REMATCH_BUDGET", 1000)
+    with pytest.raises(UserError, match="too large"):
+        cost.rematch(x, MASAConfig(lr_block=4))
+
+
+def test_bars_of_extreme_numbers():
+    for values in ((0.0, 0.0), (1e-9, 1e12), (3.0,)):
+        bars = [Bar("a name", value, "words") for value in values]
+        for logarithmic in (True, False):
+            chart = bar_chart(bars, "unit", str, logarithmic)
+            assert chart.shape[1] == WIDTH
+
+
+def test_round_ends_of_colour_bars():
+    assert high_of(np.zeros(4)) == 1
+    assert high_of(np.full(4, 47.0)) == 50
+    assert high_of(np.full(4, 0.0012), np.full(2, -9.0)) == pytest.approx(0.0015)
+
+
+# ---------------------------------------------------------------------------- network
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def boxes_of(drawing):
+    """All buttons of both layouts, by name; parsing it shows that it is well-formed."""
+    found = {}
+    for element in ET.fromstring(drawing).iter(f"{SVG}g"):
+        if "data-box" in element.attrib:
+            found.setdefault(element.attrib["data-box"], []).append(element)
+    return found
+
+
+def test_the_drawing_has_all_boxes_twice():
+    found = boxes_of(network.network_svg())
+    assert set(found) == {box.name for box in network.BOXES}
+    assert len(found) == 10
+    for elements in found.values():
+        assert len(elements) == 2
+        for element in elements:
+            assert element.attrib["role"] == "button"
+            assert element.attrib["tabindex"] == "0"
+            assert element.attrib["data-tab"] in TABS
+            assert element.attrib["aria-label"]
+            assert element.find(f"{SVG}title").text
+            assert "aria-current" not in element.attrib
+    assert {e[0].attrib["data-tab"] for e in found.values()} == set(TABS)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_each_tab_lights_its_boxes(tab):
+    lit = {
+        name
+        for name, elements in boxes_of(network.network_svg(tab)).items()
+        if all(element.attrib.get("aria-current") == "true" for element in elements)
+    }
+    assert lit == {box.name for box in network.BOXES if tab in box.lit}
+    assert lit
+    if tab in ("coarse", "adaptation", "aggregation", "result"):
+        assert lit == {tab}
+
+
+def test_the_drawing_stays_in_its_frame_and_boxes_apart():
+    for layout in (network.WIDE, network.COMPACT):
+        places = list(layout.boxes.values())
+        for i, (left, top, width, height) in enumerate(places):
+            assert left >= 0
+            assert left + width <= layout.width
+            assert top >= 0
+            assert top + height <= layout.height
+            for a, b, c, d in places[:i]:
+                assert left >= a + c or a >= left + width or top >= b + d or b >= top + height
+        for points in layout.arrows:
+            for (x0, y0), (x1, y1) in pairwise(points):
+                assert x0 == x1 or y0 == y1
+            assert all(0 <= a <= layout.width and 0 <= b <= layout.height for a, b in points)
+
+
+def test_names_of_tabs_are_escaped():
+    ET.fromstring(network.network_svg('"><script>'))
+    assert "<script>" not in network.network_svg('"><script>')

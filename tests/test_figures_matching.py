@@ -1,0 +1,585 @@
+"""Figures of the matching: what they draw and say is what was matched."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import is_one_sentence, picture
+from PIL import Image
+
+from demo.draw import WIDE, WIDTH
+from demo.examples import load_examples
+from demo.exploration import explore
+from demo.figures import coarse, fine, pixel
+from demo.figures.places import (
+    block_at,
+    block_corner,
+    clip_block,
+    coarse_place,
+    own_areas,
+    own_cells,
+    own_places,
+    ref_block_box,
+    ref_view,
+)
+from demo.runs import Request, run
+from masa.transfer import plan_transfer
+
+DOWN, RIGHT = 2, 3
+"""LR pixels from each pixel to its match in ``shifted``."""
+
+INNER = np.s_[..., 8:-8, 8:-8]
+"""LR pixels whose features hardly see the border of the photo, which the reference continues."""
+
+
+def explored(photo, refs, is_hr=True):
+    return explore(run(Request(photo, tuple(refs), is_hr), lambda share, doing: None))
+
+
+@pytest.fixture(scope="module")
+def motorcycle():
+    """HR, reference and disparity of the whole example."""
+    example = next(e for e in load_examples() if e.name == "motorcycle")
+    hr, ref = (np.asarray(Image.open(path).convert("RGB")) for path in (example.hr, *example.refs))
+    return hr, ref, example.true_disparity()
+
+
+@pytest.fixture(scope="module")
+def shifted(motorcycle):
+    """The reference is the photo itself with more around it, so that every match is known."""
+    wide = motorcycle[0][100:300, 180:420]
+    hr = wide[4 * DOWN : 4 * DOWN + 128, 4 * RIGHT : 4 * RIGHT + 160]
+    return explored(hr, [wide])
+
+
+@pytest.fixture(scope="module")
+def cameras(motorcycle):
+    """A part of the pair of cameras; the reference's part starts 40 columns further left."""
+    hr, ref, disparity = (array[150:310] for array in motorcycle)
+    x = explored(hr[:, 200:400], [ref[:, 160:400]])
+    return replace(x, disparity=disparity[:, 200:400] - 40)
+
+
+@pytest.fixture(scope="module")
+def stacked(motorcycle):
+    """Odd sizes, padding everywhere, three references of different shapes."""
+    refs = [picture(50, 130), motorcycle[1][:150, :90].copy(), picture(40, 36, 5)]
+    return explored(motorcycle[0][::4, ::4][20:41, 30:59].copy(), refs, is_hr=False)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The smallest photo, without a reference."""
+    return explored(picture(8, 8), [], is_hr=False)
+
+
+@pytest.fixture(scope="module")
+def strip():
+    """A photo much wider than high with a reference much higher than wide."""
+    return explored(picture(9, 90), [picture(200, 20, 3)], is_hr=False)
+
+
+EXPLORATIONS = ("shifted", "cameras", "stacked", "alone", "strip")
+
+
+@pytest.fixture(params=EXPLORATIONS)
+def x(request):
+    return request.getfixturevalue(request.param)
+
+
+FIGURES = {
+    "lr_blocks": lambda x: coarse.lr_blocks(x),
+    "lr_blocks, one chosen": lambda x: coarse.lr_blocks(x, 1),
+    "ref_blocks": lambda x: coarse.ref_blocks(x),
+    "ref_blocks, one chosen": lambda x: coarse.ref_blocks(x, 1),
+    "block_pair": lambda x: coarse.block_pair(x, 0),
+    "score_maps": lambda x: coarse.score_maps(x, 0),
+    "score_heat": coarse.score_heat,
+    "displacement": fine.displacement,
+    "similarity": fine.similarity,
+    "discontinuities": fine.discontinuities,
+    "given": fine.given,
+    "patch_search": lambda x: fine.patch_search(x, 7, 5),
+    "chosen": lambda x: pixel.chosen(x, 7, 5),
+    "provenance": lambda x: pixel.provenance(x, 30, 21),
+    "reference_shares": pixel.reference_shares,
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_of_every_kind_of_run(x, name):
+    drawn = FIGURES[name](x)
+    assert drawn.image.dtype == np.uint8
+    assert drawn.image.ndim == 3
+    assert drawn.image.shape[1] <= (WIDE if name in ("given", "provenance") else WIDTH + 6)
+    assert is_one_sentence(drawn.alt)
+    assert drawn.summary.endswith(".")
+    assert "nan" not in drawn.summary
+    for panel in drawn.panels:
+        assert panel.left >= 0
+        assert panel.top >= 0
+        assert panel.left + round(panel.columns * panel.zoom) <= drawn.image.shape[1]
+        assert panel.top + round(panel.rows * panel.zoom) <= drawn.image.shape[0]
+
+
+def points(panel):
+    """Figure pixels in the middle of all picture pixels of a panel."""
+    for row, column in np.ndindex(panel.rows, panel.columns):
+        yield (
+            row,
+            column,
+            panel.left + panel.zoom * (column + 0.5),
+            panel.top + panel.zoom * (row + 0.5),
+        )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lr_blocks",
+        "score_heat",
+        "displacement",
+        "similarity",
+        "discontinuities",
+        "given",
+        "chosen",
+        "reference_shares",
+    ],
+)
+def test_clicks_name_the_pixel_below(x, name):
+    drawn = FIGURES[name](x)
+    (panel,) = drawn.panels
+    scale = 4 if name in ("given", "chosen") else 1
+    assert panel.name == ("hr" if scale == 4 else "lr")
+    assert (panel.rows, panel.columns) == (scale * x.lr.height, scale * x.lr.width)
+    for row, column, at_x, at_y in list(points(panel))[::13]:
+        assert drawn.pick(at_x, at_y) == (panel.name, row, column)
+
+
+def test_panels_lie_on_their_picture(x):
+    """What is drawn under a panel is the picture the panel stands for."""
+    drawn = fine.given(x)
+    (panel,) = drawn.panels
+    for row, column, at_x, at_y in list(points(panel))[::29]:
+        if panel.zoom >= 1:
+            assert np.array_equal(drawn.image[int(at_y), int(at_x)], x.moved[row, column])
+
+
+# Blocks
+
+
+def test_a_clicked_block_is_the_chosen_one(x):
+    drawn = coarse.lr_blocks(x)
+    (panel,) = drawn.panels
+    for _, _, at_x, at_y in points(panel):
+        _, row, column = drawn.pick(at_x, at_y)
+        top, left = block_corner(x, coarse.block_at(x, row, column))
+        assert top <= row < top + 8
+        assert left <= column < left + 8
+
+
+def test_choices_outside_are_moved_inside(x):
+    last = x.matches.geometry.blocks + 7
+    far = block_at(x, 10**6, 10**6)
+    assert block_at(x, -5, -5) == 0
+    assert clip_block(x, -1) == 0
+    assert clip_block(x, last) == far
+    assert clip_block(x, far) == far
+    assert np.array_equal(coarse.block_pair(x, last).image, coarse.block_pair(x, far).image)
+    assert fine.patch_search(x, -3, 10**6).summary == (
+        fine.patch_search(x, 0, x.lr.width - 1).summary
+    )
+    assert pixel.provenance(x, 10**6, -1).summary == (
+        pixel.provenance(x, 4 * x.lr.height - 1, 0).summary
+    )
+
+
+def test_the_best_of_the_drawn_scores_is_the_coarse_match(x):
+    geometry = x.matches.geometry
+    for number in range(0, geometry.blocks, 3):
+        total = coarse.block_scores(x, number).sum(0)
+        assert total.shape == (geometry.ref_height, geometry.ref_width)
+        place = coarse_place(x, number)
+        assert place[0] * geometry.ref_width + place[1] == x.matches.coarse.index[0, number]
+        assert total[place] == pytest.approx(float(total.max()), abs=1e-4)
+        assert total[place] == pytest.approx(float(x.matches.coarse.score[0, number]), abs=1e-4)
+
+
+def test_the_best_place_is_ringed(shifted):
+    number = block_at(shifted, 16, 20)
+    row, column = coarse_place(shifted, number)
+    drawn = coarse.score_maps(shifted, number)
+    view = ref_view(shifted, shifted.ref.rgb, (WIDTH - 12) // 2, 300)
+    at_x, at_y = view.point(row, column)
+    title = drawn.image.shape[0]
+    ring = (drawn.image == coarse.ORANGE).all(2)
+    rows, columns = np.nonzero(ring[:title, : (WIDTH - 12) // 2])
+    first = rows < view.picture.shape[0]  # of the upper of two maps
+    assert columns[first].mean() == pytest.approx(at_x, abs=1.5)
+    assert rows[first].mean() - 24 == pytest.approx(at_y, abs=1.5)
+
+
+def test_runners_up_are_apart_and_in_order():
+    rng = np.random.default_rng(0)
+    total = rng.random((40, 60)).astype(np.float32)
+    own = np.ones_like(total, bool)
+    own[:, 50:] = False
+    best = divmod(int(total.argmax()), 60)
+    rivals = coarse.runners_up(total, own, best, (6, 4))
+    assert len(rivals) == coarse.RIVALS
+    assert all(own[place] for place in rivals)
+    assert sorted((total[p] for p in rivals), reverse=True) == [total[p] for p in rivals]
+    places = [best, *rivals]
+    for i, (row, column) in enumerate(places):
+        for other_row, other_column in places[:i]:
+            assert abs(row - other_row) > 6 or abs(column - other_column) > 4
+
+
+def test_runners_up_may_not_exist():
+    total = np.ones((4, 4), np.float32)
+    assert coarse.runners_up(total, total > 0, (0, 0), (6, 6)) == []
+    assert coarse.runners_up(total, total < 0, (0, 0), (1, 1)) == []
+
+
+def test_footprints_count_what_lies_over_each_cell(x):
+    geometry = x.matches.geometry
+    colours = coarse.block_colours(geometry.rows, geometry.columns).astype(float)
+    count = np.zeros((geometry.ref_height, geometry.ref_width))
+    total = np.zeros((*count.shape, 3))
+    for row in range(-(-x.lr.height // 8)):
+        for column in range(-(-x.lr.width // 8)):
+            number = row * geometry.columns + column
+            top, left = (v - 4 for v in coarse_place(x, number))
+            here = np.s_[max(0, top) : top + 8, max(0, left) : left + 8]
+            count[here] += 1
+            total[here] += colours[number]
+    colour, found = coarse.footprints(x)
+    assert np.array_equal(found, count)
+    seen = count > 0
+    assert np.abs(colour[seen] - total[seen] / count[seen][:, None]).max() <= 0.5
+
+
+def test_block_colours_differ_and_neighbours_are_alike():
+    colours = coarse.block_colours(11, 16).astype(int).reshape(11, 16, 3)
+    assert len(np.unique(colours.reshape(-1, 3), axis=0)) == 11 * 16
+    steps = np.abs(np.diff(colours, axis=1)).max(2), np.abs(np.diff(colours, axis=0)).max(2)
+    assert max(step.max() for step in steps) < 40
+    assert np.abs(colours[0, 0] - colours[-1, -1]).max() > 100
+    assert coarse.block_colours(1, 1).shape == (1, 3)
+
+
+def test_clicks_in_the_reference_find_the_block_that_matched_there(shifted):
+    for number in range(shifted.matches.geometry.blocks):
+        row, column = coarse_place(shifted, number)
+        found = coarse.block_near(shifted, "ref 1", row, column)
+        assert coarse_place(shifted, found) == (row, column)
+    drawn = coarse.ref_blocks(shifted, 0)
+    (panel,) = drawn.panels
+    assert (panel.name, panel.rows, panel.columns) == ("ref 1", 50, 60)
+
+
+def test_clicks_in_one_of_several_references(stacked):
+    drawn = coarse.ref_blocks(stacked)
+    assert [panel.name for panel in drawn.panels] == ["ref 1", "ref 2", "ref 3"]
+    number = block_at(stacked, 0, 0)
+    row, column = coarse_place(stacked, number)
+    for panel, area in zip(drawn.panels, own_areas(stacked), strict=True):
+        found = coarse.block_near(stacked, panel.name, 0, 0)
+        if found is not None:
+            assert area.top <= coarse_place(stacked, found)[0] < area.bottom
+        if area.top <= row < area.bottom:
+            found = coarse.block_near(stacked, panel.name, row - int(area.top), column)
+            assert coarse_place(stacked, found) == (row, column)
+
+
+def test_words_on_a_block(shifted):
+    number = block_at(shifted, 12, 17)
+    score = float(shifted.matches.coarse.score[0, number])
+    for drawn in (coarse.ref_blocks(shifted, number), coarse.score_maps(shifted, number)):
+        assert "row 1, column 2" in drawn.summary
+        assert f"{score:.2f}" in drawn.summary
+    assert score == pytest.approx(3, abs=1e-3)
+    # Its centre (12, 20) matches (14, 23): rows 56 to 59 and columns 92 to 95 of the reference.
+    assert "row 58, column 94 of the reference" in coarse.block_pair(shifted, number).summary
+
+
+# Views of stacked references
+
+
+def test_views_show_each_reference_without_padding(x):
+    canvas = np.repeat(own_cells(x)[:, :, None], 3, 2).astype(np.uint8) * 200
+    view = ref_view(x, canvas)
+    assert set(np.unique(view.picture)) <= {200, 255}
+    for area in view.areas:
+        for row, column in ((area.top, 0), (area.bottom - 1, area.right - 1)):
+            at_x, at_y = view.point(row, column)
+            assert view.picture[int(at_y), int(at_x), 0] == 200
+    at_x, at_y = view.point(x.matches.geometry.ref_height - 1, x.matches.geometry.ref_width - 1)
+    assert view.picture[int(at_y), int(at_x), 0] == 200
+
+
+def test_boxes_are_cut_at_the_edges_of_references(stacked):
+    view = ref_view(stacked, stacked.ref.rgb)
+    whole = ref_block_box(stacked, 0)
+    everything = replace(whole, left=0, top=0, right=10**4, bottom=10**4)
+    boxes = view.boxes(everything)
+    assert len(boxes) == 3
+    for box, area, (left, top) in zip(boxes, view.areas, view.corners, strict=True):
+        assert (box.left, box.top) == (left, top)
+        assert box.right - box.left == pytest.approx(view.zoom * area.right)
+        assert box.bottom - box.top == pytest.approx(view.zoom * (area.bottom - area.top))
+
+
+# Pixels
+
+
+def test_places_are_seen_from_the_reference_they_lie_in(x):
+    places = own_places(x)
+    position = x.matches.position[0].numpy()
+    for row, column in ((0, 0), (x.lr.height - 1, x.lr.width - 1), (x.lr.height // 2, 3)):
+        top = x.ref.placements[places.number[row, column]].top // 4
+        assert places.row[row, column] + top == position[0, row, column]
+        assert places.column[row, column] == position[1, row, column]
+        assert places.row[row, column] >= 0
+        assert tuple(places.move[:, row, column]) == (
+            places.row[row, column] - row,
+            places.column[row, column] - column,
+        )
+
+
+def test_a_known_shift_is_told(shifted):
+    move = own_places(shifted).move
+    expected = np.array([DOWN, RIGHT])[:, None, None]
+    assert (move == expected).all(0).mean() > 0.8
+    assert (move == expected)[INNER].all()
+    summary = fine.displacement(shifted).summary
+    assert f"The median move is {DOWN} down, {RIGHT} right" in summary
+    assert "0% find their match at their own place" in summary
+
+
+@pytest.mark.parametrize(
+    ("move", "words"),
+    [((0, 0), "0"), ((-2, 0), "2 up"), ((0, -1.5), "1.5 left"), ((1, 7), "1 down, 7 right")],
+)
+def test_moves_in_words(move, words):
+    assert fine.move_words(*move) == words
+
+
+def test_directions_have_their_own_colours():
+    down, across = np.array([[0, 0, 1, -1, 0]]), np.array([[0, 1, 0, 0, -1]])
+    colours = fine.direction_colours(down, across)[0].astype(int)
+    assert np.ptp(colours[0]) < 6
+    for i in range(5):
+        for j in range(i):
+            assert np.abs(colours[i] - colours[j]).max() > 60
+    longer = fine.direction_colours(3 * down, 3 * across)[0]
+    assert np.array_equal(longer, colours)
+
+
+def test_similarity_of_a_copy_is_one(shifted):
+    assert "similarity 1.000 or more" in fine.similarity(shifted).summary
+
+
+def test_the_best_of_the_drawn_patches_is_the_index_map(x):
+    geometry = x.matches.geometry
+    for row in range(0, x.lr.height, 3):
+        for column in range(1, x.lr.width, 5):
+            scores = fine.pixel_scores(x, row, column)
+            assert scores.shape == (geometry.ref_block_height, geometry.ref_block_width)
+            index = int(x.matches.index[0, row, column])
+            assert scores.flat[index] == pytest.approx(float(scores.max()), abs=1e-5)
+            similarity = float(x.matches.similarity[0, 0, row, column])
+            assert scores.flat[index] == pytest.approx(similarity, abs=1e-4)
+
+
+def test_patch_search_draws_what_is_copied(shifted):
+    row, column = 13, 18
+    assert tuple(own_places(shifted).move[:, row, column]) == (DOWN, RIGHT)
+    image = fine.patch_search(shifted, row, column).image
+    top, left = 4 * (row + DOWN - 1), 4 * (column + RIGHT - 1)
+    side = (WIDTH - 12) // 2
+    corner = shifted.ref.rgb[top, left]
+    # The copied pixels fill the lower right quarter.
+    start = image.shape[0] - np.nonzero((image[::-1, -1] != 255).any(1))[0][0] - side
+    assert np.array_equal(image[start + 2, WIDTH - side + 2], corner)
+
+
+def test_no_jumps_in_a_smooth_field_and_one_line_between_blocks(shifted):
+    def with_columns(column_of):
+        position = shifted.matches.position.clone()
+        position[0, 0] = torch.arange(32)[:, None]
+        position[0, 1] = column_of(torch.arange(40))
+        return replace(shifted, matches=replace(shifted.matches, position=position))
+
+    smooth = fine.find_jumps(with_columns(lambda c: c + 1))
+    assert (smooth.share(False), smooth.share(True)) == (0, 0)
+    broken = fine.find_jumps(with_columns(lambda c: c + 5 * (c >= 16)))
+    assert broken.share(False) == 0
+    assert broken.share(True) == pytest.approx(32 / (4 * 32 + 3 * 40))
+    assert broken.across[:, 15].all()
+    inside = fine.find_jumps(with_columns(lambda c: c + 5 * (c >= 13)))
+    assert inside.share(True) == 0
+    assert inside.share(False) == pytest.approx(32 / (35 * 32 + 28 * 40))
+    one_off = fine.find_jumps(with_columns(lambda c: c + (c >= 13)))
+    assert one_off.share(False) == 0
+
+
+def test_jumps_between_references_count(stacked):
+    position = stacked.matches.position.clone()
+    first = stacked.ref.placements[1].top // 4
+    position[0, 0] = torch.arange(position.shape[2])[:, None]
+    position[0, 1] = torch.arange(position.shape[3])
+    position[0, 0, :, 3:] += first  # as far from that reference's top
+    jumps = fine.find_jumps(replace(stacked, matches=replace(stacked.matches, position=position)))
+    assert jumps.across[:first, 2].all()
+    assert jumps.across.sum() == jumps.across[:, 2].sum()
+
+
+def test_a_single_block_has_no_borders(alone):
+    assert fine.find_jumps(alone).share(True) is None
+    assert "border" not in fine.discontinuities(alone).summary
+
+
+def test_given_is_the_moved_reference(shifted):
+    image = fine.given(shifted).image
+    assert image.shape == (256, 320, 3)
+    assert np.array_equal(image[::2, ::2], shifted.moved)
+    difference = np.abs(shifted.moved.astype(int) - shifted.hr)
+    assert difference[36:-36, 36:-36].max() <= 1
+
+
+# Truth
+
+
+def test_error_against_a_known_shift(shifted):
+    """The match is ``4 DOWN`` rows off and ``4 RIGHT`` columns further right."""
+    truth = np.full((128, 160), -4.0 * RIGHT, np.float32)
+    error = fine.match_error(replace(shifted, disparity=truth))
+    assert np.median(error) == pytest.approx(4 * DOWN)
+    level = replace(shifted, matches=replace(shifted.matches, position=_at_height(shifted)))
+    error = fine.match_error(replace(level, disparity=truth))
+    assert (error[INNER] == 0).all()
+    summary = fine.disparity_error(replace(level, disparity=truth)).summary
+    assert "**0.0** HR pixels" in summary
+    assert "0% are unknown" in summary
+    error = fine.match_error(replace(level, disparity=truth + 3))
+    assert np.median(error) == pytest.approx(3)
+
+
+def _at_height(x):
+    position = x.matches.position.clone()
+    position[:, 0] -= DOWN
+    return position
+
+
+def test_unknown_truth_is_left_out(shifted):
+    truth = np.full((128, 160), -4.0 * RIGHT, np.float32)
+    truth[:4, :4] = np.nan
+    truth[4:7, :3] = np.nan  # 9 of 16
+    truth[8:10, :4] = np.nan  # 8 of 16
+    truth[:, -4:] = 1000  # outside the reference
+    error = fine.match_error(replace(shifted, disparity=truth))
+    unknown = np.isnan(error)
+    assert unknown[0, 0]
+    assert unknown[1, 0]
+    assert not unknown[2, 0]
+    assert unknown[:, -1].all()
+    assert unknown.sum() == 2 + 32
+
+
+def test_no_truth_no_figure(shifted, stacked, alone):
+    assert fine.disparity_error(shifted) is None
+    nothing = np.full((128, 160), np.nan, np.float32)
+    assert fine.disparity_error(replace(shifted, disparity=nothing)) is None
+    assert fine.disparity_error(replace(shifted, disparity=nothing[:100] * 0)) is None
+    for x in (stacked, alone):
+        truth = np.zeros((4 * x.lr.height, 4 * x.lr.width), np.float32)
+        assert fine.disparity_error(replace(x, disparity=truth)) is None
+
+
+def test_matches_of_two_cameras_are_close_to_the_truth(cameras):
+    error = fine.match_error(cameras)
+    known = error[np.isfinite(error)]
+    assert known.size > 0.7 * error.size
+    assert np.median(known) < 2.5
+    assert np.mean(known < 4) > 0.55
+    # The sign matters: the other way round, matches would be far off.
+    other = fine.match_error(replace(cameras, disparity=-cameras.disparity))
+    assert np.nanmedian(other) > 8
+    assert f"{np.median(known):.1f}" in fine.disparity_error(cameras).summary
+
+
+# One pixel, all the way
+
+
+def test_pieces_are_those_of_the_transfer(x):
+    plan = plan_transfer(x.matches)
+    for row, column in ((0, 0), (3, 4), (7, x.lr.width - 1), (x.lr.height - 1, 2)):
+        pieces = pixel.pieces_of(x, row, column)
+        assert sum(piece.weight for piece in pieces) == pytest.approx(1)
+        assert [p.weight for p in pieces] == sorted((p.weight for p in pieces), reverse=True)
+        expected = {}
+        for r, c, weight in zip(
+            plan.row[0, row, column].tolist(),
+            plan.column[0, row, column].tolist(),
+            plan.weight[0, row, column].tolist(),
+            strict=True,
+        ):
+            if weight:
+                expected[r, c] = expected.get((r, c), 0) + weight
+        assert {(p.row, p.column): p.weight for p in pieces} == pytest.approx(expected)
+        number = block_at(x, row, column)
+        for voter in (voter for piece in pieces for voter in piece.voters):
+            top, left = block_corner(x, number)
+            assert top <= voter[0] < top + 8
+            assert left <= voter[1] < left + 8
+            assert max(abs(voter[0] - row), abs(voter[1] - column)) <= 1
+
+
+def test_pieces_make_up_the_given_pixel(x):
+    for row, column in ((0, 0), (4, 4), (x.lr.height - 1, x.lr.width - 1)):
+        total = sum(
+            piece.weight
+            * x.ref.rgb[
+                4 * piece.row : 4 * piece.row + 4, 4 * piece.column : 4 * piece.column + 4
+            ].astype(float)
+            for piece in pixel.pieces_of(x, row, column)
+        )
+        moved = x.moved[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+        assert np.abs(total - moved).max() <= 1
+
+
+def test_voters_point_at_their_piece(x):
+    position = x.matches.position[0].numpy()
+    row, column = x.lr.height // 2, x.lr.width // 2
+    for piece in pixel.pieces_of(x, row, column):
+        for voter in piece.voters:
+            at = position[:, voter[0], voter[1]]
+            assert (piece.row, piece.column) == (at[0] + row - voter[0], at[1] + column - voter[1])
+
+
+def test_the_pixel_in_words(shifted):
+    summary = pixel.provenance(shifted, 4 * 12 + 1, 4 * 20 + 2).summary
+    assert "Result pixel (row 49, column 82)" in summary
+    assert "(row 12, column 20) of the small photo" in summary
+    assert "9 matched patches cover it, and all bring the same piece" in summary
+    assert "row 58, column 94 of the reference" in summary
+    assert "1.000" in summary
+    assert "row 58, column 94 of the reference" in pixel.chosen(shifted, 12, 20).summary
+
+
+def test_shares_of_one_reference(shifted, alone):
+    assert "one reference" in pixel.reference_shares(shifted).summary
+    assert "No reference" in pixel.reference_shares(alone).summary
+
+
+def test_shares_of_several_references(stacked):
+    number = own_places(stacked).number
+    summary = pixel.reference_shares(stacked).summary
+    for i in range(3):
+        assert f"reference {i + 1} gave **{np.mean(number == i):.1%}**" in summary
+    position = stacked.matches.position.clone()
+    position[0, 0] = stacked.ref.placements[2].top // 4 + 1
+    third = replace(stacked, matches=replace(stacked.matches, position=position))
+    assert "reference 3 gave **100.0%**" in pixel.reference_shares(third).summary

@@ -1,0 +1,176 @@
+"""Losses: what they are, and that training the discriminator leaves the generator's part alone."""
+
+import copy
+from urllib.error import URLError
+
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from helpers import noise
+from torch import nn
+
+from masa import vgg
+from masa.discriminator import Discriminator
+from masa.errors import UserError
+from masa.losses import FullObjective, L1Objective, relativistic_loss
+from masa.vgg import VGG19Features, load_vgg
+
+
+@pytest.fixture
+def full():
+    """The full objective with other features than VGG's, and generous weights."""
+    torch.manual_seed(0)
+    objective = FullObjective(nn.Conv2d(3, 2, 3), Discriminator(32, 4), 0.5, 0.25)
+    objective.prepare(Accelerator(cpu=True))
+    return objective
+
+
+def pictures(n=2, size=32):
+    return noise(n, 3, size, size).sigmoid().requires_grad_(), noise(n, 3, size, size, seed=1)
+
+
+def test_l1():
+    result, truth = pictures()
+    loss, parts = L1Objective()(result, truth)
+    assert loss.item() == pytest.approx((result - truth).abs().mean().item())
+    assert parts == {}
+
+
+def test_relativistic_loss_is_the_cross_entropy_of_differences_to_means():
+    real, fake = noise(4, 1), noise(4, 1, seed=1)
+    expected = (
+        F.binary_cross_entropy_with_logits(real - fake.mean(), torch.ones(4, 1))
+        + F.binary_cross_entropy_with_logits(fake - real.mean(), torch.zeros(4, 1))
+    ) / 2
+    assert torch.allclose(relativistic_loss(real, fake), expected)
+
+
+def test_relativistic_loss_rewards_telling_them_apart():
+    real, fake = noise(4, 1), noise(4, 1, seed=1)
+    assert relativistic_loss(real + 3, fake) < relativistic_loss(real, fake)
+    assert torch.allclose(relativistic_loss(real + 3, fake + 3), relativistic_loss(real, fake))
+
+
+def test_full_is_the_weighted_sum_of_its_parts(full):
+    result, truth = pictures()
+    loss, parts = full(result, truth)
+    assert list(parts) == ["l1", "perceptual", "adversarial", "discriminator"]
+    expected = parts["l1"] + 0.5 * parts["perceptual"] + 0.25 * parts["adversarial"]
+    assert loss.item() == pytest.approx(expected.item())
+    assert parts["l1"].item() == pytest.approx(F.l1_loss(result, truth).item())
+    assert not any(part.requires_grad for part in parts.values())
+
+
+def test_the_generator_is_taught_by_every_term(full):
+    result, truth = pictures()
+    gradients = []
+    for weights in ((0, 0), (1, 0), (0, 1)):
+        full.perceptual, full.adversarial = weights
+        loss, _ = full(result, truth)
+        gradients.append(torch.autograd.grad(loss, result)[0])
+    assert not torch.allclose(gradients[0], gradients[1])
+    assert not torch.allclose(gradients[0], gradients[2])
+
+
+def test_each_call_trains_the_discriminator_once_and_only_by_its_own_loss(full):
+    result, truth = pictures()
+    critic = full._discriminator
+    before = {key: value.clone() for key, value in critic.state_dict().items()}
+    loss, _ = full(result, truth)
+    assert any(not torch.equal(value, before[key]) for key, value in critic.state_dict().items())
+    own = [parameter.grad.clone() for parameter in critic.parameters()]
+    loss.backward()
+    assert result.grad is not None
+    assert all(map(torch.equal, own, (parameter.grad for parameter in critic.parameters())))
+
+
+def test_the_discriminator_learns(full):
+    result, truth = pictures()
+    first = full(result, truth)[1]["discriminator"]
+    for _ in range(8):
+        last = full(result, truth)[1]["discriminator"]
+    assert last < first
+
+
+def test_the_discriminator_goes_on_from_its_state(full):
+    result, truth = pictures()
+    full(result, truth)
+    other = FullObjective(full._vgg, Discriminator(32, 4), 0.5, 0.25)
+    other.prepare(Accelerator(cpu=True))
+    other.load_state_dict(copy.deepcopy(full.state_dict()))
+    for objective in (full, other):
+        objective(result, truth)
+    states = [o.state_dict()["discriminator"].values() for o in (full, other)]
+    assert all(map(torch.equal, *states))
+
+
+@pytest.mark.parametrize("size", [32, 64, 128, 160])
+def test_discriminators_fit_their_pictures(size):
+    assert Discriminator(size, 2)(torch.rand(2, 3, size, size)).shape == (2, 1)
+
+
+def test_the_default_discriminator_is_the_published_one():
+    with torch.device("meta"):
+        critic = Discriminator()
+    shapes = [tuple(p.shape) for name, p in critic.named_parameters() if p.ndim > 1]
+    assert shapes[:2] == [(64, 3, 3, 3), (64, 64, 4, 4)]
+    assert shapes[8:] == [(512, 512, 3, 3), (512, 512, 4, 4), (100, 512 * 25), (1, 100)]
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_impossible_discriminators_are_refused(size):
+    with pytest.raises(ValueError, match="32"):
+        Discriminator(size)
+
+
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory):
+    """Random weights in a file laid out like torchvision's, which also has a classifier."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save({**VGG19Features().state_dict(), "classifier.0.bias": torch.zeros(3)}, path)
+    return path
+
+
+def test_vgg_ends_before_the_relu_of_conv5_4(vgg_file):
+    model = load_vgg(vgg_file)
+    convolutions = [k for k, layer in enumerate(model.features) if isinstance(layer, nn.Conv2d)]
+    assert convolutions == [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
+    features = model(torch.rand(1, 3, 32, 48))
+    assert features.shape == (1, 512, 2, 3)
+    assert features.min() < 0
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_vgg_sees_imagenet_statistics_in_rgb():
+    model = VGG19Features()
+    model.features = nn.Sequential(nn.Identity())
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    assert model(mean).abs().max() == 0
+    assert torch.allclose(model(mean + 0.1).flatten(), 0.1 / torch.tensor([0.229, 0.224, 0.225]))
+
+
+def test_unusable_vgg_files_are_refused(tmp_path):
+    bad = tmp_path / "bad.pth"
+    with pytest.raises(UserError, match="no file"):
+        load_vgg(bad)
+    bad.write_bytes(b"no weights")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_vgg(bad)
+    torch.save({"features.0.weight": torch.zeros(1)}, bad)
+    with pytest.raises(UserError, match="does not hold VGG19"):
+        load_vgg(bad)
+
+
+def test_without_a_connection_the_message_says_which_file_goes_where(monkeypatch, tmp_path):
+    def offline(*args, **kwargs):
+        raise URLError("no route")
+
+    monkeypatch.setattr(vgg.torch.hub, "load_state_dict_from_url", offline)
+    monkeypatch.setattr(vgg.torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        load_vgg()
+    for part in (vgg.URL, str(tmp_path / "checkpoints"), "--vgg"):
+        assert part in str(caught.value)
