@@ -7,11 +7,8 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-import gradio as gr
-
-from demo.page import CSS, build_page
+from demo.page import build_page, launch_options
 from demo.runs import predictor_for
-from demo.settings import LIMITS, SESSIONS
 from demo.showcase import Showcase
 from masa.weights import DEFAULT_WEIGHTS
 
@@ -26,18 +23,7 @@ def main() -> None:
     showcase = Showcase()
     page = build_page(showcase)
     showcase.prepare_in_background()
-    page.launch(
-        server_name=arguments.host,
-        server_port=arguments.port,
-        css=CSS,
-        theme=gr.themes.Soft(),
-        max_file_size=LIMITS.max_file_bytes,
-        state_session_capacity=SESSIONS,
-        ssr_mode=False,
-        enable_monitoring=False,
-        run_history=False,
-        footer_links=["api", "gradio", "settings"],
-    )
+    page.launch(server_name=arguments.host, server_port=arguments.port, **launch_options())
 
 
 if __name__ == "__main__":

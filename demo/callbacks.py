@@ -14,17 +14,20 @@ import gradio as gr
 
 from demo.drawn import Drawn
 from demo.exploration import Exploration
-from demo.explore import paint, without_branches, without_reference
+from demo.explore import paint, part, without_branches, without_reference
 from demo.figures import result as result_figures
 from demo.figures.coarse import block_near
+from demo.figures.cost import DenseMatch, dense_match, rematch, rematch_figure
 from demo.figures.places import block_corner
 from demo.files import serve_png
 from demo.jobs import Finished, Step, follow
-from demo.runs import Request
+from demo.runs import Request, predictor_for
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, View
-from masa.config import SCALE
+from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
+from masa.metrics import psnr_y
+from masa.predictor import Progress
 from masa.shifts import PRESETS, Shift
 
 HR_MODE = "It is sharp: make the small photo from it"
@@ -160,6 +163,65 @@ def _view_of_block(x: Exploration, view: View, panel: str, row: int, column: int
     top, left = block_corner(x, block)
     half = x.matches.geometry.block // 2
     return replace(view, row=top + half, column=left + half).clipped(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Matching with other settings."""
+
+    dense: DenseMatch
+    """To be kept for the next trial of the same run."""
+    figure: Drawn
+    painted: str
+    """Markdown: what the result would score; empty if the HR is unknown."""
+
+
+def try_matching(
+    x: Exploration,
+    dense: DenseMatch | None,
+    block: int,
+    factor: float,
+    dilations: Sequence[int],
+) -> Iterator[Step | Finished[Trial]]:
+    """Match again with other settings, beside dense matching, and paint if that can be measured.
+
+    Raises ``gr.Error`` with one sentence for the visitor.
+    """
+
+    def trial(progress: Progress) -> Trial:
+        try:
+            config = MASAConfig(
+                lr_block=int(block), ref_factor=float(factor), dilations=tuple(sorted(dilations))
+            )
+        except ValueError as error:
+            raise UserError(f"These settings do not work: {error}.") from None
+
+        def densely(share: float) -> None:
+            progress(0.5 * share, "Dense matching, for comparison")
+
+        every = dense or dense_match(x, on_share=densely)
+        progress(0.5, "Matching again")
+        found = rematch(x, config, every)
+        painted = ""
+        if x.hr is not None:
+            predictor = predictor_for(x.weights)
+            matching = replace(
+                predictor.config,
+                lr_block=config.lr_block,
+                ref_factor=config.ref_factor,
+                dilations=config.dilations,
+            )
+            again = predictor.run(
+                x.visitors_lr(), x.visitors_refs(), part(progress, 0.5, 1), matching=matching
+            )
+            painted = (
+                f"Painted with these matches the result has **{psnr_y(again.rgb, x.hr):.2f} dB**; "
+                f"with the network's own settings {psnr_y(x.result, x.hr):.2f} dB."
+            )
+        return Trial(every, rematch_figure(x, found, every), painted)
+
+    with told_kindly():
+        yield from follow(trial)
 
 
 def pictures_of(x: Exploration) -> dict[str, str]:

@@ -57,16 +57,18 @@ def explore_whole(
     request: Request, example: Example | None = None, progress: Progress = unwatched
 ) -> Exploration:
     """All steps at once. Raises ``UserError``."""
-    x = paint(request, _part(progress, 0, 0.5), example)
-    x = without_reference(x, _part(progress, 0.5, 0.7))
-    return without_branches(x, _part(progress, 0.7, 1))
+    x = paint(request, part(progress, 0, 0.5), example)
+    x = without_reference(x, part(progress, 0.5, 0.7))
+    return without_branches(x, part(progress, 0.7, 1))
 
 
-def _part(progress: Progress, start: float, end: float) -> Progress:
-    def part(share: float, doing: str) -> None:
+def part(progress: Progress, start: float, end: float) -> Progress:
+    """A :data:`Progress` for a part of the work, from share ``start`` to ``end`` of the whole."""
+
+    def report(share: float, doing: str) -> None:
         progress(start + share * (end - start), doing)
 
-    return part
+    return report
 
 
 def _as(progress: Progress, doing: str) -> Progress:

@@ -12,11 +12,12 @@ import gradio as gr
 from demo import callbacks
 from demo.callbacks import HR_MODE, LR_MODE, PICTURES, SHIFTS, Inputs
 from demo.exploration import Exploration
-from demo.figures.cost import paper_table
+from demo.export import as_zip
+from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
 from demo.figures.network import network_svg
-from demo.files import serve_png
+from demo.files import serve, serve_png
 from demo.jobs import Finished, Step
-from demo.settings import KEEP_SECONDS, LIMITS, QUEUE
+from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, TABS, Tab, View
 from masa.shifts import RANGES
@@ -28,7 +29,8 @@ MODEL = "model"
 CSS = """
 .gradio-container { max-width: 1500px !important; margin: auto; }
 .progress progress { width: 100%; height: 10px; }
-.caption { opacity: 0.85; }
+.gradio-container h3 { margin-top: 0.4em; }
+#examples { max-height: 330px; overflow-y: auto; }
 #network [data-tab] { cursor: pointer; }
 """
 
@@ -77,13 +79,14 @@ class Page:
         with self.blocks:
             self.explored = gr.State(None, time_to_live=KEEP_SECONDS)
             self.open_tab = gr.State(TABS[0].id)
+            self.dense = gr.State(None, time_to_live=KEEP_SECONDS)
             gr.Markdown(INTRO)
             with gr.Row():
                 with gr.Column(scale=2, min_width=320):
                     self._lay_out_inputs()
+                    self._lay_out_examples()
                 with gr.Column(scale=5, min_width=320):
                     self._lay_out_results()
-            self._lay_out_examples()
             self._wire()
         self.blocks.queue(max_size=QUEUE)
 
@@ -150,7 +153,7 @@ class Page:
         self.controls = {"pixel": pixel_row, "scale": scale_row, "channel": channel_row}
         self.view = [self.row, self.column, self.scale, self.channel]
         self.tab_of: dict[str, gr.Tab] = {}
-        with gr.Tabs(elem_id="tabs") as self.tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as self.tabs:
             for tab in TABS:
                 with gr.Tab(tab.label, id=tab.id, elem_id=f"tab-{tab.id}") as self.tab_of[tab.id]:
                     gr.Markdown(f"## {tab.question}")
@@ -158,6 +161,7 @@ class Page:
                         self._lay_out_comparison()
                     self._lay_out_figures(tab)
                     if tab.id == "cost":
+                        self._lay_out_trial()
                         gr.Markdown(paper_table())
 
     def _lay_out_comparison(self) -> None:
@@ -174,9 +178,12 @@ class Page:
             self.right = gr.Dropdown(names, value=PICTURES["result"], label="Right")
             self.divider = gr.Slider(0, 100, 50, step=1, label="Divider (for the keyboard)")
         self.report = gr.Markdown(elem_id="report")
-        self.download = gr.DownloadButton(
-            "Download the result (PNG)", interactive=False, elem_id="download"
-        )
+        with gr.Row():
+            self.download = gr.DownloadButton(
+                "Download the result (PNG)", interactive=False, elem_id="download"
+            )
+            self.pack = gr.Button("Pack all figures, maps and numbers (zip)", elem_id="pack")
+        self.archive = gr.File(label="Everything", visible=False, elem_id="archive")
 
     def _lay_out_figures(self, tab: Tab) -> None:
         narrow = [figure for figure in tab.figures if not figure.wide]
@@ -186,8 +193,10 @@ class Page:
             with gr.Row():
                 for figure in figures:
                     with gr.Column(min_width=320):
+                        gr.Markdown(f"### {figure.title}\n{figure.caption}")
                         image = gr.Image(
                             label=figure.title,
+                            show_label=False,
                             format="png",
                             type="filepath",
                             interactive=False,
@@ -195,9 +204,29 @@ class Page:
                             elem_id=f"figure-{figure.id}",
                             visible=False,
                         )
-                        gr.Markdown(figure.caption, elem_classes=["caption"])
                         words = gr.Markdown(elem_id=f"words-{figure.id}")
                     self.slots[figure.id] = Slot(image, words)
+
+    def _lay_out_trial(self) -> None:
+        gr.Markdown(
+            "### Other settings\nChange the size of the blocks and the dilations, and see which "
+            "matches change and what that costs: the paper's figure 5, on your own photos."
+        )
+        with gr.Row():
+            self.block = gr.Radio(list(LR_BLOCKS), value=8, label="LR block (pixels)")
+            self.factor = gr.Slider(0.5, 3, 1.5, step=0.25, label="Ref block factor")
+            self.dilations = gr.CheckboxGroup([1, 2, 3], value=[1, 2, 3], label="Dilations")
+        self.match_again = gr.Button("Match again", elem_id="match-again")
+        self.trial = gr.Image(
+            label="Other settings",
+            show_label=False,
+            format="png",
+            interactive=False,
+            buttons=["download", "fullscreen"],
+            elem_id="figure-trial",
+            visible=False,
+        )
+        self.trial_words = gr.Markdown(elem_id="words-trial")
 
     def _lay_out_examples(self) -> None:
         examples = self.showcase.examples
@@ -212,8 +241,8 @@ class Page:
     # ------------------------------------------------------------------ what happens
 
     def _wire(self) -> None:
-        model = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden"}
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        model = private | {"concurrency_id": MODEL, "concurrency_limit": 1}
         free = private | {"concurrency_limit": None}
         figures = [part for slot in self.slots.values() for part in (slot.image, slot.words)]
         shown = [self.compare, self.left, self.right, self.download, self.report]
@@ -226,10 +255,9 @@ class Page:
                 self.enlarge,
                 inputs,
                 [*state, *shown, *self.view, *figures],
-                api_visibility="private",
                 **model,
             )
-            runs += [first, *self._wire_rest(first, model | private, free, state, shown, figures)]
+            runs += [first, *self._wire_rest(first, model, free, state, shown, figures)]
         loaded = self.blocks.load(
             self.open, None, [*state, *shown, *self.view, self.photo, self.refs, self.mode], **free
         )
@@ -255,7 +283,8 @@ class Page:
                         **free,
                     )
         moving = self._parts([f.id for f in FIGURES.values() if f.depends])
-        for control in self.view:
+        controls: list[Any] = self.view
+        for control in controls:
             control.input(
                 self.moved,
                 [self.explored, self.open_tab, *self.view],
@@ -263,6 +292,13 @@ class Page:
                 trigger_mode="always_last",
                 **free,
             )
+        self.pack.click(self.make_archive, [self.explored, *self.view], self.archive, **free)
+        self.match_again.click(
+            self.match_otherwise,
+            [self.explored, self.dense, self.block, self.factor, self.dilations],
+            [self.dense, self.trial, self.trial_words, self.bar],
+            **model,
+        )
         self.network.pick(self.jump, None, self.tabs, **free)
         for choice in (self.left, self.right):
             choice.input(
@@ -341,14 +377,14 @@ class Page:
         return self._drawn(x, view, [f.id for f in open_figures if f.depends])
 
     def _clicked(self, name: str, dependent: Sequence[str]) -> Callable[..., Updates]:
-        def clicked(  # noqa: ANN202
+        def clicked(
             x: Exploration | None,
             row: float,
             column: float,
             scale: int,
             channel: float,
             event: gr.SelectData,
-        ):
+        ) -> Updates:
             if x is None:
                 return {}
             view = callbacks.click(x, _view((row, column, scale, channel)), name, event.index)
@@ -363,6 +399,40 @@ class Page:
         """A box of the network's drawing was pressed."""
         wanted = str(getattr(event, "tab", ""))
         return gr.Tabs(selected=wanted) if wanted in self.tab_of else gr.skip()
+
+    def make_archive(self, x: Exploration | None, *view: Any) -> Any:
+        """Everything of this run in one file."""
+        if x is None:
+            raise gr.Error("There is nothing to pack yet: enlarge a photo first.")
+        return gr.File(value=serve(as_zip(x, _view(view)), "masa.zip"), visible=True)
+
+    def match_otherwise(
+        self,
+        x: Exploration | None,
+        dense: tuple[Exploration, DenseMatch] | None,
+        block: int,
+        factor: float,
+        dilations: list[int],
+    ) -> Iterator[Updates]:
+        """Other settings of the matching, beside dense matching."""
+        if x is None:
+            raise gr.Error("There is nothing to match yet: enlarge a photo first.")
+        known = dense[1] if dense is not None and dense[0].matches is x.matches else None
+        for step in callbacks.try_matching(x, known, block, factor, dilations):
+            if isinstance(step, Step):
+                yield {self.bar: callbacks.progress_bar(step)}
+                continue
+            trial = step.value
+            yield {
+                self.bar: "",
+                self.dense: (x, trial.dense),
+                self.trial: gr.Image(
+                    value=serve_png(trial.figure.image, "trial.png"),
+                    alt_text=trial.figure.alt,
+                    visible=True,
+                ),
+                self.trial_words: f"{trial.figure.summary}\n\n{trial.painted}",
+            }
 
     def choose_pictures(self, x: Exploration | None, left: str, right: str) -> Any:
         """Other pictures in the slider."""
@@ -415,6 +485,20 @@ class Page:
 def _view(values: Sequence[Any]) -> View:
     row, column, scale, channel = values
     return View(int(row), int(column), int(scale), None if channel < 0 else int(channel))
+
+
+def launch_options() -> dict[str, Any]:
+    """How the page is launched, wherever it runs: nothing stored, measured or sent elsewhere."""
+    return {
+        "css": CSS,
+        "theme": gr.themes.Soft(),
+        "max_file_size": LIMITS.max_file_bytes,
+        "state_session_capacity": SESSIONS,
+        "ssr_mode": False,
+        "enable_monitoring": False,
+        "run_history": False,
+        "footer_links": ["api", "gradio", "settings"],
+    }
 
 
 def build_page(showcase: Showcase) -> gr.Blocks:

@@ -76,10 +76,19 @@ RESULT = Tab(
     "What did the reference give?",
     (
         Figure(
+            "compared",
+            "With and without the reference, and the truth",
+            "The whole pictures, and below them, enlarged, the part that the reference changed "
+            "most. The truth is known only when the small photo was made from a sharp one.",
+            lambda x, v: result.compared(x) if x.plain is not None else None,
+            wide=True,
+            late=True,
+        ),
+        Figure(
             "gift",
             "What the reference changed",
-            "Brightness of the result with the reference minus that without it. Where it is "
-            "blank, the reference made no difference.",
+            "Distance in brightness between the results with and without the reference. Where it "
+            "is black, the reference made no difference.",
             lambda x, v: result.reference_gift(x),
             late=True,
         ),
@@ -93,8 +102,8 @@ RESULT = Tab(
         Figure(
             "gain",
             "Where the reference helped",
-            "Each block's error without the reference against its error with it. One side of "
-            "the scale is help, the other harm.",
+            "Each block's error without the reference minus its error with it. Purple blocks came "
+            "closer to the sharp photo, orange ones went further away.",
             lambda x, v: result.gain_map(x),
             late=True,
         ),
@@ -103,7 +112,7 @@ RESULT = Tab(
 
 COARSE = Tab(
     "coarse",
-    "1 Coarse blocks",
+    "Coarse blocks",
     "Where in the reference does each block of the photo look?",
     (
         Figure(
@@ -132,7 +141,6 @@ COARSE = Tab(
             "step.",
             lambda x, v: coarse.block_pair(x, v.block(x)),
             _PIXEL,
-            wide=True,
         ),
         Figure(
             "score_maps",
@@ -141,7 +149,6 @@ COARSE = Tab(
             "their sum. The best place of the sum wins; the runners-up are marked.",
             lambda x, v: coarse.score_maps(x, v.block(x)),
             _PIXEL,
-            wide=True,
         ),
         Figure(
             "score_heat",
@@ -155,7 +162,7 @@ COARSE = Tab(
 
 FINE = Tab(
     "fine",
-    "2 Fine matching",
+    "Fine matching",
     "Which patch of the reference fits each pixel best?",
     (
         Figure(
@@ -194,7 +201,6 @@ FINE = Tab(
             "best one. The 12 x 12 pixels of the sharp reference behind it are copied.",
             lambda x, v: fine.patch_search(x, v.row, v.column),
             _PIXEL,
-            wide=True,
         ),
         Figure(
             "disparity_error",
@@ -208,7 +214,7 @@ FINE = Tab(
 
 ADAPTATION = Tab(
     "adaptation",
-    "3 Spatial adaptation",
+    "Adaptation",
     "How is the reference fitted to the light of your photo?",
     (
         Figure(
@@ -243,7 +249,7 @@ ADAPTATION = Tab(
 
 AGGREGATION = Tab(
     "aggregation",
-    "4 Aggregation",
+    "Aggregation",
     "How do photo and reference share the work?",
     (
         Figure(
@@ -287,13 +293,13 @@ AGGREGATION = Tab(
 
 PIXEL = Tab(
     "pixel",
-    "Follow a pixel",
+    "One pixel",
     "Where did this pixel come from?",
     (
         Figure(
             "chosen_pixel",
             "The result",
-            "Click anywhere, or move the sliders below. The chosen pixel is followed back to "
+            "Click anywhere, or move the sliders above. The chosen pixel is followed back to "
             "the reference.",
             lambda x, v: pixel.chosen(x, v.row, v.column),
             _PIXEL,

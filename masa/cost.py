@@ -156,7 +156,9 @@ def choose_tile(
 ) -> int | None:
     """A tile side (``None``: no tiles) with which a run stays under ``limit`` bytes.
 
-    Sides are halved until one fits. Raises ``MemoryError`` with the least number of bytes a run needs if none does.
+    Sides are halved until one fits.
+
+    Raises ``MemoryError`` with the least number of bytes a run needs if none does.
     """
     tile: int | None = None
     while (needed := peak_bytes(lr, ref_down, config, itemsize, tile)) > limit:

@@ -228,13 +228,14 @@ class Trainer:
             self._restore(saved)
         self._started = time.perf_counter()
         self._seconds = self._seconds_before
-        self._stopping = False
+        self._asked_to_stop = False  # by a signal, in this process, at any time
+        self._stopping = False  # agreed upon by all processes
 
     # ------------------------------------------------------------------------ the loop
 
     def stop(self) -> None:
         """Ask the loop to save and end after the current step."""
-        self._stopping = True
+        self._asked_to_stop = True
 
     @property
     def progress(self) -> float:
@@ -283,8 +284,16 @@ class Trainer:
                 display.close()
             log.close()
         self._tell_end(finished)
-        self.accelerator.end_training()
+        self._disconnect()
         return Summary(self.step, self._seconds, finished, self.best)
+
+    def _disconnect(self) -> None:
+        """Part from the other processes; nothing can be trained after this."""
+        # Were a wrapper the connection's last owner, it would close it holding Python's lock,
+        # and wait for a thread that needs the lock.
+        self.wrapped, self.objective = self.model, L1Objective()
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
 
     def _advance(self, batch: Sample) -> Parts:
         """One step: forward, backward, update. Nothing here waits for the device."""
@@ -309,8 +318,9 @@ class Trainer:
         torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
 
     def _agree(self) -> None:
-        """Take the time, in which the schedule and all decisions are the same in all processes."""
+        """Take the time and whether to stop, all that decisions are made by, for all processes."""
         self._seconds = self._seconds_before + time.perf_counter() - self._started
+        self._stopping = self._asked_to_stop
         if self.accelerator.num_processes > 1:
             mine = [self._seconds if self.is_main else 0.0, float(self._stopping)]
             state = torch.tensor(mine, dtype=torch.float64, device=self.device)
@@ -407,7 +417,7 @@ class Trainer:
         mine = range(accelerator.process_index, len(self.scenes), accelerator.num_processes)
 
         def check() -> None:
-            if self._stopping and accelerator.num_processes == 1:
+            if self._asked_to_stop and accelerator.num_processes == 1:
                 raise _StoppedError
 
         try:

@@ -16,9 +16,9 @@ from helpers import picture
 from demo import callbacks, jobs
 from demo.callbacks import HR_MODE, LR_MODE, Inputs
 from demo.drawn import Drawn, Panel
+from demo.exploration import KEPT_BYTES, explore
 from demo.explore import explore_whole, paint, without_branches, without_reference
 from demo.export import as_zip
-from demo.exploration import KEPT_BYTES, explore
 from demo.jobs import Finished, Step, follow
 from demo.runs import Request, predictor_for, run, shift_references
 from demo.showcase import Showcase

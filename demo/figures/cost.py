@@ -211,7 +211,7 @@ def dense_match(
     starts = range(0, ref.shape[2] - 2 * rim, strip)
     best = torch.full((len(rows) * len(columns),), -torch.inf)
     place = torch.zeros(len(best), dtype=torch.int64)
-    group = max(1, _PATCH_BYTES // (4 * patch**2 * lr.shape[1] * len(columns)))
+    group = max(1, _PATCH_BYTES // (4 * patch**2 * lr.shape[1] * width))
     for number, first in enumerate(range(0, len(rows), group)):
         taken = rows[first : first + group]
         mine = F.unfold(padded[:, :, taken[0] : taken[-1] + patch], patch, stride=(step, 1))

@@ -31,6 +31,9 @@ HALF, THIRD = (WIDE - GAP) // 2, (WIDE - 2 * GAP) // 3
 """Figure pixels across one of two and of three parts in a row."""
 
 
+_NARROWEST = 160  # figure pixels that a title gets at least
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """One map or picture with what belongs to it, yet without a place in a figure."""
@@ -111,7 +114,7 @@ def picture_part(
 
 def compose(parts: Sequence[Part], alt: str, summary: str, columns: int = 1) -> Drawn:
     """A figure of ``parts`` in rows, each under its title if it has one."""
-    least = max(part.image.shape[1] for part in parts)
+    least = max(_NARROWEST, *(part.image.shape[1] for part in parts))
     rows, panels, top = [], [], 0
     for first in range(0, len(parts), columns):
         row = parts[first : first + columns]

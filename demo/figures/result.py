@@ -277,9 +277,9 @@ def gain_map(x: Exploration) -> Drawn | None:
         "orange where it took it further away.",
         minus(
             f"The reference brought {helped:.0%} of the blocks closer to the sharp photo (purple) "
-            f"and {hurt:.0%} further away (orange). Their root mean squared error fell by "
-            f"{gain.mean():.2f} grey levels on average; best {gain.max():+.1f}, worst "
-            f"{gain.min():+.1f}."
+            f"and {hurt:.0%} further away (orange). On average their root mean squared error "
+            f"{'fell' if gain.mean() >= 0 else 'rose'} by {abs(gain.mean()):.2f} grey levels; "
+            f"best {gain.max():+.1f}, worst {gain.min():+.1f}."
         ),
     )
 

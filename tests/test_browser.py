@@ -1,0 +1,214 @@
+"""What a visitor does, in real Chromium against the real server."""
+
+import os
+import re
+import shutil
+import socket
+
+import numpy as np
+import pytest
+from helpers import picture
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from demo.examples import load_examples
+from demo.page import build_page, launch_options
+from demo.runs import predictor_for
+from demo.showcase import Showcase
+from masa.images import read_photo, write_photo
+
+pytestmark = pytest.mark.browser
+playwright_api = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else None
+if playwright_api is None:
+    import playwright.sync_api as playwright_api
+expect = playwright_api.expect
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+PATIENT = 120_000  # milliseconds for what waits for the network, on a slow and busy machine
+
+
+@pytest.fixture(scope="module")
+def server(all_cores_for_module):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    showcase = Showcase(load_examples()[:1])
+    page = build_page(showcase)
+    showcase.prepare_in_background()
+    _, url, _ = page.launch(
+        prevent_thread_lock=True, quiet=True, server_port=port, **launch_options()
+    )
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def all_cores_for_module():
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is missing: the tests in a browser must run here.")
+        pytest.skip("Chromium is not installed")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, server):
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server, wait_until="load")
+    expect(page.locator("#report table")).to_be_visible(timeout=PATIENT)
+    yield page
+    context.close()
+    assert not errors
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two photos of odd sizes, and a file that is no picture."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_photo(folder / "small.png", picture(37, 53, 1))
+    write_photo(folder / "ref.png", picture(131, 203, 2))
+    (folder / "letter.png").write_text("Dear reader, this is no picture.")
+    return folder
+
+
+def upload(page, photo, *refs):
+    page.locator("#photo").get_by_role("button", name="Remove").or_(
+        page.locator("#photo button[aria-label='Clear']")
+    ).first.click()
+    page.locator("#photo input[type=file]").set_input_files(str(photo))
+    expect(page.locator("#photo img")).to_be_visible(timeout=PATIENT)
+    page.get_by_label("It is small: enlarge it").check()
+    page.locator("#refs button[aria-label='Clear']").first.click()
+    if refs:
+        page.locator("#refs input[type=file]").set_input_files([str(ref) for ref in refs])
+        expect(page.locator("#refs img").first).to_be_visible(timeout=PATIENT)
+
+
+def run(page):
+    page.get_by_role("button", name="Enlarge x4").click()
+
+
+def test_the_page_opens_on_a_finished_example(page):
+    report = page.locator("#report")
+    expect(report).to_contain_text("The reference helped clearly", timeout=PATIENT)
+    rows = report.locator("tbody tr").all_inner_texts()
+    ours, bicubic = (
+        float(re.search(r"([\d.]+) dB", next(r for r in rows if name in r)).group(1))
+        for name in ("with the reference", "bicubic")
+    )
+    assert ours - bicubic > 2.5
+    expect(page.locator("#figure-error img")).to_be_visible(timeout=PATIENT)
+
+
+def test_uploaded_photos_of_odd_sizes_are_enlarged_losslessly(page, photos, tmp_path):
+    upload(page, photos / "small.png", photos / "ref.png")
+    run(page)
+    expect(page.locator("#report")).to_contain_text("53 x 37 to 212 x 148", timeout=PATIENT)
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    download.value.save_as(tmp_path / "result.png")
+    expected = predictor_for("masa-rec").upscale(photos / "small.png", [photos / "ref.png"])
+    found = read_photo(tmp_path / "result.png").rgb
+    assert np.abs(found.astype(int) - expected.rgb).max() <= 1
+    for name in ("Coarse blocks", "Fine matching", "Adaptation", "Aggregation", "One pixel"):
+        page.get_by_role("tab", name=name).click()
+        expect(page.locator(".tabitem:visible img").first).to_be_visible(timeout=PATIENT)
+
+
+def test_a_click_on_a_block_follows_it(page):
+    page.get_by_role("tab", name="Coarse blocks").click()
+    figure = page.locator("#figure-lr_blocks img")
+    expect(figure).to_be_visible(timeout=PATIENT)
+    expect(page.locator("#words-block_pair")).to_contain_text("row 5, column 8")
+    box = figure.bounding_box()
+    figure.click(position={"x": box["width"] * 0.2, "y": box["height"] * 0.8})
+    words = page.locator("#words-block_pair")
+    expect(words).not_to_contain_text("row 5, column 8", timeout=PATIENT)
+    row, column = map(int, re.search(r"row (\d+), column (\d+)", words.inner_text()).groups())
+    assert row >= 7 and column <= 4
+    expect(page.locator("#words-score_maps")).to_contain_text(f"row {row}, column {column}")
+
+
+def test_a_click_in_the_other_figures_chooses_a_pixel(page):
+    for tab, name, words in (
+        ("Fine matching", "given", "patch_search"),
+        ("One pixel", "chosen_pixel", "provenance"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        figure = page.locator(f"#figure-{name} img")
+        expect(figure).to_be_visible(timeout=PATIENT)
+        before = page.locator(f"#words-{words}").inner_text()
+        box = figure.bounding_box()
+        figure.click(position={"x": box["width"] * 0.7, "y": box["height"] * 0.3})
+        expect(page.locator(f"#words-{words}")).not_to_have_text(before, timeout=PATIENT)
+
+
+def test_the_keyboard_opens_tabs_and_moves_the_pixel(page):
+    box = page.locator("#network [data-tab=fine]:visible").first
+    box.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("tab", name="Fine matching")).to_have_attribute(
+        "aria-selected", "true", timeout=PATIENT
+    )
+    words = page.locator("#words-patch_search")
+    expect(words).to_contain_text("row 43", timeout=PATIENT)
+    page.locator("#row input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    expect(words).to_contain_text("row 44", timeout=PATIENT)
+
+
+def test_a_change_of_light_is_a_new_run(page):
+    before = page.locator("#report").inner_text()
+    page.get_by_label("darker").check()
+    run(page)
+    expect(page.locator("#report")).not_to_have_text(before, timeout=PATIENT)
+    expect(page.locator("#report table")).to_be_visible(timeout=PATIENT)
+
+
+def test_what_is_no_picture_is_refused_in_one_sentence(page, photos):
+    upload(page, photos / "small.png")
+    page.locator("#refs input[type=file]").set_input_files(str(photos / "letter.png"))
+    page.wait_for_timeout(1500)
+    run(page)
+    message = page.get_by_test_id("toast-body").or_(page.locator(".toast-body")).first
+    expect(message).to_be_visible(timeout=PATIENT)
+    assert "letter.png" in message.inner_text()
+    assert "Traceback" not in message.inner_text()
+
+
+def test_everything_can_be_packed(page):
+    page.locator("#pack").click()
+    expect(page.locator("#archive")).to_contain_text("masa.zip", timeout=PATIENT)
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(chromium, server):
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    page.goto(server, wait_until="load")
+    expect(page.locator("#report table")).to_be_visible(timeout=PATIENT)
+    for name in ("Result", "Fine matching", "Cost"):
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
