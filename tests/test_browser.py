@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import zipfile
 
 import numpy as np
 import pytest
@@ -197,9 +198,14 @@ def test_what_is_no_picture_is_refused_in_one_sentence(page, photos):
     assert "Traceback" not in message.inner_text()
 
 
-def test_everything_can_be_packed(page):
+def test_everything_can_be_packed(page, tmp_path):
     page.locator("#pack").click()
-    expect(page.locator("#archive")).to_contain_text("masa.zip", timeout=PATIENT)
+    with page.expect_download(timeout=PATIENT) as download:
+        page.locator("#archive a").first.click(timeout=PATIENT)
+    download.value.save_as(tmp_path / "masa.zip")
+    with zipfile.ZipFile(tmp_path / "masa.zip") as archive:
+        names = archive.namelist()
+    assert {"result.png", "maps.npz", "run.json", "figures/pixel_provenance.png"} <= set(names)
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(chromium, server):

@@ -23,6 +23,7 @@ from demo.jobs import Finished, Step, follow
 from demo.runs import Request, predictor_for, run, shift_references
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, TABS, View
+from masa.__main__ import main
 from masa.errors import UserError
 from masa.images import read_photo, write_photo
 from masa.metrics import psnr_y
@@ -125,7 +126,7 @@ def test_a_shift_changes_the_reference_and_nothing_else(files, no_examples):
         ({"shift": callbacks.CUSTOM, "gain": float("nan")}, "gain"),
         ({"shift": callbacks.CUSTOM, "gamma": 99.0}, "gamma"),
         ({"weights": "../../etc/passwd"}, "Choose one of these weights"),
-        ({"photo": "/nonexistent/<b>x</b>.png"}, "not found"),
+        ({"photo": "/nonexistent/<b>x</b>.png"}, "no longer on the server"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(files, no_examples, change, words):
@@ -203,6 +204,16 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path):
     figures = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert len(figures) >= len(FIGURES) - 1
     compile(Path(tmp_path / "repeat.py").read_text(), "repeat.py", "exec")
+
+
+def test_a_run_is_explained_without_a_browser(files, tmp_path, capsys):
+    command = ["explain", str(files / "lr.png"), "--ref", str(files / "ref.png")]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {"result.png", "maps.npz", "run.json", "repeat.py", "fine_given.png"} <= written
+    (tmp_path / "file").write_text("in the way")
+    assert main([*command, "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "choose another folder" in capsys.readouterr().err
 
 
 def test_examples_are_recognised_by_content_and_shared(examples):
