@@ -371,10 +371,10 @@ class Page:
             updates[row] = gr.Row(visible=name in BESIDE[tab.id])
         return updates | self._drawn(x, view, [f.id for f in tab.figures if f.depends])
 
-    def moved(self, x: Exploration | None, tab: str, *view: Any) -> Updates:
-        """A control above the tabs was moved."""
-        open_figures = next(t.figures for t in TABS if t.id == tab)
-        return self._drawn(x, view, [f.id for f in open_figures if f.depends])
+    def moved(self, x: Exploration | None, tab: str, *view: Any) -> Iterator[Updates]:
+        """A control above the tabs was moved: the open tab follows first, then the others."""
+        for shown in sorted(TABS, key=lambda t: t.id != tab):
+            yield self._drawn(x, view, [f.id for f in shown.figures if f.depends])
 
     def _clicked(self, name: str, dependent: Sequence[str]) -> Callable[..., Updates]:
         def clicked(

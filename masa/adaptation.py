@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masa.config import Adaptation
-from masa.layers import conv3x3, conv_relu
+from masa.layers import conv3x3, conv_pair
 
 
 class ChannelStats(NamedTuple):
@@ -75,18 +76,15 @@ class Adapted(NamedTuple):
     out: Tensor
     """The adapted Ref features."""
     gamma: Tensor | None
-    """Learned part of the per-pixel scale; ``None`` where nothing is learned."""
+    """Learned part of the per-pixel scale; ``None`` unless asked for and learned."""
     beta: Tensor | None
-    """Learned part of the per-pixel shift; ``None`` where nothing is learned."""
+    """Learned part of the per-pixel shift; ``None`` unless asked for and learned."""
 
 
-def adain(ref: Tensor, ref_stats: ChannelStats, scale: Tensor, shift: Tensor) -> Tensor:
-    """``(ref - mean(ref)) / std(ref) * scale + shift``: equation (7) with its modulation."""
-    inverse = (ref_stats.var + _EPS).rsqrt()
-    normalised = torch.addcmul(
-        (-ref_stats.mean * inverse).to(ref.dtype), ref, inverse.to(ref.dtype)
-    )
-    return torch.addcmul(shift, normalised, scale)
+def _normalised(ref: Tensor, stats: ChannelStats) -> Tensor:
+    """``(ref - mean(ref)) / std(ref)``, the instance normalisation of equation (7)."""
+    inverse = (stats.var + _EPS).rsqrt()
+    return torch.addcmul((-stats.mean * inverse).to(ref.dtype), ref, inverse.to(ref.dtype))
 
 
 class SpatialAdaptation(nn.Module):
@@ -101,6 +99,7 @@ class SpatialAdaptation(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        # In a sequence of one, for the names in the authors' checkpoints.
         self.conv_shared = nn.Sequential(conv3x3(2 * channels, channels))
         self.conv_gamma = conv3x3(channels, channels)
         self.conv_beta = conv3x3(channels, channels)
@@ -111,14 +110,37 @@ class SpatialAdaptation(nn.Module):
         nn.init.zeros_(self.conv_beta.weight)
 
     def forward(
-        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats, ref_stats: ChannelStats
+        self,
+        lr: Tensor,
+        ref: Tensor,
+        lr_stats: ChannelStats,
+        ref_stats: ChannelStats,
+        learned: bool = False,
     ) -> Adapted:
-        """``lr`` and ``ref`` ``(N, C, H, W)``; statistics of the whole images they are part of."""
-        shared = conv_relu(self.conv_shared, torch.cat((lr, ref), 1))
-        gamma, beta = self.conv_gamma(shared), self.conv_beta(shared)
-        scale = gamma + lr_stats.unbiased_std.to(gamma.dtype)
-        shift = beta + lr_stats.mean.to(beta.dtype)
-        return Adapted(adain(ref, ref_stats, scale, shift), gamma, beta)
+        """``lr`` and ``ref`` ``(N, C, H, W)``; statistics of the whole images they are part of.
+
+        ``learned`` asks for gamma and beta, which otherwise need not be held apart.
+        """
+        (shared_conv,) = self.conv_shared
+        assert isinstance(shared_conv, nn.Conv2d)
+        shared = F.relu(conv_pair(shared_conv, lr, ref), inplace=True)
+        std, mean = lr_stats.unbiased_std, lr_stats.mean
+        scale, shift = (
+            _shifted(self.conv_gamma, shared, std),
+            _shifted(self.conv_beta, shared, mean),
+        )
+        normalised = _normalised(ref, ref_stats)
+        gamma, beta = (
+            (scale - std.to(scale.dtype), shift - mean.to(shift.dtype)) if learned else (None, None)
+        )
+        return Adapted(shift.addcmul_(normalised, scale), gamma, beta)
+
+
+def _shifted(conv: nn.Conv2d, x: Tensor, shift: Tensor) -> Tensor:
+    """``conv(x) + shift`` with ``shift`` ``(N, C, 1, 1)``, added together with the bias."""
+    assert conv.bias is not None
+    out = F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
+    return out.add_((conv.bias[:, None, None] + shift).to(out.dtype))
 
 
 class AdaIN(nn.Module):
@@ -127,11 +149,16 @@ class AdaIN(nn.Module):
     HALO = 0
 
     def forward(
-        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats, ref_stats: ChannelStats
+        self,
+        lr: Tensor,
+        ref: Tensor,
+        lr_stats: ChannelStats,
+        ref_stats: ChannelStats,
+        learned: bool = False,
     ) -> Adapted:
         """As :meth:`SpatialAdaptation.forward`, with nothing learned."""
         scale, shift = lr_stats.unbiased_std.to(ref.dtype), lr_stats.mean.to(ref.dtype)
-        return Adapted(adain(ref, ref_stats, scale, shift), None, None)
+        return Adapted(torch.addcmul(shift, _normalised(ref, ref_stats), scale), None, None)
 
 
 class NoAdaptation(nn.Module):
@@ -140,7 +167,12 @@ class NoAdaptation(nn.Module):
     HALO = 0
 
     def forward(
-        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats, ref_stats: ChannelStats
+        self,
+        lr: Tensor,
+        ref: Tensor,
+        lr_stats: ChannelStats,
+        ref_stats: ChannelStats,
+        learned: bool = False,
     ) -> Adapted:
         """As :meth:`SpatialAdaptation.forward`, leaving ``ref`` unchanged."""
         return Adapted(ref, None, None)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masa.layers import conv3x3, conv_relu
+from masa.layers import conv3x3, conv_pair, conv_relu
 
 
 class Aggregated(NamedTuple):
@@ -66,5 +66,5 @@ class DualResidualAggregation(nn.Module):
             lr_residual = lr - conv_relu(self.conv_down_b, ref)
             b = lr + lr_residual
         b = conv_relu(self.conv_up_b, b)
-        out = F.relu(self.conv_cat(torch.cat((a, b), 1)), inplace=True)
+        out = F.relu(conv_pair(self.conv_cat, a, b), inplace=True)
         return Aggregated(out, a, b, ref_residual, lr_residual)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from masa.adaptation import (
 from masa.aggregation import Aggregated, Branches, DualResidualAggregation
 from masa.config import SCALE, MASAConfig
 from masa.encoder import Pyramid
-from masa.layers import conv3x3, conv_relu, residual_blocks, run_blocks, upsample2
+from masa.layers import conv3x3, conv_pair, conv_relu, residual_blocks, run_blocks, upsample2
 from masa.progress import OnShare, between, ignore
 from masa.tiling import run_tiled, tiles
 
@@ -72,15 +71,17 @@ class Decoder(nn.Module):
     def context(self, lr: Pyramid) -> Tensor:
         """LR features of three levels to one map ``(N, C, h, w)``."""
         f = self.blk_L3(conv_relu(self.conv_L3, lr.l3))
-        f = self.blk_L2(conv_relu(self.conv_L2, torch.cat((upsample2(f), lr.l2), 1)))
-        return self.blk_L1(conv_relu(self.conv_L1, torch.cat((upsample2(f), lr.l1), 1)))
+        f = F.relu(conv_pair(self.conv_L2, upsample2(f), lr.l2), inplace=True)
+        f = F.relu(conv_pair(self.conv_L1, upsample2(self.blk_L2(f)), lr.l1), inplace=True)
+        return self.blk_L1(f)
 
     def at_x1(
-        self, context: Tensor, ref: Tensor, on_share: OnShare = ignore
+        self, context: Tensor, ref: Tensor, keep: bool, on_share: OnShare = ignore
     ) -> tuple[Tensor, ScaleTrace]:
         """Merge with the Ref features at the LR's size: ``(N, C, h, w)`` to the same."""
-        adapted = self.pAda(context, ref, channel_stats([context]), channel_stats([ref]))
-        merged = conv_relu(self.merge_warp_x1, torch.cat((adapted.out, context), 1))
+        stats = channel_stats([context]), channel_stats([ref])
+        adapted = self.pAda(context, ref, *stats, keep)
+        merged = F.relu(conv_pair(self.merge_warp_x1, adapted.out, context), inplace=True)
         x1 = run_blocks(self.blk_x1, merged, on_share)
         return x1, ScaleTrace(context, ref, adapted, None)
 
@@ -142,15 +143,15 @@ class Decoder(nn.Module):
 
         def step(x: Tensor, ref: Tensor, on_share: OnShare) -> tuple[Tensor, ...]:
             lr = upsample2(x)
-            adapted = self.pAda(lr, ref, lr_stats, ref_stats)
+            adapted = self.pAda(lr, ref, lr_stats, ref_stats, keep)
             on_share(_ADAPTED)
             aggregated = dram(x, adapted.out, branches)
             on_share(_AGGREGATED)
-            out = finish(aggregated.out, between(on_share, _AGGREGATED, 1))
-            if not keep:
-                return (out,)
-            learned = tuple(m for m in (adapted.gamma, adapted.beta) if m is not None)
-            return (out, lr, adapted.out, *aggregated, *learned)
+            merged = aggregated.out
+            learned = [m for m in (adapted.gamma, adapted.beta) if m is not None]
+            kept = [lr, adapted.out, *aggregated, *learned] if keep else []
+            del lr, adapted, aggregated  # large, and not needed any more unless kept
+            return (finish(merged, between(on_share, _AGGREGATED, 1)), *kept)
 
         maps = 2 if isinstance(self.pAda, SpatialAdaptation) else 0
         sizes = [2 * scale] * 6 + [scale] * 2 + [2 * scale] * maps if keep else [2 * scale]

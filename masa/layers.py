@@ -21,6 +21,13 @@ def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:
     return F.relu(conv(x), inplace=True)
 
 
+def conv_pair(conv: nn.Conv2d, a: Tensor, b: Tensor) -> Tensor:
+    """``conv(torch.cat((a, b), 1))`` without the copy: a convolution is linear in its inputs."""
+    weight_a, weight_b = conv.weight.split((a.shape[1], b.shape[1]), dim=1)
+    out = F.conv2d(a, weight_a, conv.bias, conv.stride, conv.padding)
+    return out.add_(F.conv2d(b, weight_b, None, conv.stride, conv.padding))
+
+
 class ResidualBlock(nn.Module):
     """``x + conv2(relu(conv1(x)))``, without normalisation."""
 

@@ -142,7 +142,7 @@ class MASA(nn.Module):
 
         moved = transfer(ref.pyramid.l3, plan, 1)
         x1, trace_x1 = self.decoder.at_x1(
-            self.decoder.context(lr.pyramid), moved, between(on_share, 0, _SHARE_X1)
+            self.decoder.context(lr.pyramid), moved, 1 in keep, between(on_share, 0, _SHARE_X1)
         )
         moved = transfer(ref.pyramid.l2, plan, 2)
         x2, trace_x2 = self.decoder.at_x2(

@@ -23,6 +23,13 @@ settings.load_profile("masa")
 torch.set_num_threads(1)  # what most tests compute is too small to share
 
 
+def pytest_collection_modifyitems(items):
+    """Fast tests first, those in a browser last."""
+    items.sort(
+        key=lambda i: 2 * bool(i.get_closest_marker("browser")) + bool(i.get_closest_marker("slow"))
+    )
+
+
 @pytest.fixture(scope="session")
 def examples():
     """The folder of example photographs."""

@@ -24,7 +24,7 @@ def features(n=2, c=4, h=12, w=10):
 
 
 def adapt(module, lr, ref):
-    return module(lr, ref, channel_stats([lr]), channel_stats([ref]))
+    return module(lr, ref, channel_stats([lr]), channel_stats([ref]), learned=True)
 
 
 def test_sam_is_its_formula():
