@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,16 +18,41 @@ from masa.predictor import Progress
 
 Value = TypeVar("Value")
 
-_network = threading.Lock()
-"""Held by whoever runs the network. Gradio's queue lets one visitor in at a time already; this
-also covers examples that are prepared in the background and a stopped job's last step."""
+
+class Turns:
+    """Who may run the network: one at a time, and visitors before background work.
+
+    Gradio's queue lets in one visitor at a time already; this also covers examples that are
+    prepared in the background and a stopped job's last step.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken = False
+        self._visitors = 0  # waiting for their turn
+
+    @contextmanager
+    def take(self, patient: bool = False) -> Iterator[None]:
+        """Wait for a turn and keep it inside the block; the patient let all others go first."""
+        with self._changed:
+            self._visitors += not patient
+            try:
+                self._changed.wait_for(lambda: not self._taken and not (patient and self._visitors))
+            finally:
+                self._visitors -= not patient
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
+
+
+NETWORK = Turns()
+"""Taken by whoever runs the network in this process."""
 
 _PERIOD = 0.2  # seconds between reports
-
-
-def exclusive() -> threading.Lock:
-    """What to hold (``with exclusive():``) while the network runs."""
-    return _network
 
 
 class Stopped(Exception):  # noqa: N818 - a wish, not an error
@@ -72,7 +98,7 @@ def follow(job: Callable[[Progress], Value]) -> Iterator[Step | Finished[Value]]
     def work() -> None:
         nonlocal started
         try:
-            with exclusive():
+            with NETWORK.take():
                 progress(0.0, "Starting")
                 started = time.monotonic()
                 outcome.append(job(progress))

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from demo.examples import Example, load_examples
 from demo.exploration import Exploration
-from demo.explore import explore_whole
-from demo.jobs import exclusive
+from demo.explore import paint, without_branches, without_reference
+from demo.jobs import NETWORK
 from demo.runs import Request
 from masa.errors import UserError
 
@@ -61,8 +61,13 @@ class Showcase:
             if example.name in self._ready:
                 continue
             try:
-                with exclusive():
-                    self.put(example, explore_whole(request_for(example), example))
+                # A turn per step, so that a visitor never waits for a whole example.
+                with NETWORK.take(patient=True):
+                    x = paint(request_for(example), example=example)
+                with NETWORK.take(patient=True):
+                    x = without_reference(x)
+                with NETWORK.take(patient=True):
+                    self.put(example, without_branches(x))
             except UserError as error:
                 log.warning("The example %s could not be prepared: %s", example.name, error)
 

@@ -284,6 +284,26 @@ def test_jobs_run_one_at_a_time():
     assert most == [1, 1, 1, 1]
 
 
+def test_visitors_go_before_background_work():
+    turns, order, ready = jobs.Turns(), [], threading.Barrier(3)
+
+    def wait(name, patient):
+        ready.wait()
+        time.sleep(0 if patient else 0.1)  # the background asks first
+        with turns.take(patient):
+            order.append(name)
+
+    threads = [threading.Thread(target=wait, args=a) for a in (("back", True), ("front", False))]
+    with turns.take():
+        for thread in threads:
+            thread.start()
+        ready.wait()
+        time.sleep(0.3)
+    for thread in threads:
+        thread.join()
+    assert order == ["front", "back"]
+
+
 def test_a_panel_knows_what_lies_under_a_click():
     panel = Panel("photo", left=10, top=20, rows=4, columns=6, zoom=5)
     drawn = Drawn(np.zeros((50, 50, 3), np.uint8), "", "", (panel,))
