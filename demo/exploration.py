@@ -30,9 +30,6 @@ KEPT_BYTES = 64 * 2**20
 VIEW = 256
 """Most pixels a side at which single channels are kept; larger maps are averaged down."""
 
-MAPS = ("lr", "before", "after", "gamma", "beta")
-"""Feature maps kept per scale, in this order."""
-
 
 @dataclass(frozen=True, eq=False)
 class ChannelStatistics:
@@ -55,9 +52,10 @@ class ScaleView:
     explained: float
     """Share of the features' variance that the three colours show, 0 to 1."""
     channels: Mapping[str, NDArray[np.uint8]]
-    """For each of ``MAPS`` that exists, ``(C, height, width)`` levels, at most ``VIEW`` a side."""
+    """Levels ``(C, height, width)``, at most ``VIEW`` a side, of ``lr``, ``before``, ``after`` and,
+    where they are learned, ``gamma`` and ``beta``."""
     ranges: Mapping[str, NDArray[np.float32]]
-    """For each of ``MAPS``, ``(C, 2)``: what levels 0 and 255 of a channel stand for."""
+    """For each of those, ``(C, 2)``: what levels 0 and 255 of a channel stand for."""
     statistics: Mapping[str, ChannelStatistics]
     """Of ``lr``, ``before`` and ``after``."""
     added: Mapping[str, NDArray[np.float32]]

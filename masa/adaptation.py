@@ -94,9 +94,6 @@ class SpatialAdaptation(nn.Module):
     Ref features together (equations 8 and 9). Both maps start at zero, that is as AdaIN.
     """
 
-    HALO = 2
-    """Pixels around a tile that its output depends on."""
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         # In a sequence of one, for the names in the authors' checkpoints.
@@ -146,8 +143,6 @@ def _shifted(conv: nn.Conv2d, x: Tensor, shift: Tensor) -> Tensor:
 class AdaIN(nn.Module):
     """Adaptive instance normalisation: the LR's mean and deviation, the same everywhere."""
 
-    HALO = 0
-
     def forward(
         self,
         lr: Tensor,
@@ -163,8 +158,6 @@ class AdaIN(nn.Module):
 
 class NoAdaptation(nn.Module):
     """Passes Ref features on as they are: the paper's baseline."""
-
-    HALO = 0
 
     def forward(
         self,
