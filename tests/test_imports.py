@@ -84,7 +84,10 @@ def test_the_method_s_files_point_one_way():
 
 
 def test_training_and_measuring_sit_on_top():
-    on_top = {f"masa.{name}" for name in ("train", "evaluate", "data", "losses", "shifts")}
+    on_top = {
+        f"masa.{name}"
+        for name in ("train", "evaluate", "data", "losses", "shifts", "ladder", "robustness")
+    }
     below = [*CORE, "cost", "canvas", "predictor", "weights", "device", "images", "metrics"]
     for name in below:
         assert not modules_of_masa(f"masa.{name}") & on_top, name

@@ -1,0 +1,166 @@
+"""Sweeps over changes of the reference: their numbers are those of single runs."""
+
+import math
+
+import numpy as np
+import pytest
+from helpers import fill, picture
+
+from masa.config import MASAConfig
+from masa.images import enlarge_x4, reduce_x4
+from masa.ladder import FAMILIES, Substitutes
+from masa.metrics import psnr_y
+from masa.model import MASA
+from masa.predictor import Predictor
+from masa.robustness import Baseline, Point, Row, Subject, curves, rows_of, sweep
+
+
+def ignore(share, doing):
+    pass
+
+
+@pytest.fixture(scope="module")
+def networks():
+    models = {
+        mode: fill(MASA(MASAConfig(channels=8, adaptation=mode)), in_blocks=1)
+        for mode in ("sam", "none")
+    }
+    return {name: Predictor(m.eval(), "cpu", "fp32", cached=1) for name, m in models.items()}
+
+
+@pytest.fixture(scope="module")
+def subject():
+    hr = picture(72, 88, 1)
+    return Subject(reduce_x4(hr), (picture(80, 96, 2),), hr, other=picture(64, 64, 3))
+
+
+RUNGS = [
+    FAMILIES["gain"].rung(0.4),
+    FAMILIES["rotation"].rung(20),
+    FAMILIES["other photo"].rung(1),
+    FAMILIES["HR itself"].rung(1),
+]
+
+
+@pytest.fixture(scope="module")
+def found(subject, networks):
+    return list(sweep(subject, RUNGS, networks, ignore, statistics=True))
+
+
+def test_the_unchanged_reference_comes_first_and_then_the_baselines(found):
+    kinds = [(type(f), f.network, getattr(f, "rung", None)) for f in found]
+    names = ("sam", "none")
+    assert kinds == [
+        *((Point, name, None) for name in names),
+        *((Baseline, name, None) for name in names),
+        *((Point, name, rung) for rung in RUNGS for name in names),
+    ]
+
+
+def test_numbers_are_those_of_single_runs(found, subject, networks):
+    positions = {}
+    for point in (f for f in found if isinstance(f, Point)):
+        ref = subject.refs[0]
+        if point.rung is not None:
+            ref = point.rung.apply(ref, Substitutes(subject.other, subject.hr)).rgb
+        single = networks[point.network].run(subject.lr, [ref])
+        assert np.array_equal(point.rgb, single.rgb)
+        assert point.psnr == psnr_y(single.rgb, subject.hr)
+        own = single.trace.matches
+        assert point.similarity == pytest.approx(own.similarity[0, 0, :18, :22].mean().item())
+        place = own.position[0, :, :18, :22].numpy()
+        before = positions.setdefault(point.network, place)
+        if point.rung is None or point.rung.family == "gain":
+            assert point.moved == pytest.approx((place != before).any(0).mean())
+        else:
+            assert point.moved is None
+        expected = point.rung.apply(subject.refs[0]) if point.clipped else None
+        if expected is not None:
+            pixels = expected.rgb.shape[0] * expected.rgb.shape[1]
+            assert point.clipped == (expected.clipped_low + expected.clipped_high) / pixels
+
+
+def test_baselines_are_single_runs_too(found, subject, networks):
+    for line in (f for f in found if isinstance(f, Baseline)):
+        alone = networks[line.network].run(subject.lr)
+        assert np.array_equal(line.rgb, alone.rgb)
+        assert line.alone == psnr_y(alone.rgb, subject.hr)
+        assert line.bicubic == psnr_y(enlarge_x4(subject.lr), subject.hr)
+
+
+def test_statistics_are_the_adaptation_s_own(found, subject, networks):
+    point = next(f for f in found if f.network == "none" and getattr(f, "rung", None) is RUNGS[0])
+    changed = RUNGS[0].apply(subject.refs[0]).rgb
+    trace = networks["none"].run(subject.lr, [changed], keep=(1,)).trace.x1
+    for kept, features in (
+        (point.statistics.lr, trace.lr),
+        (point.statistics.before, trace.ref),
+        (point.statistics.after, trace.adapted.out),
+    ):
+        assert kept.mean.flatten().numpy() == pytest.approx(
+            features[0].mean((1, 2)).numpy(), abs=1e-5
+        )
+    assert point.statistics.before.mean.equal(point.statistics.after.mean)  # it adapts nothing
+
+
+def test_the_lr_is_encoded_once_per_network(subject, networks, monkeypatch):
+    network = Predictor(networks["sam"].model, "cpu", "fp32")
+    calls = []
+    encode = network.model.encode_lr
+    monkeypatch.setattr(network.model, "encode_lr", lambda lr: calls.append(1) or encode(lr))
+    rungs = FAMILIES["gain"].rungs(FAMILIES["gain"].values(3))
+    assert len(list(sweep(subject, rungs, {"sam": network}, ignore))) == 4
+    assert len(calls) == 1
+
+
+def test_without_the_truth_likeness_to_the_unchanged_result_is_measured(subject, networks):
+    blind = Subject(subject.lr, subject.refs)
+    first, line, changed = sweep(blind, RUNGS[:1], {"sam": networks["sam"]}, ignore)
+    assert math.isinf(first.psnr)
+    assert line.alone == psnr_y(line.rgb, first.rgb)
+    assert changed.psnr == psnr_y(changed.rgb, first.rgb)
+
+
+def test_progress_grows_and_ends_the_sweep_by_raising(subject, networks):
+    shares = []
+
+    def watch(share, doing):
+        shares.append(share)
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(sweep(subject, RUNGS, networks, watch))
+    assert shares == sorted(shares) and shares[0] == 0
+    assert sum(share > 0.5 for share in shares) == 1
+
+
+def row(scene, family, value, psnr, network="a"):
+    return Row(scene, network, family, value, f"{family} {value:g}", psnr, 0.5, 0.25, 0.0)
+
+
+def test_curves_are_means_over_scenes():
+    rows = []
+    for scene, high in (("one", 30.0), ("two", 32.0)):
+        rows += [row(scene, "unchanged", 0, high), row(scene, "no reference", 0, 28.0)]
+        rows += [row(scene, "bicubic", 0, 27.0)]
+        rows += [row(scene, "gain", 0.4, high - 2), row(scene, "gain", 1.6, high - 1)]
+    rows.append(row("one", "gain", 1.3, 31))  # the other scene's is not there yet
+    (curve,) = curves(rows)
+    assert [(level.value, level.psnr) for level in curve.levels] == [(0.4, 29), (1, 31), (1.6, 30)]
+    assert (curve.alone, curve.bicubic) == (28, 27)
+    assert [curve.drop(level) for level in curve.levels] == [2, 0, 1]
+    assert curve.worst.value == 0.4 and curve.mean_drop == 1.5
+    assert curves(rows[1:]) == []  # without every scene's unchanged result nothing is comparable
+
+
+def test_rows_repeat_the_sweep_s_numbers(found):
+    rows = [row for f in found for row in rows_of(f, "scene")]
+    families = [r.family for r in rows if r.network == "sam"]
+    wanted = ["unchanged", "no reference", "bicubic", *(rung.family for rung in RUNGS)]
+    assert families == wanted
+    gains = [c for c in curves(rows) if c.family == "gain"]
+    assert [c.network for c in gains] == ["sam", "none"]
+    point = next(f for f in found if f.network == "sam" and getattr(f, "rung", None) is RUNGS[0])
+    assert gains[0].levels[0].psnr == point.psnr
