@@ -1,10 +1,10 @@
-"""Charts of a few numbers, built from :mod:`demo.draw`: lying bars, and marks over an axis."""
+"""Charts of a few numbers, built from :mod:`demo.draw`: lying bars, marks over an axis, lines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, floor, isfinite, log10
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -27,6 +27,7 @@ from demo.draw import (
     shape,
     text,
     text_width,
+    wrap,
 )
 from masa.images import Pixels
 
@@ -34,6 +35,9 @@ GREY: Colour = (150, 150, 158)
 """Of bars that are there to compare with."""
 RULE: Colour = (225, 225, 230)
 """Of the lines that lead to an axis."""
+GREEN: Colour = (0, 135, 95)
+PURPLE: Colour = (150, 70, 150)
+"""Further colours of lines, each of which has a mark of its own shape as well."""
 
 # ---------------------------------------------------------------------------- bars
 
@@ -204,3 +208,132 @@ def written(value: float, span: float) -> str:
     digits = min(max(0, ceil(1 - log10(span))), 9) if span > 0 else 2
     words = f"{value:.{digits}f}" if span > 1e-5 else f"{value:.1e}"
     return words.replace("-", "−")
+
+
+# ---------------------------------------------------------------------------- lines
+
+
+def diamond(picture: Pixels, place: tuple[float, float]) -> None:
+    """A purple diamond."""
+    x, y = place
+    shape(picture, [(x - 4.5, y), (x, y - 4.5), (x + 4.5, y), (x, y + 4.5)], PURPLE)
+
+
+def ring(picture: Pixels, place: tuple[float, float]) -> None:
+    """A green ring."""
+    dot(picture, place, 3.5, GREEN, filled=False)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Marks joined by lines."""
+
+    places: Sequence[tuple[float, float]]
+    """(x, y) in the axes' units, from left to right; infinite and unknown ``y`` are left out."""
+    mark: Mark
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Level:
+    """A dashed line all across, at one height."""
+
+    height: float
+    colour: Colour
+    dash: int
+    """Pixels of each dash."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinePlot:
+    """A plot, and where its marks came to lie."""
+
+    image: Pixels
+    places: tuple[tuple[tuple[float, float] | None, ...], ...]
+    """For each line, (x, y) in figure pixels of each of its places; ``None`` if left out."""
+
+
+def line_plot(
+    lines: Sequence[Line],
+    levels: Sequence[Level],
+    axes: tuple[str, str],
+    ticks: Sequence[tuple[float, str]] = (),
+    least: float = 0,
+    across: tuple[float, float] | None = None,
+    height: int = 230,
+    width: int = WIDTH,
+) -> LinePlot:
+    """Lines over two numbered axes called ``axes`` (across, up); later lines lie on top.
+
+    ``ticks`` names places of the lower axis instead of numbers. The upright axis spans ``least``
+    at least, so that what is nearly equal looks so. ``across`` are the ends of the lower axis, by
+    default those of the lines.
+    """
+    heights = [y for line_ in lines for _, y in line_.places if isfinite(y)]
+    heights += [level.height for level in levels if isfinite(level.height)]
+    low, high = (min(heights), max(heights)) if heights else (0.0, 1.0)
+    room = max(0.06 * (high - low), (least - (high - low)) / 2, 1e-6)
+    low, high = low - room, high + room
+    first, last = across or _ends([x for line_ in lines for x, _ in line_.places])
+    left, right, top = 62, width - 14, 8 + line_height(SMALL)
+    bottom = top + height
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        share = (x - first) / (last - first) if last > first else 0.5
+        return (
+            left + 10 + (right - left - 20) * share,
+            bottom - height * (y - low) / (high - low),
+        )
+
+    if ticks:
+        most = (right - left) / max(len(ticks), 1) - 4
+        words = [(x, wrap(name, most)) for x, name in ticks]
+    else:
+        numbers = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(first, last)
+        words = [(x, written(float(x), last - first)) for x in numbers if first <= x <= last]
+    rows = 1 + max((name.count("\n") for _, name in words), default=0)
+    page = blank(bottom + (rows + 1) * line_height(SMALL) + 8, width)
+    text(page, axes[1], 2, 0)
+    for value in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high):
+        if low <= value <= high:
+            y = place(first, value)[1]
+            page[round(y), left:right] = RULE
+            text(page, written(float(value), high - low), left - 5, y + 0.5, anchor="rm")
+    for x, name in words:
+        at = place(x, low)[0]
+        page[bottom : bottom + 4, round(at)] = INK
+        text(page, name, at + 0.5, bottom + 5, anchor="ma")
+    page[bottom, left:right] = INK
+    page[top:bottom, left] = INK
+    for level in levels:
+        if isfinite(level.height):
+            y = round(place(first, level.height)[1])
+            for start in range(left + 1, right, 2 * level.dash):
+                page[y - 1 : y + 1, start : min(start + level.dash, right)] = level.colour
+    found = []
+    for line_ in lines:
+        spots = [place(x, y) if isfinite(y) else None for x, y in line_.places]
+        known = [spot for spot in spots if spot is not None]
+        if len(known) > 1:
+            line(page, known, line_.colour, 2)
+        for spot in known:
+            line_.mark(page, spot)
+        found.append(tuple(spots))
+    text(page, axes[0], (left + right) / 2, page.shape[0] - line_height(SMALL), anchor="ma")
+    return LinePlot(page, tuple(found))
+
+
+def dashed(colour: Colour, dash: int) -> Mark:
+    """A mark for a :class:`Level`."""
+
+    def draw(picture: Pixels, place: tuple[float, float]) -> None:
+        x, y = place
+        for start in range(round(x - 7), round(x + 7), 2 * dash):
+            end = min(start + dash, round(x + 7))
+            picture[round(y) - 1 : round(y) + 1, max(start, 0) : end] = colour
+
+    return draw
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return (min(values), max(values)) if values else (0.0, 1.0)

@@ -260,19 +260,20 @@ def neutral_value(family: str) -> float:
     return 0.0 if family == NAMED else FAMILIES[family].neutral
 
 
-def curves(rows: Sequence[Row]) -> list[Curve]:
-    """Every network's curve along every family in ``rows``, in the order they come.
+def curves(rows: Sequence[Row], families: Sequence[str] | None = None) -> list[Curve]:
+    """Every network's curve along every family, in the order they come in ``rows``.
 
-    Rows may be those of a sweep that still runs: a value counts once every scene has it.
+    ``families`` are those in ``rows`` unless given. Rows may be those of a sweep that still runs:
+    a value counts once every scene has it.
     """
     scenes = len({row.scene for row in rows})
     groups: dict[tuple[str, str, float], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.network, row.family, row.value), []).append(row)
     means = {key: _mean(group) for key, group in groups.items() if len(group) == scenes}
-    families = dict.fromkeys(row.family for row in rows)
-    for kind in (UNCHANGED, ALONE, BICUBIC):
-        families.pop(kind, None)
+    if families is None:
+        kinds = {UNCHANGED, ALONE, BICUBIC}
+        families = list(dict.fromkeys(row.family for row in rows if row.family not in kinds))
     found = []
     for family in families:
         for network in dict.fromkeys(row.network for row in rows):

@@ -1,0 +1,403 @@
+"""How steady is each network? Curves over a ladder of changes, and the pictures behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, isinf
+
+from demo.draw import (
+    BLUE,
+    GAP,
+    INK,
+    NORMAL,
+    ORANGE,
+    SMALL,
+    WIDE,
+    WIDTH,
+    Colour,
+    arrange,
+    blank,
+    dot,
+    enlarge,
+    line_height,
+    stack,
+    text,
+)
+from demo.drawn import Drawn
+from demo.figures.parts import minus
+from demo.figures.result import SLIGHT_DB, signed
+from demo.plots import (
+    GREEN,
+    GREY,
+    PURPLE,
+    Level,
+    Line,
+    LinePlot,
+    Mark,
+    dash,
+    dashed,
+    diamond,
+    disc,
+    key,
+    line_plot,
+    ring,
+    triangle,
+)
+from masa.images import Pixels
+from masa.ladder import FAMILIES, NAMED
+from masa.robustness import Curve
+from masa.shifts import Shifted
+
+_STYLES: tuple[tuple[Colour, Mark], ...] = (
+    (BLUE, disc),
+    (ORANGE, triangle),
+    (GREEN, ring),
+    (PURPLE, diamond),
+    (INK, dash),
+)
+"""Of the first network, the second, and so on: told apart by shape as well as by colour."""
+MOST_NETWORKS = len(_STYLES)
+_ALONE, _BICUBIC = 3, 10  # pixels of a dash
+_LEAST_DB = 0.5  # an axis spans so much at least: what is nearly equal should look so
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A mark of a curve, to be clicked."""
+
+    x: float
+    y: float
+    network: str
+    value: float
+
+
+def nearest(spots: Sequence[Spot], at: tuple[float, float]) -> Spot | None:
+    """The mark nearest to figure pixel (x, y); ``None`` if there are none."""
+    return min(spots, key=lambda s: (s.x - at[0]) ** 2 + (s.y - at[1]) ** 2, default=None)
+
+
+# ---------------------------------------------------------------------------- curves
+
+
+def quality(
+    curves: Sequence[Curve],
+    measured: bool,
+    chosen: tuple[str, float] | None = None,
+    width: int = WIDTH,
+) -> tuple[Drawn, tuple[Spot, ...]]:
+    """PSNR of networks along one family, with what they reach without reference, and bicubic.
+
+    ``measured`` says that PSNR is against the truth, not against the unchanged result. ``chosen``,
+    a network and a value, gets a circle. Raises ``ValueError`` without any curve.
+    """
+    plot = _quality_plot(curves, measured, width)
+    spots = _spots(curves, plot)
+    _encircle(plot.image, spots, chosen)
+    family = curves[0].family
+    what = "PSNR" if measured else "likeness to the result with the unchanged reference"
+    names = ", ".join(curve.network for curve in curves)
+    drawn = Drawn(
+        stack([plot.image, key(_entries(curves), width)]),
+        f"Curves of the {what} of {names} as the reference is changed ({family}), with dashed "
+        "lines for no reference and for bicubic.",
+        verdict(curves, measured),
+    )
+    return drawn, spots
+
+
+def matching(
+    curves: Sequence[Curve], chosen: tuple[str, float] | None = None, width: int = WIDTH
+) -> tuple[Drawn, tuple[Spot, ...]]:
+    """Mean similarity, and where places stay the share of moved matches, along one family."""
+    family = curves[0].family
+    lines = [
+        Line([(level.value, level.similarity) for level in curve.levels], mark, colour)
+        for curve, (colour, mark) in zip(curves, _STYLES, strict=False)
+    ]
+    axis = _axis(family)
+    ends = _range(curves)
+    similar = line_plot(
+        lines,
+        (),
+        (axis, "mean similarity of the matches"),
+        _ticks(curves),
+        0.02,
+        ends,
+        110,
+        width,
+    )
+    parts = [similar]
+    if any(level.moved for curve in curves for level in curve.levels):
+        lines = [
+            Line(
+                [
+                    (level.value, 100 * level.moved)
+                    for level in curve.levels
+                    if level.moved is not None
+                ],
+                mark,
+                colour,
+            )
+            for curve, (colour, mark) in zip(curves, _STYLES, strict=False)
+        ]
+        moved = (axis, "% of LR pixels matched elsewhere")
+        parts.append(line_plot(lines, (), moved, _ticks(curves), 5, ends, 110, width))
+        words = (
+            "Above: how alike the matched patches are. Below: how many of the photo's pixels are "
+            "matched with another place than with the unchanged reference."
+        )
+    else:
+        words = (
+            "How alike the matched patches are. This change moves the reference's places, so "
+            "which matches moved is not told."
+        )
+    spots = _spots(curves, similar)
+    for number, curve in enumerate(curves if len(parts) > 1 else ()):
+        known = [level for level in curve.levels if level.moved is not None]
+        for level, place in zip(known, parts[1].places[number], strict=True):
+            if place is not None:
+                top = parts[0].image.shape[0] + GAP
+                spots += (Spot(place[0], place[1] + top, curve.network, level.value),)
+    image = stack([part.image for part in parts])
+    _encircle(image, spots, chosen)
+    drawn = Drawn(
+        stack([image, key(_entries(curves)[: len(curves)], width)]),
+        f"Curves of the mean similarity of matches along {family}, and of the share of pixels "
+        "that are matched with another place.",
+        f"{words} {_match_words(curves)}",
+    )
+    return drawn, spots
+
+
+def sheet(groups: Sequence[Sequence[Curve]], measured: bool) -> Drawn:
+    """Quality along several families, one plot each, for a report."""
+    width = (WIDE - GAP) // 2 if len(groups) > 1 else WIDE
+    plots = [_quality_plot(curves, measured, width).image for curves in groups]
+    titles = [curves[0].family for curves in groups]
+    columns = 2 if len(groups) > 1 else 1
+    rows = [
+        arrange(plots[i : i + columns], titles[i : i + columns])[0]
+        for i in range(0, len(plots), columns)
+    ]
+    names = ", ".join(curve.network for curve in groups[0])
+    return Drawn(
+        stack([*rows, key(_entries(groups[0]), WIDE)]),
+        f"Curves of the PSNR of {names} as the reference is changed: {', '.join(titles)}.",
+        "\n\n".join(verdict(curves, measured) for curves in groups),
+    )
+
+
+def _quality_plot(curves: Sequence[Curve], measured: bool, width: int) -> LinePlot:
+    lines, levels = [], []
+    for curve, (colour, mark) in zip(curves, _STYLES, strict=False):
+        lines.append(Line([(level.value, level.psnr) for level in curve.levels], mark, colour))
+        if curve.alone is not None:
+            levels.append(Level(curve.alone, colour, _ALONE))
+        if curve.bicubic is not None:
+            levels.append(Level(curve.bicubic, GREY, _BICUBIC))
+    up = "PSNR, dB" if measured else "likeness to the unchanged result: PSNR, dB"
+    axes = _axis(curves[0].family), up
+    return line_plot(lines, levels, axes, _ticks(curves), _LEAST_DB, _range(curves), 230, width)
+
+
+def _entries(curves: Sequence[Curve]) -> list[tuple[Mark, str]]:
+    entries = [(mark, curve.network) for curve, (_, mark) in zip(curves, _STYLES, strict=False)]
+    if any(curve.alone is not None for curve in curves):
+        entries.append((dashed(INK, _ALONE), "no reference, in the network's colour"))
+        entries.append((dashed(GREY, _BICUBIC), "bicubic"))
+    return entries
+
+
+def _axis(family: str) -> str:
+    return NAMED if family == NAMED else f"{family}: {FAMILIES[family].unit}"
+
+
+def _range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Ends of the lower axis: the family's, so that curves that still grow stay in place."""
+    family = curves[0].family
+    if family == NAMED:
+        return 0, max(level.value for curve in curves for level in curve.levels)
+    return FAMILIES[family].low, FAMILIES[family].high
+
+
+def _ticks(curves: Sequence[Curve]) -> list[tuple[float, str]]:
+    if curves[0].family != NAMED:
+        return []
+    return sorted({(level.value, level.title) for curve in curves for level in curve.levels})
+
+
+def _spots(curves: Sequence[Curve], plot: LinePlot) -> tuple[Spot, ...]:
+    return tuple(
+        Spot(*place, curve.network, level.value)
+        for curve, places in zip(curves, plot.places, strict=True)
+        for level, place in zip(curve.levels, places, strict=True)
+        if place is not None
+    )
+
+
+def _encircle(image: Pixels, spots: Sequence[Spot], chosen: tuple[str, float] | None) -> None:
+    for spot in spots:
+        if (spot.network, spot.value) == chosen:
+            dot(image, (spot.x, spot.y), 8, INK, filled=False)
+
+
+# ---------------------------------------------------------------------------- words
+
+
+def verdict(curves: Sequence[Curve], measured: bool) -> str:
+    """Markdown: which network stays steadiest along a family, with its numbers."""
+    curves = [curve for curve in curves if len(curve.levels) > 1]
+    if not curves:
+        return "The changed references are still to come."
+    family = curves[0].family
+    if not measured:
+        return _unmeasured(curves, family)
+    parts = []
+    for curve in curves:
+        worst, loss = curve.worst, curve.drop(curve.worst)
+        told = (
+            f"{curve.network} has {curve.unchanged.psnr:.2f} dB with the reference as it is; the "
+            f"changes cost it {minus(f'{curve.mean_drop:.2f}')} dB on average"
+        )
+        if loss > 0:
+            told += f", at worst {loss:.2f} dB ({minus(worst.title)})"
+        if curve.alone is not None and worst.psnr < curve.alone:
+            told += ", which is less than it reaches without any reference"
+        parts.append(f"{told}.")
+    return f"**{_steadiest(curves)}** {' '.join(parts)}"
+
+
+def _steadiest(curves: Sequence[Curve]) -> str:
+    family = curves[0].family
+    if len(curves) == 1:
+        return f"{curves[0].network} along {family}."
+    order = sorted(curves, key=lambda curve: curve.mean_drop)
+    lead = order[1].mean_drop - order[0].mean_drop
+    if order[-1].mean_drop - order[0].mean_drop < SLIGHT_DB:
+        return f"No network is steadier than another along {family}."
+    if lead < SLIGHT_DB:
+        level = [c.network for c in order if c.mean_drop - order[0].mean_drop < SLIGHT_DB]
+        return f"{' and '.join(level)} are the steadiest along {family}, level with each other."
+    return f"{order[0].network} is the steadiest along {family}, by {lead:.2f} dB on average."
+
+
+def _unmeasured(curves: Sequence[Curve], family: str) -> str:
+    parts = []
+    for curve in curves:
+        worst = curve.worst
+        how = (
+            "unchanged"
+            if isinf(worst.psnr)
+            else f"{worst.psnr:.1f} dB alike ({minus(worst.title)})"
+        )
+        parts.append(f"{curve.network}'s result is at worst {how}")
+    best = max(curves, key=lambda curve: curve.worst.psnr)
+    lead = f"**{best.network} changes least along {family}.** " if len(curves) > 1 else ""
+    return (
+        f"{lead}{'; '.join(parts)}, compared with its own result with the unchanged reference. "
+        "The sharp photo is not known: this tells how steady a network is, not how good."
+    )
+
+
+def _match_words(curves: Sequence[Curve]) -> str:
+    words = []
+    for curve in curves:
+        far = min(curve.levels, key=lambda level: level.similarity)
+        if far is curve.unchanged:
+            continue
+        moved = "" if far.moved is None else f", {far.moved:.0%} of the pixels elsewhere"
+        words.append(
+            f"{curve.network}: {curve.unchanged.similarity:.2f} unchanged, "
+            f"{far.similarity:.2f} at {minus(far.title)}{moved}."
+        )
+    return " ".join(words)
+
+
+def table(curves: Sequence[Curve], measured: bool) -> str:
+    """Markdown: a row per value; PSNR of each network, and in brackets what the change cost."""
+    curves = list(curves)
+    names = [curve.network for curve in curves]
+    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    values = sorted({level.value for curve in curves for level in curve.levels})
+    for value in values:
+        cells, title = [], ""
+        for curve in curves:
+            level = next((lv for lv in curve.levels if lv.value == value), None)
+            if level is None:
+                cells.append("")
+                continue
+            title = level.title
+            cells.append(_cell(curve.drop(level), level.psnr, measured))
+        lines.append(f"| {minus(title)} | " + " | ".join(cells) + " |")
+    for name, field in (("no reference", "alone"), ("bicubic", "bicubic")):
+        known = [getattr(curve, field) for curve in curves]
+        if None not in known:
+            lines.append(f"| {name} | " + " | ".join(f"{psnr:.2f}" for psnr in known) + " |")
+    return "\n".join(lines)
+
+
+def _cell(drop: float, psnr: float, measured: bool) -> str:
+    if not isfinite(psnr):
+        return "the same"
+    return f"{psnr:.2f} ({signed(-drop)})" if measured and drop else f"{psnr:.2f}"
+
+
+# ---------------------------------------------------------------------------- pictures
+
+
+def preview(references: Sequence[tuple[str, Shifted]]) -> Drawn:
+    """A reference's changed copies side by side, with their clipped pixels counted."""
+    columns = min(len(references), 5)
+    side = (WIDE - GAP * (columns - 1)) // columns
+    pictures, words = [], []
+    for title, shifted in references:
+        rows, across = shifted.rgb.shape[:2]
+        small = enlarge(shifted.rgb, min(side / across, side / rows, 1))
+        low, high = (n / (rows * across) for n in (shifted.clipped_low, shifted.clipped_high))
+        caption = blank(line_height(SMALL), side)
+        kinds = [f"{n:.1%} to {end}" for n, end in ((low, "black"), (high, "white")) if n]
+        told = " and ".join(kinds) if kinds else "nothing"
+        text(caption, f"clipped: {told}", 0, 0)
+        pictures.append(stack([small, caption], gap=2))
+        if kinds:
+            words.append(f"{minus(title)} clips {told}")
+    titles = [title for title, _ in references]
+    rows_of_pictures = [
+        arrange(pictures[i : i + columns], titles[i : i + columns], least=side)[0]
+        for i in range(0, len(pictures), columns)
+    ]
+    told = "; ".join(words)
+    return Drawn(
+        stack(rows_of_pictures),
+        f"The reference as it is and changed: {', '.join(titles[1:])}.",
+        f"What is clipped is lost to every network: {told}." if told else "Nothing is clipped.",
+    )
+
+
+def strips(
+    networks: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]],
+    others: Sequence[tuple[str, Pixels]],
+) -> Drawn:
+    """The same part of every result: a row per network, a column per change.
+
+    Pictures come with their titles; ``others`` are what no reference changes.
+    """
+    count = max(len(others), *(len(pictures) for _, pictures in networks))
+    side = min((WIDE - GAP * (count - 1)) // count, 3 * max(others[0][1].shape[:2]))
+
+    def row(pictures: Sequence[tuple[str, Pixels]]) -> Pixels:
+        enlarged = [enlarge(crop, side / max(crop.shape[:2])) for _, crop in pictures]
+        return arrange(enlarged, [title for title, _ in pictures], least=side)[0]
+
+    lines = [row(others)]
+    for name, pictures in networks:
+        heading = blank(line_height(NORMAL) + 4, WIDE)
+        text(heading, name, 0, 3, NORMAL, bold=True)
+        lines.append(stack([heading, row(pictures)], gap=2))
+    return Drawn(
+        stack(lines),
+        "The same part of the results, a row per network and a column per change of the reference.",
+        "Each row is one network, each column one change of the reference. The part is the one "
+        "that the unchanged reference changed most.",
+    )

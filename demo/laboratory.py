@@ -1,0 +1,303 @@
+"""The laboratory: sweeps over changes of a visitor's reference, without any web framework.
+
+The reference alone is changed, network by network, so that a visitor sees which network stays
+steady, and whether matching or adaptation gave way.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from demo.draw import WIDE
+from demo.drawn import Drawn
+from demo.examples import load_examples
+from demo.figures import robustness as figures
+from demo.figures.parts import Place, busiest, luma_change
+from demo.figures.result import DETAIL
+from demo.files import serve_png
+from demo.runs import Request, predictor_for
+from masa.canvas import lr_from_hr
+from masa.config import SCALE
+from masa.errors import UserError
+from masa.images import Pixels, Role, enlarge_x4, read_photo
+from masa.ladder import FAMILIES, NAMED, Rung, Substitutes, family_called, named_rungs
+from masa.predictor import Predictor, Progress
+from masa.robustness import (
+    Baseline,
+    Curve,
+    Point,
+    Row,
+    Statistics,
+    Subject,
+    curves,
+    neutral_value,
+    rows_of,
+    sweep,
+)
+from masa.shifts import Shift, Shifted
+from masa.weights import DEFAULT_WEIGHTS, shipped_weights
+
+LR_SIDE = 128
+"""Of a larger LR, the middle so many pixels a side are used: many runs are to be made."""
+MOST_POINTS = 11
+TRIO = ("masa-sam", "masa-adain", "masa-base")
+"""Weights that differ in adaptation alone."""
+KEPT_BYTES = 4 * 2**20
+"""Bound on what a visitor's session keeps of a sweep; whole results lie in files."""
+
+
+def default_networks() -> list[str]:
+    """The weights to compare first: those that differ in adaptation alone, if they are there."""
+    found = [name for name in TRIO if name in shipped_weights()]
+    return found or [DEFAULT_WEIGHTS]
+
+
+# ---------------------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A sweep that a visitor asked for."""
+
+    request: Request
+    """The pair; its own change of light and its weights play no part."""
+    family: str
+    """A family's name, or ``named changes``."""
+    networks: tuple[str, ...]
+    points: int = 7
+    """Values along the family, the neutral one included."""
+    shifts: Mapping[str, Shift] | None = None
+    """The named changes by name."""
+
+    def rungs(self) -> list[Rung]:
+        """The changes, from the slightest on. Raises ``UserError``."""
+        if self.family == NAMED:
+            rungs = named_rungs(self.shifts or {})
+            if not rungs:
+                raise UserError("Choose at least one change of light that changes something.")
+            return rungs
+        family = family_called(self.family)
+        if not 3 <= self.points <= MOST_POINTS:
+            raise UserError(f"{self.points} values are not offered: choose 3 to {MOST_POINTS}.")
+        rungs = family.rungs(family.values(int(self.points)))
+        return sorted(rungs, key=lambda rung: abs(rung.value - family.neutral))
+
+    def predictors(self) -> dict[str, Predictor]:
+        """The networks by name. Raises ``UserError``."""
+        names = list(dict.fromkeys(self.networks))
+        if not names:
+            raise UserError("Choose at least one network.")
+        if len(names) > figures.MOST_NETWORKS:
+            raise UserError(f"Choose at most {figures.MOST_NETWORKS} networks.")
+        return {name: predictor_for(name) for name in names}
+
+
+def subject_of(request: Request) -> Subject:
+    """The pair as a sweep needs it; of a large LR the middle. Raises ``UserError``."""
+    if not request.refs:
+        raise UserError("Add a reference first: without one there is nothing to change.")
+    predictor = predictor_for(DEFAULT_WEIGHTS)
+    role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
+    rgb = read_photo(request.photo, role, predictor.limits).rgb
+    lr, hr = lr_from_hr(rgb) if request.is_hr else (rgb, None)
+    _, refs, _ = predictor.read(lr, request.refs)
+    top, left = (max(0, (side - LR_SIDE) // 2) for side in lr.shape[:2])
+    lr = np.ascontiguousarray(lr[top : top + LR_SIDE, left : left + LR_SIDE])
+    if hr is not None:
+        place = Place(SCALE * top, SCALE * left, SCALE * lr.shape[0], SCALE * lr.shape[1])
+        hr = place.cut(hr)
+    return Subject(lr, tuple(ref.rgb for ref in refs), hr, _something_else(request))
+
+
+def _something_else(request: Request) -> Pixels:
+    """The reference of the first example that has nothing to do with the pair."""
+    given = {
+        Path(source).read_bytes()
+        for source in (request.photo, *request.refs)
+        if isinstance(source, (str, Path))
+    }
+    examples = load_examples()
+    for example in examples:
+        if not given & {path.read_bytes() for path in (example.hr, *example.refs)}:
+            break
+    return read_photo(example.refs[0]).rgb
+
+
+def changed_references(trial: Trial) -> list[tuple[str, Shifted]]:
+    """The first reference as it is and with each change, in the order of the curve."""
+    subject = subject_of(trial.request)
+    ref, substitutes = subject.refs[0], Substitutes(subject.other, subject.hr)
+    neutral = neutral_value(trial.family)
+    found = [(rung.value, rung.title, rung.apply(ref, substitutes)) for rung in trial.rungs()]
+    found.append((neutral, "unchanged", Shifted(ref, 0, 0)))
+    found.sort(key=lambda entry: entry[0])
+    return [(title, shifted) for _, title, shifted in found]
+
+
+# ---------------------------------------------------------------------------- what is found
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """One result, as a visitor's session keeps it."""
+
+    network: str
+    value: float
+    title: str
+    picture: str
+    """Path of the whole result, a PNG that is served for a while."""
+    crop: Pixels
+    """The part of it that strips show."""
+    clipped: float
+    statistics: Statistics | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep has found so far."""
+
+    family: str
+    measured: bool
+    """The truth is known: PSNR is against it."""
+    place: Place
+    """The part that strips show, in result pixels."""
+    others: Mapping[str, Pixels]
+    """That part of bicubic, of the truth if known, and of results without reference, by title."""
+    bicubic: str
+    """Path of the bicubic enlargement, whole."""
+    truth: str | None
+    """Path of the sharp photo's part that was used; ``None`` if unknown."""
+    rows: tuple[Row, ...] = ()
+    results: tuple[Kept, ...] = ()
+
+    @property
+    def curves(self) -> list[Curve]:
+        """One per network, as far as they are."""
+        return curves(self.rows, [self.family])
+
+    def result(self, network: str, value: float) -> Kept:
+        """The result of ``network`` nearest to ``value``. Raises ``LookupError`` without any."""
+        own = [kept for kept in self.results if kept.network == network] or list(self.results)
+        if not own:
+            raise LookupError("no results yet")
+        return min(own, key=lambda kept: abs(kept.value - value))
+
+    def kept_bytes(self) -> int:
+        """Memory that this sweep holds, without the files on disk."""
+        crops = [*self.others.values(), *(kept.crop for kept in self.results)]
+        tensors = [
+            getattr(part, name)
+            for kept in self.results
+            if kept.statistics
+            for part in (kept.statistics.lr, kept.statistics.before, kept.statistics.after)
+            for name in ("mean", "var")
+        ]
+        words = 300 * (len(self.rows) + len(self.results))
+        return sum(crop.nbytes for crop in crops) + sum(t.nbytes for t in tensors) + words
+
+
+def run(trial: Trial, progress: Progress) -> Iterator[Sweep]:
+    """The sweep, yielded again with each new result; the last one is whole.
+
+    What ``progress`` raises ends it. Raises ``UserError``.
+    """
+    predictors, rungs = trial.predictors(), trial.rungs()
+    subject = subject_of(trial.request)
+    bicubic = enlarge_x4(subject.lr)
+    found: Sweep | None = None
+    for item in sweep(subject, rungs, predictors, progress, statistics=True):
+        if found is None:
+            place = busiest(luma_change(item.rgb, bicubic), DETAIL, DETAIL)
+            others = {"bicubic": place.cut(bicubic)}
+            if subject.hr is not None:
+                others = {"the sharp photo": place.cut(subject.hr), **others}
+            found = Sweep(
+                trial.family,
+                subject.hr is not None,
+                place,
+                others,
+                serve_png(bicubic, "bicubic_x4.png"),
+                None if subject.hr is None else serve_png(subject.hr, "sharp.png"),
+            )
+        found = _with(found, item)
+        yield found
+
+
+def _with(found: Sweep, item: Point | Baseline) -> Sweep:
+    rows = (*found.rows, *rows_of(item))
+    crop = found.place.cut(item.rgb)
+    if isinstance(item, Baseline):
+        title = f"{item.network}, no reference"
+        return replace(found, rows=rows, others={**found.others, title: crop})
+    value, title = neutral_value(found.family), "unchanged"
+    if item.rung is not None:
+        value, title = item.rung.value, item.rung.title
+    kept = Kept(
+        item.network,
+        value,
+        title,
+        serve_png(item.rgb, f"{item.network} {title}.png"),
+        crop,
+        item.clipped,
+        item.statistics,
+    )
+    results = sorted((*found.results, kept), key=lambda k: k.value)
+    return replace(found, rows=rows, results=tuple(results))
+
+
+# ---------------------------------------------------------------------------- as a report
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A whole sweep in numbers and one figure."""
+
+    rows: tuple[Row, ...]
+    figure: Drawn
+    """``figure.summary`` says in words which network is steadier."""
+    table: str
+    """Markdown: PSNR of each network at each value, and what the change cost."""
+
+
+def robustness_report(
+    request: Request,
+    family: str,
+    networks: Sequence[str],
+    points: int = 7,
+    progress: Progress = lambda share, doing: None,
+) -> Report:
+    """How steady shipped networks are when one pair's reference changes; keeps nothing.
+
+    ``family`` is one of :data:`masa.ladder.FAMILIES`, ``points`` the number of its values, 3 to
+    :data:`MOST_POINTS`. ``rows`` hold the unchanged reference, the result without reference and
+    bicubic as families of their own (:class:`masa.robustness.Row`). Raises ``UserError`` with a
+    sentence for the visitor; what ``progress`` raises ends it.
+    """
+    trial = Trial(request, family, tuple(networks), points)
+    items = sweep(subject_of(request), trial.rungs(), trial.predictors(), progress)
+    rows = tuple(row for item in items for row in rows_of(item))
+    found = curves(rows)
+    drawn, _ = figures.quality(found, request.is_hr, width=WIDE)
+    return Report(rows, drawn, figures.table(found, request.is_hr))
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """A line per result, for a table calculator; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(row).items()}
+        )
+    return text.getvalue()
+
+
+FAMILY_NAMES = (NAMED, *FAMILIES)
+"""What a visitor may change: single shifts of light by name, or one family."""

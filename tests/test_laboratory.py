@@ -1,0 +1,182 @@
+"""The laboratory as plain functions: what a visitor asks for, sees, and can click."""
+
+import csv
+import io
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from helpers import picture
+
+from demo import laboratory
+from demo.figures import robustness as figures
+from demo.laboratory import KEPT_BYTES, LR_SIDE, Trial, robustness_report, subject_of
+from demo.runs import Request, predictor_for
+from masa.errors import UserError
+from masa.images import read_photo, reduce_x4, write_photo
+from masa.ladder import FAMILIES, NAMED
+from masa.metrics import psnr_y
+from masa.robustness import Row, curves
+from masa.shifts import PRESETS, Shift
+
+
+def ignore(share, doing):
+    pass
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    hr = picture(64, 80, 3)
+    write_photo(folder / "hr.png", hr)
+    write_photo(folder / "lr.png", reduce_x4(hr))
+    write_photo(folder / "ref.png", picture(72, 64, 4))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def request_(pair):
+    return Request(str(pair / "hr.png"), (str(pair / "ref.png"),), is_hr=True)
+
+
+@pytest.fixture(scope="module")
+def found(request_):
+    trial = Trial(request_, "gain", ("masa-rec",), 3)
+    return list(laboratory.run(trial, ignore))
+
+
+def test_a_report_has_the_numbers_of_single_runs(request_):
+    report = robustness_report(request_, "blur", ["masa-rec"], 3)
+    predictor = predictor_for("masa-rec")
+    hr = read_photo(request_.photo).rgb
+    ref = read_photo(request_.refs[0]).rgb
+    by_family = {(row.family, row.value): row.psnr for row in report.rows}
+    assert by_family["unchanged", 0] == psnr_y(predictor.run(reduce_x4(hr), [ref]).rgb, hr)
+    blurred = FAMILIES["blur"].rung(4).apply(ref).rgb
+    assert by_family["blur", 4] == psnr_y(predictor.run(reduce_x4(hr), [blurred]).rgb, hr)
+    assert by_family["no reference", 0] == psnr_y(predictor.run(reduce_x4(hr)).rgb, hr)
+    assert f"{by_family['blur', 4]:.2f}" in report.table
+    assert "masa-rec" in report.figure.summary and report.figure.image.ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"family": "flip"}, "There is no change"),
+        ({"points": 2}, "choose 3 to"),
+        ({"points": 10**6}, "choose 3 to"),
+        ({"networks": ()}, "Choose at least one network"),
+        ({"networks": ("../x",)}, "Choose one of these weights"),
+        ({"networks": tuple("abcdef")}, "at most"),
+        ({"family": NAMED, "shifts": {"off": Shift()}}, "at least one change of light"),
+    ],
+)
+def test_what_cannot_be_swept_is_said_in_one_sentence(request_, change, words):
+    trial = replace(Trial(request_, "gain", ("masa-rec",), 3), **change)
+    with pytest.raises(UserError, match=words):
+        list(laboratory.run(trial, ignore))
+
+
+def test_without_a_reference_there_is_nothing_to_change(request_):
+    with pytest.raises(UserError, match="Add a reference"):
+        subject_of(replace(request_, refs=()))
+
+
+def test_of_a_large_photo_the_middle_is_used(tmp_path, pair):
+    hr = picture(4 * (LR_SIDE + 20), 4 * 40, 5)
+    write_photo(tmp_path / "large.png", hr)
+    subject = subject_of(Request(str(tmp_path / "large.png"), (str(pair / "ref.png"),), True))
+    assert subject.lr.shape == (LR_SIDE, 40, 3)
+    assert np.array_equal(subject.hr, hr[40 : 40 + 4 * LR_SIDE])
+    assert np.array_equal(subject.lr, reduce_x4(hr)[10 : 10 + LR_SIDE])
+
+
+def test_a_sweep_grows_by_what_was_found(found):
+    assert [len(s.results) for s in found] == [1, 1, 2, 3]
+    assert [len(s.rows) for s in found] == [1, 3, 4, 5]
+    last = found[-1]
+    assert [kept.value for kept in last.results] == [0.4, 1, 1.6]
+    for kept in last.results:
+        whole = read_photo(kept.picture).rgb
+        assert whole.shape == (64, 80, 3)
+        assert np.array_equal(last.place.cut(whole), kept.crop)
+    for step in found:
+        drawn, spots = figures.quality(step.curves, step.measured)
+        assert len(spots) == len(step.results)
+        assert drawn.alt and drawn.summary
+        figures.matching(step.curves)
+
+
+def test_what_a_session_keeps_is_bounded(found):
+    one = found[-1].kept_bytes() / len(found[-1].results)
+    assert one * laboratory.MOST_POINTS * figures.MOST_NETWORKS < KEPT_BYTES
+
+
+def test_named_changes_of_light(request_):
+    shifts = {"off": Shift(), "warm": PRESETS["warm"], "custom": Shift(gain=0.9)}
+    trial = Trial(request_, NAMED, ("masa-rec",), shifts=shifts)
+    *_, last = laboratory.run(trial, ignore)
+    assert [kept.title for kept in last.results] == ["unchanged", "warm", "custom"]
+    ref = read_photo(request_.refs[0]).rgb
+    for title, shifted in laboratory.changed_references(trial)[1:]:
+        assert np.array_equal(shifted.rgb, shifts[title].apply(ref).rgb)
+
+
+def test_the_unrelated_photo_is_none_of_the_pair(examples):
+    files = [examples / "motorcycle_hr.jpg", examples / "motorcycle_ref.jpg"]
+    subject = subject_of(Request(str(files[0]), (str(files[1]),), True))
+    assert subject.other is not None
+    for file in files:
+        known = read_photo(file).rgb
+        assert known.shape != subject.other.shape or not np.array_equal(known, subject.other)
+
+
+def row(network, family, value, psnr, moved=None):
+    return Row("", network, family, value, f"{family} {value:g}", psnr, 0.9, moved, 0.0)
+
+
+def two(drop_a, drop_b, alone=25.0):
+    rows = []
+    for name, drop in (("a", drop_a), ("b", drop_b)):
+        rows += [row(name, "unchanged", 0, 30.0), row(name, "no reference", 0, alone)]
+        rows += [row(name, "bicubic", 0, 24.0), row(name, "gain", 0.4, 30.0 - drop, 0.5)]
+    return curves(rows)
+
+
+def test_the_verdict_names_whoever_is_steadier():
+    assert "**a is the steadiest along gain, by 1.00 dB" in figures.verdict(two(0.5, 1.5), True)
+    assert "**b is the steadiest" in figures.verdict(two(1.5, 0.5), True)
+    assert "**No network is steadier" in figures.verdict(two(0.5, 0.52), True)
+    assert "less than it reaches without any reference" in figures.verdict(two(0.5, 6), True)
+    unmeasured = figures.verdict(two(0.5, 1.5), False)
+    assert "a changes least" in unmeasured and "not how good" in unmeasured
+
+
+def test_the_mark_under_a_click_is_found():
+    curves_ = two(0.5, 1.5)
+    drawn, spots = figures.quality(curves_, True)
+    for spot in spots:
+        if spot.value != 1:  # there both networks' marks lie on each other
+            assert figures.nearest(spots, (spot.x + 3, spot.y - 2)) == spot
+    assert figures.nearest((), (1, 1)) is None
+    circled, _ = figures.quality(curves_, True, chosen=("a", 0.4))
+    assert not np.array_equal(circled.image, drawn.image)
+
+
+def test_csv_holds_every_number(found):
+    rows = list(csv.DictReader(io.StringIO(laboratory.csv_text(found[-1].rows))))
+    assert [r["family"] for r in rows] == [r.family for r in found[-1].rows]
+    assert float(rows[0]["psnr"]) == pytest.approx(found[-1].rows[0].psnr, rel=1e-4)
+    assert rows[1]["similarity"] == ""
+
+
+def test_pictures_are_drawn(found, request_):
+    last = found[-1]
+    shown = figures.strips(
+        [("masa-rec", [(k.title, k.crop) for k in last.results])], list(last.others.items())
+    )
+    assert cv2.imread(last.bicubic).shape == (64, 80, 3)
+    assert shown.image.shape[1] > 3 * 60
+    preview = figures.preview(laboratory.changed_references(Trial(request_, "offset", (), 3)))
+    assert "to white" in preview.summary and "to black" in preview.summary
