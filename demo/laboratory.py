@@ -6,10 +6,8 @@ steady, and whether matching or adaptation gave way.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -285,18 +283,6 @@ def robustness_report(
     found = curves(rows)
     drawn, _ = figures.quality(found, request.is_hr, width=WIDE)
     return Report(rows, drawn, figures.table(found, request.is_hr))
-
-
-def csv_text(rows: Sequence[Row]) -> str:
-    """A line per result, for a table calculator; what is not known is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(row).items()}
-        )
-    return text.getvalue()
 
 
 FAMILY_NAMES = (NAMED, *FAMILIES)

@@ -16,6 +16,10 @@ COMMANDS = {
     "info": ("masa.commands.info", "multiply-adds and memory for given sizes, and the weights"),
     "explain": ("demo.commands.explain", "write every figure and map of one run to a folder"),
     "evaluate": ("masa.commands.evaluate", "measure weights on folders of pictures"),
+    "robustness": (
+        "demo.commands.robustness",
+        "measure how steady weights stay as references change",
+    ),
     "train": ("masa.commands.train", "train weights on pairs of pictures"),
     "convert": ("masa.commands.convert", "turn a checkpoint into safetensors"),
 }

@@ -99,7 +99,8 @@ class Family:
         """
         if not isfinite(value) or not self.low <= value <= self.high:
             raise UserError(
-                f"{self.name} is {value:g}: choose a value from {self.low:g} to {self.high:g}."
+                f"The change '{self.name}' by {value:g} is not offered: choose a value from "
+                f"{self.low:g} to {self.high:g}."
             )
 
         def change(rgb: Pixels, substitutes: Substitutes) -> Shifted:

@@ -6,9 +6,11 @@ that whatever differs comes from the change alone.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import fmean
 
 import numpy as np
@@ -304,3 +306,15 @@ def _mean(rows: Sequence[Row]) -> Level:
         fmean(similarity) if similarity else math.nan,
         fmean(moved) if moved else None,
     )
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """A line per result, for a table calculator; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(row).items()}
+        )
+    return text.getvalue()

@@ -7,18 +7,23 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from helpers import picture
+from helpers import fill, is_one_sentence, picture
 
 from demo import laboratory
 from demo.figures import robustness as figures
 from demo.laboratory import KEPT_BYTES, LR_SIDE, Trial, robustness_report, subject_of
 from demo.runs import Request, predictor_for
+from masa.__main__ import main
+from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.images import read_photo, reduce_x4, write_photo
 from masa.ladder import FAMILIES, NAMED
 from masa.metrics import psnr_y
-from masa.robustness import Row, curves
+from masa.model import MASA
+from masa.predictor import Predictor
+from masa.robustness import Row, csv_text, curves
 from masa.shifts import PRESETS, Shift
+from masa.weights import load_model, save_weights
 
 
 def ignore(share, doing):
@@ -165,7 +170,7 @@ def test_the_mark_under_a_click_is_found():
 
 
 def test_csv_holds_every_number(found):
-    rows = list(csv.DictReader(io.StringIO(laboratory.csv_text(found[-1].rows))))
+    rows = list(csv.DictReader(io.StringIO(csv_text(found[-1].rows))))
     assert [r["family"] for r in rows] == [r.family for r in found[-1].rows]
     assert float(rows[0]["psnr"]) == pytest.approx(found[-1].rows[0].psnr, rel=1e-4)
     assert rows[1]["similarity"] == ""
@@ -180,3 +185,104 @@ def test_pictures_are_drawn(found, request_):
     assert shown.image.shape[1] > 3 * 60
     preview = figures.preview(laboratory.changed_references(Trial(request_, "offset", (), 3)))
     assert "to white" in preview.summary and "to black" in preview.summary
+
+
+# ---------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Two scenes with a reference each, and two networks that differ in adaptation."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for number in range(2):
+        write_photo(folder / f"{number:03}_0.png", picture(48, 64, 10 + number))
+        write_photo(folder / f"{number:03}_1.png", picture(64, 48, 20 + number))
+    for mode in ("sam", "none"):
+        config = MASAConfig(channels=8, adaptation=mode)
+        model = fill(MASA(config), in_blocks=1)
+        save_weights(tmp_path / f"{mode}.safetensors", model.state_dict(), config)
+    return folder
+
+
+def sweep_command(scenes, *more, networks=("sam", "none")):
+    files = [str(scenes.parent / f"{name}.safetensors") for name in networks]
+    base = ["robustness", str(scenes), "--device", "cpu", "--precision", "fp32", "--points", "3"]
+    return main([*base, "--out", str(scenes.parent / "out"), "--networks", *files, *more])
+
+
+def test_a_folder_is_swept_to_table_csv_json_and_figure(scenes, capsys):
+    assert sweep_command(scenes, "--families", "gain", "other photo") == 0
+    printed = capsys.readouterr().out
+    out = scenes.parent / "out"
+    assert cv2.imread(str(out / "robustness.png")).shape[1] > 600
+    rows = list(csv.DictReader((out / "robustness.csv").open()))
+    assert len(rows) == 2 * 2 * (3 + 2 + 1)
+    predictor = Predictor(load_model(scenes.parent / "sam.safetensors"), "cpu", "fp32")
+    drops = []
+    for number in range(2):
+        hr = read_photo(scenes / f"{number:03}_0.png").rgb
+        ref = read_photo(scenes / f"{number:03}_1.png").rgb
+        dark = FAMILIES["gain"].rung(0.4).apply(ref).rgb
+        found = [psnr_y(predictor.run(reduce_x4(hr), [r]).rgb, hr) for r in (ref, dark)]
+        drops.append(found[0] - found[1])
+    line = next(part for part in printed.splitlines() if "gain 0.4" in part)
+    assert float(line.split()[2]) == pytest.approx(sum(drops) / 2, abs=0.0051)
+    wanted = ("000", "sam", "other photo")
+    other = next(r for r in rows if (r["scene"], r["network"], r["family"]) == wanted)
+    next_ref = read_photo(scenes / "001_1.png").rgb
+    hr = read_photo(scenes / "000_0.png").rgb
+    expected = psnr_y(predictor.run(reduce_x4(hr), [next_ref]).rgb, hr)
+    assert float(other["psnr"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_sweep_is_continued_where_it_stopped(scenes, monkeypatch):
+    calls = []
+    run = Predictor.run
+
+    def counted(self, *args, **kwargs):
+        calls.append(1)
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(Predictor, "run", counted)
+    assert sweep_command(scenes, "--families", "gain", networks=["sam"]) == 0
+    assert len(calls) == 2 * 4
+    assert sweep_command(scenes, "--families", "gain") == 0
+    assert len(calls) == 2 * 2 * 4  # the first network's numbers were known
+    save = scenes.parent / "sam.safetensors"
+    model = load_model(save)
+    model.decoder.conv_out.bias += 0.01
+    save_weights(save, model.state_dict(), model.config)
+    assert sweep_command(scenes, "--families", "gain") == 0
+    assert len(calls) == 3 * 2 * 4  # other weights under the same name are measured anew
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--limit", "0"], "give 1 or more"),
+        (["--points", "2"], "choose 3 or more"),
+        (["--families", "gain", "blur", "--values", "1"], "single family"),
+        (["--families", "gain", "--values", "1"], "change nothing"),
+        (["--families", "gain", "--values", "9"], "choose a value from"),
+        (["--networks", "nowhere"], "no weights"),
+    ],
+)
+def test_what_is_wrong_ends_the_command_with_one_sentence(scenes, capsys, more, words):
+    assert sweep_command(scenes, *more) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1].removeprefix("masa robustness: ")
+    assert words in told and is_one_sentence(told)
+
+
+def test_numbers_of_another_kind_are_not_overwritten(scenes, capsys):
+    (scenes.parent / "out").mkdir()
+    (scenes.parent / "out" / "robustness.json").write_text("[1, 2]")
+    assert sweep_command(scenes) == 2
+    assert "choose another --out" in capsys.readouterr().err
+
+
+def test_scenes_without_references_are_refused(scenes, capsys):
+    for ref in scenes.glob("*_1.png"):
+        ref.unlink()
+    assert sweep_command(scenes) == 2
+    assert "no references" in capsys.readouterr().err

@@ -12,12 +12,18 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from masa.commands.options import add_device, add_memory, add_weights, predictor
+from masa.commands.options import (
+    add_device,
+    add_memory,
+    add_weights,
+    predictor,
+    references,
+    write_text,
+)
 from masa.errors import UserError
 from masa.evaluate import (
     Against,
     Layout,
-    Refs,
     Row,
     detect_layout,
     evaluate,
@@ -57,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--refs",
-        type=_refs,
+        type=references,
         default="all",
         metavar="1..5|all",
         help="CUFED5: the reference to use, or all of them stitched (default: all)",
@@ -102,9 +108,9 @@ def run(args: argparse.Namespace) -> int:
     }
     print(table(rows, how))
     if args.csv:
-        _write(args.csv, csv_text(rows))
+        write_text(args.csv, csv_text(rows))
     if args.json:
-        _write(args.json, json_text(rows, how))
+        write_text(args.json, json_text(rows, how))
     return 0
 
 
@@ -150,22 +156,3 @@ def json_text(rows: Sequence[Row], how: dict[str, str]) -> str:
         "pictures": [{"name": row.name, **plain(row.scores)} for row in rows],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
-
-
-def _refs(text: str) -> Refs:
-    if text == "all":
-        return "all"
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"'{path}' could not be written ({error.strerror}): choose another place."
-        ) from None

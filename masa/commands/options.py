@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import get_args
 
 from masa.device import Device, Precision
+from masa.errors import UserError
+from masa.evaluate import Refs
 from masa.predictor import DEFAULT_MEMORY, Predictor
 from masa.weights import DEFAULT_WEIGHTS, load_model
 
@@ -70,6 +73,27 @@ def size(text: str) -> tuple[int, int]:
     if min(result) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 128 or 160x120")
     return result
+
+
+def references(text: str) -> Refs:
+    """Which of a scene's references: ``all`` or a number from 1."""
+    if text == "all":
+        return "all"
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file and the folders above it. Raises ``UserError``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"'{path}' could not be written ({error.strerror}): choose another place."
+        ) from None
 
 
 def predictor(arguments: argparse.Namespace) -> Predictor:

@@ -1,0 +1,270 @@
+"""``python -m masa robustness``: how steady networks stay when references change."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from demo.figures.robustness import MOST_NETWORKS, sheet
+from demo.files import png
+from demo.laboratory import default_networks
+from masa.canvas import lr_from_hr
+from masa.commands.options import add_device, add_memory, references, write_text
+from masa.errors import UserError
+from masa.evaluate import Scene, detect_layout, find_scenes, finite, protocol, read_references
+from masa.images import read_photo
+from masa.ladder import FAMILIES, LIGHT, Rung, family_called
+from masa.predictor import Predictor
+from masa.robustness import (
+    ALONE,
+    BICUBIC,
+    UNCHANGED,
+    Curve,
+    Row,
+    Subject,
+    csv_text,
+    curves,
+    rows_of,
+    sweep,
+)
+from masa.weights import find_weights, load_model
+
+EPILOG = f"""examples:
+  light and colour:       python -m masa robustness CUFED5 --refs 1 --out steady/
+  what breaks matching:   python -m masa robustness CUFED5 --families rotation scale blur --out b/
+  own values:             python -m masa robustness CUFED5 --families gain --values 0.5 1.5 --out g/
+
+DIR holds scenes with references, as for 'evaluate'. Families: {", ".join(FAMILIES)}.
+What --out already holds of the same weights and scenes is not computed again, so a long sweep
+can be interrupted and continued, and networks can be added later.
+"""
+
+_KINDS = (UNCHANGED, ALONE, BICUBIC)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the test set")
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        default=default_networks(),
+        metavar="NAME_OR_FILE",
+        help=f"weights to compare, at most {MOST_NETWORKS} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--families",
+        nargs="+",
+        default=list(LIGHT),
+        choices=list(FAMILIES),
+        metavar="FAMILY",
+        help="how references are changed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--points", type=int, default=5, help="values of each family (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--values", type=float, nargs="+", help="these values instead, of a single family"
+    )
+    parser.add_argument(
+        "--refs",
+        type=references,
+        default="all",
+        metavar="1..5|all",
+        help="CUFED5: the reference to use, or all of them stitched (default: all)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N scenes only")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for robustness.csv, robustness.json and robustness.png",
+    )
+    add_device(parser)
+    add_memory(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, write; returns 0."""
+    layout = detect_layout(args.folder) if args.folder.is_dir() else None
+    scenes = find_scenes(args.folder, layout, args.refs)
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f"A limit of {args.limit} leaves no scene: give --limit 1 or more.")
+    scenes = scenes[: args.limit]
+    if not all(scene.refs for scene in scenes):
+        raise UserError("There are no references in this folder: there is nothing to change.")
+    rungs = _rungs(args)
+    networks, digests = _networks(args)
+    first = next(iter(networks.values()))
+    how = {
+        "folder": str(args.folder),
+        "protocol": protocol(layout or "images", args.refs, 0),
+        "device": first.device.type,
+        "precision": str(first.dtype).removeprefix("torch."),
+    }
+    path = args.out / "robustness.json"
+    rows = _known(path, how, digests)
+    wanted = {*((kind, 0.0) for kind in _KINDS), *((rung.family, rung.value) for rung in rungs)}
+    todo = {
+        scene.name: [
+            name
+            for name in networks
+            if not wanted
+            <= {(r.family, r.value) for r in rows if (r.scene, r.network) == (scene.name, name)}
+        ]
+        for scene in scenes
+    }
+    runs = sum(map(len, todo.values())) * (len(rungs) + 2)
+    with tqdm(total=runs, unit="run", disable=None) as bar:
+        for number, scene in enumerate(scenes):
+            names = todo[scene.name]
+            if not names:
+                continue
+            subject = _subject(scenes, number)
+            found: list[Row] = []
+            for item in sweep(subject, rungs, {n: networks[n] for n in names}, _unwatched):
+                found += rows_of(item, scene.name)
+                bar.update()
+            replaced = {(row.scene, row.network, row.family, row.value) for row in found}
+            rows = [r for r in rows if (r.scene, r.network, r.family, r.value) not in replaced]
+            rows += found
+            write_text(path, _json(rows, how, digests))
+    names_of_scenes = {scene.name for scene in scenes}
+    shown = [
+        row
+        for name in networks
+        for row in rows
+        if row.network == name
+        and row.scene in names_of_scenes
+        and (row.family, row.value) in wanted
+    ]
+    groups = _groups(shown, args.families)
+    print(table(groups, len(scenes), how))
+    drawn = sheet(groups, measured=True)
+    write_text(args.out / "robustness.csv", csv_text(shown))
+    try:
+        (args.out / "robustness.png").write_bytes(png(drawn.image))
+    except OSError as error:
+        raise UserError(
+            f"'{args.out}' could not be written to ({error.strerror}): choose another folder."
+        ) from None
+    print(f"Wrote robustness.csv, robustness.json and robustness.png to {args.out}.")
+    return 0
+
+
+def _unwatched(share: float, doing: str) -> None:
+    """The bar counts whole runs."""
+
+
+def _rungs(args: argparse.Namespace) -> list[Rung]:
+    families = [family_called(name) for name in dict.fromkeys(args.families)]
+    if args.values is None:
+        return [rung for family in families for rung in family.rungs(family.values(args.points))]
+    if len(families) != 1:
+        raise UserError("The option --values is for a single family: name it with --families.")
+    rungs = families[0].rungs(sorted(set(args.values)))
+    if not rungs:
+        raise UserError("These --values change nothing: give others than the neutral one.")
+    return rungs
+
+
+def _networks(args: argparse.Namespace) -> tuple[dict[str, Predictor], dict[str, str]]:
+    """Predictors by name, and digests of the files behind them."""
+    networks, digests = {}, {}
+    for given in dict.fromkeys(args.networks):
+        path = find_weights(given)
+        digests[path.stem] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        networks[path.stem] = Predictor(
+            load_model(given), args.device, args.precision, memory=args.memory, cached=1
+        )
+    if len(networks) > MOST_NETWORKS:
+        raise UserError(f"{len(networks)} networks are too many: choose at most {MOST_NETWORKS}.")
+    return networks, digests
+
+
+def _subject(scenes: Sequence[Scene], number: int) -> Subject:
+    """A scene, with the next one's reference as the photo of something else."""
+    lr, hr = lr_from_hr(read_photo(scenes[number].hr, "high-resolution photo").rgb)
+    ref, other = (
+        read_references(scene) for scene in (scenes[number], scenes[(number + 1) % len(scenes)])
+    )
+    assert ref is not None
+    return Subject(lr, (ref,), hr, other if len(scenes) > 1 else None)
+
+
+def _groups(rows: Sequence[Row], families: Sequence[str]) -> list[list[Curve]]:
+    """The networks' curves, family by family."""
+    found = curves(rows, list(dict.fromkeys(families)))
+    return [
+        [curve for curve in found if curve.family == family] for family in dict.fromkeys(families)
+    ]
+
+
+def table(groups: Sequence[Sequence[Curve]], scenes: int, how: Mapping[str, str]) -> str:
+    """Means over scenes, for reading: PSNR, and what each change costs."""
+    some = groups[0]
+    width = max(12, *(len(curve.network) + 2 for curve in some))
+
+    def line(title: str, numbers: Sequence[float | None], digits: int = 2) -> str:
+        cells = ("" if n is None else f"{n:.{digits}f}" for n in numbers)
+        return f"{title:28}" + "".join(f"{cell:>{width}}" for cell in cells)
+
+    lines = [
+        f"{how['folder']} ({scenes} pictures), {how['device']} {how['precision']}",
+        how["protocol"],
+        " " * 28 + "".join(f"{curve.network:>{width}}" for curve in some),
+        "PSNR, dB",
+        line("  reference as it is", [curve.unchanged.psnr for curve in some]),
+        line("  no reference", [curve.alone for curve in some]),
+        line("  bicubic", [curve.bicubic for curve in some]),
+        "Lost by the change, dB",
+    ]
+    for group in groups:
+        for value in sorted({level.value for curve in group for level in curve.levels}):
+            levels = [next(lv for lv in curve.levels if lv.value == value) for curve in group]
+            if any(
+                level is not curve.unchanged for level, curve in zip(levels, group, strict=True)
+            ):
+                drops = [curve.drop(level) for level, curve in zip(levels, group, strict=True)]
+                lines.append(line(f"  {levels[0].title}", drops))
+        lines.append(line(f"  {group[0].family}, mean", [curve.mean_drop for curve in group]))
+    return "\n".join(lines)
+
+
+def _json(rows: Sequence[Row], how: Mapping[str, str], digests: Mapping[str, str]) -> str:
+    """Everything, for programs and for continuing; an infinite PSNR is null."""
+    content = {
+        **how,
+        "networks": dict(digests),
+        "rows": [{**asdict(row), "psnr": finite(row.psnr)} for row in rows],
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _known(path: Path, how: Mapping[str, str], digests: dict[str, str]) -> list[Row]:
+    """Rows measured before in the same way; adds the digests of networks that have some."""
+    if not path.is_file():
+        return []
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if any(content[key] != value for key, value in how.items()):
+            return []
+        before = content["networks"]
+        rows = [Row(**entry) for entry in content["rows"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"'{path}' holds something other than a sweep's numbers: choose another --out."
+        ) from None
+    same = {name for name, digest in before.items() if digests.setdefault(name, digest) == digest}
+    return [
+        replace(row, psnr=inf) if row.psnr is None else row for row in rows if row.network in same
+    ]
