@@ -260,7 +260,7 @@ def test_a_sweep_is_continued_where_it_stopped(scenes, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--limit", "0"], "give 1 or more"),
+        (["--limit", "0"], "leaves no scene"),
         (["--points", "2"], "choose 3 or more"),
         (["--families", "gain", "blur", "--values", "1"], "single family"),
         (["--families", "gain", "--values", "1"], "change nothing"),
