@@ -6,9 +6,11 @@ The page calls them, and so do tests. Only these turn errors into messages.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import gradio as gr
 
@@ -63,17 +65,24 @@ class Inputs:
         """What is asked for. Raises ``UserError``."""
         if not self.photo:
             raise UserError("Add a photo first, or click one of the examples.")
-        refs = tuple(path for path, _ in self.gallery or ())
+        refs = tuple(path for path, _ in self.gallery or () if path)
         if self.mode not in (HR_MODE, LR_MODE):
             raise UserError("Say whether the photo is small or sharp.")
-        return Request(self.photo, refs, self.mode == HR_MODE, self.weights, self._shift())
+        amounts = {name: getattr(self, name) for name in ("gain", "offset", "gamma", "saturation")}
+        shift = chosen_shift(self.shift, amounts)
+        return Request(self.photo, refs, self.mode == HR_MODE, self.weights, shift)
 
-    def _shift(self) -> Shift:
-        if self.shift == CUSTOM:
-            return Shift(self.gain, self.offset, self.gamma, saturation=self.saturation)
-        if self.shift not in PRESETS:
-            raise UserError(f"Choose one of these changes of light: {', '.join(SHIFTS)}.")
-        return PRESETS[self.shift]
+
+def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
+    """The preset called ``name``, or the shift by ``amounts`` if it is ``custom``.
+
+    Raises ``UserError``.
+    """
+    if name == CUSTOM:
+        return Shift(**amounts)
+    if name not in PRESETS:
+        raise UserError(f"Choose one of these changes of light: {', '.join(SHIFTS)}.")
+    return PRESETS[name]
 
 
 def enlarge(inputs: Inputs, showcase: Showcase) -> Iterator[Step | Finished[Exploration]]:
@@ -114,12 +123,18 @@ def told_kindly() -> Iterator[None]:
         raise _spoken(
             "There is not enough memory for these pictures now: try smaller ones."
         ) from None
+    except RuntimeError as error:  # torch has no type of its own for the processor's memory
+        if "memory" not in str(error):
+            raise
+        raise _spoken(
+            "There is not enough memory for these pictures now: try smaller ones."
+        ) from None
     except OSError:
         raise _spoken("A picture is no longer on the server: upload it again.") from None
 
 
 def _spoken(sentence: str) -> gr.Error:
-    return gr.Error(html.escape(sentence), print_exception=False)
+    return gr.Error(html.escape(sentence, quote=False), print_exception=False)
 
 
 def progress_bar(step: Step) -> str:
@@ -139,6 +154,15 @@ def draw(x: Exploration, view: View, names: Sequence[str]) -> list[tuple[str | N
         (None, "", "") if d is None else (serve_png(d.image, f"{name}.png"), d.alt, d.summary)
         for name, d in zip(names, drawn, strict=True)
     ]
+
+
+def is_pixel(at: object) -> TypeGuard[tuple[int, int]]:
+    """Whether ``at``, as a browser sent it, are the two coordinates of a click."""
+    return (
+        isinstance(at, (list, tuple))
+        and len(at) == 2
+        and all(isinstance(v, (int, float)) and math.isfinite(v) for v in at)
+    )
 
 
 def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View:

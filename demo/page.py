@@ -10,21 +10,21 @@ from typing import Any
 import gradio as gr
 
 from demo import callbacks
+from demo.api import offer_api
 from demo.callbacks import HR_MODE, LR_MODE, PICTURES, SHIFTS, Inputs
 from demo.exploration import Exploration
 from demo.export import as_zip
 from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
 from demo.figures.network import network_svg
 from demo.files import serve, serve_png
+from demo.front import APP_OPTIONS, Front
 from demo.jobs import Finished, Step
-from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS
+from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, TABS, Tab, View
+from masa.matching import Matches
 from masa.shifts import RANGES
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
-
-MODEL = "model"
-"""Concurrency group of everything that runs the network: one at a time, whoever asks."""
 
 CSS = """
 .gradio-container { max-width: 1500px !important; margin: auto; }
@@ -73,7 +73,7 @@ class Page:
     def __init__(self, showcase: Showcase) -> None:
         self.showcase = showcase
         self.slots: dict[str, Slot] = {}
-        self.blocks = gr.Blocks(
+        self.blocks = Front(
             title="MASA-SR", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)
         )
         with self.blocks:
@@ -88,6 +88,7 @@ class Page:
                 with gr.Column(scale=5, min_width=320):
                     self._lay_out_results()
             self._wire()
+            offer_api()
         self.blocks.queue(max_size=QUEUE)
 
     # ------------------------------------------------------------------ what there is
@@ -202,7 +203,6 @@ class Page:
                             interactive=False,
                             buttons=["download", "fullscreen"],
                             elem_id=f"figure-{figure.id}",
-                            visible=False,
                         )
                         words = gr.Markdown(elem_id=f"words-{figure.id}")
                     self.slots[figure.id] = Slot(image, words)
@@ -236,13 +236,14 @@ class Page:
             example_labels=[f"{e.title} ({e.kind})" for e in examples],
             examples_per_page=20,
             elem_id="examples",
+            api_visibility="private",
         )
 
     # ------------------------------------------------------------------ what happens
 
     def _wire(self) -> None:
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        model = private | {"concurrency_id": MODEL, "concurrency_limit": 1}
+        # Whatever runs the network waits in the line of demo.jobs, where it can be told its place.
         free = private | {"concurrency_limit": None}
         figures = [part for slot in self.slots.values() for part in (slot.image, slot.words)]
         shown = [self.compare, self.left, self.right, self.download, self.report]
@@ -255,9 +256,9 @@ class Page:
                 self.enlarge,
                 inputs,
                 [*state, *shown, *self.view, *figures],
-                **model,
+                **free,
             )
-            runs += [first, *self._wire_rest(first, model, free, state, shown, figures)]
+            runs += [first, *self._wire_rest(first, free, state, shown, figures)]
         loaded = self.blocks.load(
             self.open, None, [*state, *shown, *self.view, self.photo, self.refs, self.mode], **free
         )
@@ -297,7 +298,7 @@ class Page:
             self.match_otherwise,
             [self.explored, self.dense, self.block, self.factor, self.dilations],
             [self.dense, self.trial, self.trial_words, self.bar],
-            **model,
+            **free,
         )
         self.network.pick(self.jump, None, self.tabs, **free)
         for choice in (self.left, self.right):
@@ -309,15 +310,15 @@ class Page:
         )
 
     def _wire_rest(
-        self, first: Any, model: dict, free: dict, state: list, shown: list, figures: list
+        self, first: Any, free: dict, state: list, shown: list, figures: list
     ) -> list[Any]:
         """What follows an enlarged picture: figures at once, then two more runs."""
         filled = first.success(self.fill, [self.explored, *self.view], figures, **free)
         compared = first.success(
-            self.compare_plain, [self.explored, *self.view], [*state, *shown, *figures], **model
+            self.compare_plain, [self.explored, *self.view], [*state, *shown, *figures], **free
         )
         switched = compared.success(
-            self.switch_off, [self.explored, *self.view], [*state, *figures], **model
+            self.switch_off, [self.explored, *self.view], [*state, *figures], **free
         )
         return [filled, compared, switched]
 
@@ -383,11 +384,12 @@ class Page:
             column: float,
             scale: int,
             channel: float,
-            event: gr.SelectData,
+            event: gr.EventData,
         ) -> Updates:
-            if x is None:
+            at = getattr(event, "index", None)
+            if x is None or not callbacks.is_pixel(at):
                 return {}
-            view = callbacks.click(x, _view((row, column, scale, channel)), name, event.index)
+            view = callbacks.click(x, _view((row, column, scale, channel)), name, at)
             chosen = (view.row, view.column, scale, channel)
             return {self.row: view.row, self.column: view.column} | self._drawn(
                 x, chosen, dependent
@@ -409,7 +411,7 @@ class Page:
     def match_otherwise(
         self,
         x: Exploration | None,
-        dense: tuple[Exploration, DenseMatch] | None,
+        dense: tuple[Matches, DenseMatch] | None,
         block: int,
         factor: float,
         dilations: list[int],
@@ -417,7 +419,7 @@ class Page:
         """Other settings of the matching, beside dense matching."""
         if x is None:
             raise gr.Error("There is nothing to match yet: enlarge a photo first.")
-        known = dense[1] if dense is not None and dense[0].matches is x.matches else None
+        known = dense[1] if dense is not None and dense[0] is x.matches else None
         for step in callbacks.try_matching(x, known, block, factor, dilations):
             if isinstance(step, Step):
                 yield {self.bar: callbacks.progress_bar(step)}
@@ -425,7 +427,7 @@ class Page:
             trial = step.value
             yield {
                 self.bar: "",
-                self.dense: (x, trial.dense),
+                self.dense: (x.matches, trial.dense),
                 self.trial: gr.Image(
                     value=serve_png(trial.figure.image, "trial.png"),
                     alt_text=trial.figure.alt,
@@ -493,6 +495,8 @@ def launch_options() -> dict[str, Any]:
         "css": CSS,
         "theme": gr.themes.Soft(),
         "max_file_size": LIMITS.max_file_bytes,
+        "max_threads": THREADS,
+        "app_kwargs": APP_OPTIONS,
         "state_session_capacity": SESSIONS,
         "ssr_mode": False,
         "enable_monitoring": False,

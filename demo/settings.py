@@ -21,11 +21,17 @@ LIMITS = replace(
 MEMORY = 6 * 2**30
 """Bytes one run may take."""
 
-QUEUE = 24
-"""Visitors that may wait; the next one is asked to come back."""
+QUEUE = 40
+"""Runs that may wait; whoever asks for the next one is asked to come back."""
 
 KEEP_SECONDS = 3600
 """Age at which uploaded and computed files are deleted, and a session's results forgotten."""
 
-SESSIONS = 32
-"""Visitors whose last run is remembered, at most; of the 33rd, the oldest one's is forgotten."""
+SESSION_MEMORY = 2 * 2**30
+"""Bytes that all visitors' last runs may hold; the least recently used are forgotten first."""
+
+SESSIONS = 200
+"""Visitors whose session is remembered, at most; with one more the oldest is forgotten."""
+
+THREADS = QUEUE + 40
+"""Callbacks that may be under way at once: those in line for the network only sleep."""

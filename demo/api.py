@@ -1,0 +1,176 @@
+"""Endpoints for programs: stateless, named, and each one turn in the line for the network.
+
+They are wired to components that nobody sees, because Gradio then checks choices and that every
+file was really uploaded, and describes each field to its clients, to ``curl`` and over MCP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from demo.callbacks import CUSTOM, SHIFTS, chosen_shift, told_kindly
+from demo.explore import explore_whole
+from demo.export import as_zip, settings
+from demo.files import serve, serve_png
+from demo.front import photos_field
+from demo.jobs import finish
+from demo.runs import Request, Run, run, score
+from demo.settings import LIMITS
+from masa.errors import UserError
+from masa.shifts import RANGES
+from masa.weights import DEFAULT_WEIGHTS, shipped_weights
+
+API = "api"
+"""Concurrency group of the endpoints: programs take one place in the line at a time."""
+
+
+FIELDS = """Args:
+        photo: the photo to enlarge.
+        references: sharp photos of something similar; without any, the photo is its own.
+        is_hr: the photo is a sharp one; the small one is made from it, and the result is scored.
+        shift: change of the references' light: a preset, or "custom" for the six numbers below.
+        gain: for "custom": levels are multiplied by it.
+        offset: for "custom": added to levels, of 255.
+        contrast: for "custom": distances from middle grey are multiplied by it.
+        gamma: for "custom": above 1 darkens the middle tones.
+        temperature: for "custom": above 0 warmer, below 0 cooler.
+        saturation: for "custom": 0 is grey.
+        weights: which shipped weights to use.
+"""
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+def _described(endpoint: Endpoint) -> Endpoint:
+    """Puts the fields that endpoints share into the description that programs are given."""
+    endpoint.__doc__ = (endpoint.__doc__ or "").format(fields=FIELDS)
+    return endpoint
+
+
+@_described
+def super_resolve(
+    photo: str | None = None,
+    references: list[str] | None = None,
+    is_hr: bool = False,
+    shift: str = "off",
+    gain: float = 1.0,
+    offset: float = 0.0,
+    contrast: float = 1.0,
+    gamma: float = 1.0,
+    temperature: float = 0.0,
+    saturation: float = 1.0,
+    weights: str = DEFAULT_WEIGHTS,
+) -> tuple[str, dict[str, Any]]:
+    """Enlarge a small photo four times, with real texture from up to five sharp reference photos.
+
+    {fields}
+    Returns:
+        The enlarged photo as a lossless PNG, and sizes, times, costs, notes and scores.
+    """
+    amounts = (gain, offset, contrast, gamma, temperature, saturation)
+    with told_kindly():
+        request = _request(photo, references, is_hr, shift, amounts, weights)
+        finished = finish(lambda progress: run(request, progress))
+        result = finished.result
+        return serve_png(result.rgb, "masa_x4.png", result.alpha), numbers(finished)
+
+
+@_described
+def explain(
+    photo: str | None = None,
+    references: list[str] | None = None,
+    is_hr: bool = False,
+    shift: str = "off",
+    gain: float = 1.0,
+    offset: float = 0.0,
+    contrast: float = 1.0,
+    gamma: float = 1.0,
+    temperature: float = 0.0,
+    saturation: float = 1.0,
+    weights: str = DEFAULT_WEIGHTS,
+) -> tuple[str, dict[str, Any]]:
+    """Enlarge a small photo four times and explain the result: every figure, map and number.
+
+    The network also runs without the references, and with either branch of its aggregation off.
+
+    {fields}
+    Returns:
+        A zip of pictures, figures, maps (.npz), settings and code, and the numbers among them.
+    """
+    amounts = (gain, offset, contrast, gamma, temperature, saturation)
+    with told_kindly():
+        request = _request(photo, references, is_hr, shift, amounts, weights)
+        x = finish(lambda progress: explore_whole(request, progress=progress))
+        return serve(as_zip(x), "masa.zip"), _plain(settings(x))
+
+
+def numbers(finished: Run) -> dict[str, Any]:
+    """What is known of a run, as plain values; scores are on Y, no border cropped."""
+    result = finished.result
+    pictures = {"result": result.rgb, "bicubic": result.bicubic}
+    scores = None
+    if finished.hr is not None:
+        scores = {name: asdict(score(p, finished.hr)) for name, p in pictures.items()}
+    return _plain(
+        {
+            "weights": finished.request.weights,
+            "lr": [result.lr.width, result.lr.height],
+            "references": [[p.width, p.height] for p in result.ref.placements],
+            "self_reference": result.self_reference,
+            "result": [result.rgb.shape[1], result.rgb.shape[0]],
+            "seconds": result.seconds,
+            "tile": result.tile,
+            "scores_on_y_no_border_cropped": scores,
+            "notes": list(result.notes),
+        }
+    )
+
+
+def offer_api() -> None:
+    """Add the endpoints to the page under construction."""
+    with gr.Column(visible=False):
+        photo = gr.Image(label="Photo", type="filepath", image_mode=None, format="png")
+        references = photos_field(f"References, up to {LIMITS.max_references}")
+        is_hr = gr.Checkbox(label="The photo is sharp: make the small one from it")
+        shift = gr.Radio(SHIFTS, value=SHIFTS[0], label="Change of the references' light")
+        amounts = [
+            gr.Number(neutral, label=f"{name.title()}, for {CUSTOM}: {low:g} to {high:g}")
+            for name, (low, neutral, high) in RANGES.items()
+        ]
+        weights = gr.Radio(shipped_weights(), value=DEFAULT_WEIGHTS, label="Weights")
+        picture = gr.Image(label="Result (PNG)", format="png", type="filepath")
+        archive = gr.File(label="Everything (zip)")
+        found = gr.JSON(label="Numbers")
+        call = gr.Button()
+    inputs = [photo, references, is_hr, shift, *amounts, weights]
+    shared: dict[str, Any] = {"concurrency_id": API, "concurrency_limit": 1}
+    call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **shared)
+    call.click(explain, inputs, [archive, found], api_name="explain", **shared)
+
+
+def _request(
+    photo: str | None,
+    references: Sequence[str] | None,
+    is_hr: bool | None,
+    shift: str,
+    amounts: Sequence[float],
+    weights: str,
+) -> Request:
+    if not photo:
+        raise UserError("There is no photo in this request: upload one and name it.")
+    named = dict(zip(RANGES, amounts, strict=True))
+    return Request(photo, tuple(references or ()), bool(is_hr), weights, chosen_shift(shift, named))
+
+
+def _plain(value: Any) -> Any:
+    """``value`` for JSON, which knows no infinity: the PSNR of identical pictures is null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,235 @@
+"""The page's border: what visitors send is checked here, and what is kept of them is bounded.
+
+Nothing behind it has to expect a request that no browser would send, and nothing that a visitor
+sends appears in the log as a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import gradio as gr
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from gradio.data_classes import ListFiles
+from gradio.exceptions import ComponentProcessingError, InvalidPathError
+from gradio.processing_utils import save_base64_to_cache
+from gradio.utils import get_upload_folder
+from gradio_client.utils import is_file_obj_with_meta
+from PIL import Image, UnidentifiedImageError
+
+from demo.exploration import Exploration
+from demo.settings import LIMITS, SESSION_MEMORY
+
+log = logging.getLogger(__name__)
+
+SERVED_AT = "/gradio_api/file="
+
+MAX_REQUEST = 8 * LIMITS.max_file_bytes
+"""Bytes: a photo and five references, as text."""
+
+NOT_UPLOADED = (
+    "A file in this request was not uploaded to this page, which fetches none: upload it first."
+)
+UNREADABLE = (
+    "A picture in this request cannot be read: choose an undamaged JPEG, PNG, WebP, BMP, TIFF or "
+    "GIF of a modest size."
+)
+NOT_A_CHOICE = (
+    "A value in this request is not one of the choices or out of range: the page's description "
+    "of its API lists what each field takes."
+)
+NOT_FITTING = (
+    "This request lacks a field or holds a value of the wrong kind: the page's description of its "
+    "API lists what each field takes."
+)
+OUR_FAULT = "Something went wrong on the server and was noted there: please try again."
+FORGOTTEN = "This run was forgotten to make room for those of other visitors: press Enlarge again."
+
+
+def photos_field(label: str) -> gr.File:
+    """A field of the API for several photos: uploaded files, or ``data:`` strings."""
+    field = gr.File(label=label, file_count="multiple")
+    # Gradio's own description breaks inside a tool's, and its model takes no strings, as which
+    # tools send files of a list. (A class of our own would make Gradio write a file beside it.)
+    schema = ListFiles.model_json_schema()
+    file = schema["$defs"]["FileData"]
+    properties = {**file["properties"], "meta": schema["$defs"]["FileDataMeta"]}
+    items = {**file, "description": "An uploaded file", "properties": properties}
+    description = {"title": "Photos", "type": "array", "items": items}
+
+    def path(item: Any) -> str:
+        if isinstance(item, dict):
+            return item["path"]
+        return _from_text(item, field.GRADIO_CACHE) if item.startswith("data:") else _local(item)
+
+    replaced: dict[str, Any] = {
+        "data_model": None,
+        "api_info": lambda: description,
+        "preprocess": lambda payload: [path(item) for item in payload or ()],
+    }
+    for name, value in replaced.items():
+        setattr(field, name, value)
+    return field
+
+
+class Kept:
+    """What a session holds of its run: a handle whose content may be taken back."""
+
+    def __init__(self, x: Exploration) -> None:
+        self.x: Exploration | None = x
+        self.bytes = x.kept_bytes()
+
+
+class Shelf:
+    """Every session's run, the least recently used of which are forgotten to stay in memory."""
+
+    def __init__(self, most_bytes: int = SESSION_MEMORY) -> None:
+        self._most = most_bytes
+        self._kept: list[weakref.ref[Kept]] = []  # the last one was used last
+        self._lock = threading.Lock()
+
+    def put(self, x: Exploration) -> Kept:
+        """A handle for ``x``; others are emptied if all together hold too much."""
+        kept = Kept(x)
+        with self._lock:
+            self._use(kept)
+            total = kept.bytes
+            for other in reversed(self._alive()[:-1]):
+                total += other.bytes
+                if total > self._most:
+                    other.x = None
+        return kept
+
+    def get(self, kept: Kept) -> Exploration:
+        """What ``kept`` stands for. Raises ``gr.Error`` if it was forgotten."""
+        x = kept.x
+        if x is None:
+            raise gr.Error(FORGOTTEN, print_exception=False)
+        with self._lock:
+            self._use(kept)
+        return x
+
+    def bytes(self) -> int:
+        """Held by all sessions together; what two of them share counts twice."""
+        with self._lock:
+            return sum(kept.bytes for kept in self._alive())
+
+    def _use(self, kept: Kept) -> None:
+        self._kept = [ref for ref in self._kept if ref() not in (None, kept)]
+        self._kept.append(weakref.ref(kept))
+
+    def _alive(self) -> list[Kept]:
+        found = (ref() for ref in self._kept)
+        return [kept for kept in found if kept is not None and kept.x is not None]
+
+
+class Front(gr.Blocks):
+    """Blocks that answer every request with a result or with one sentence.
+
+    Callbacks are given, and return, whole explorations; sessions hold handles on a shared
+    :class:`Shelf`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shelf = Shelf()
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> list[Any]:
+        """Gradio's, with sentences instead of its errors."""
+        try:
+            values = await super().preprocess_data(block_fn, _checked(inputs), state, explicit_call)
+        except InvalidPathError:
+            raise gr.Error(NOT_UPLOADED, print_exception=False) from None
+        except ComponentProcessingError as error:
+            sentence = UNREADABLE if _of_a_picture(error.__cause__) else NOT_FITTING
+            raise gr.Error(sentence, print_exception=False) from None
+        except gr.Error:
+            raise gr.Error(NOT_A_CHOICE, print_exception=False) from None
+        except Exception as error:  # the request's content decides which
+            log.info("A request did not fit: %s", type(error).__name__)
+            raise gr.Error(NOT_FITTING, print_exception=False) from None
+        return [self.shelf.get(v) if isinstance(v, Kept) else v for v in values]
+
+    async def call_function(self, *args: Any, **options: Any) -> Any:
+        """Gradio's, with the traceback for the log and a sentence for the visitor."""
+        try:
+            return await super().call_function(*args, **options)
+        except gr.Error:
+            raise
+        except Exception:
+            log.exception("A callback failed")
+            raise gr.Error(OUR_FAULT, print_exception=False) from None
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
+        """Gradio's, after putting explorations on the shelf."""
+        if isinstance(predictions, dict):
+            predictions = {key: self._shelved(value) for key, value in predictions.items()}
+        elif isinstance(predictions, (list, tuple)):
+            predictions = [self._shelved(value) for value in predictions]
+        return await super().postprocess_data(block_fn, predictions, state)
+
+    def _shelved(self, value: Any) -> Any:
+        return self.shelf.put(value) if isinstance(value, Exploration) else value
+
+
+def _checked(value: Any) -> Any:
+    """``value`` as it may be passed on; raises for what Gradio would let through.
+
+    That are numbers that are none, and files that it would not look for among the uploads. Nor
+    does this page fetch anything: an address could name a file of any size.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    if isinstance(value, dict):
+        value = {key: _checked(item) for key, item in value.items()}
+        if "path" in value and value["path"] is not None:
+            if not is_file_obj_with_meta(value):
+                raise InvalidPathError("this file would not be looked for among the uploads")
+            value["path"] = _local(value["path"])
+    if isinstance(value, (list, tuple)):
+        return [_checked(item) for item in value]
+    return value
+
+
+def _local(path: str) -> str:
+    """The path of an uploaded file, for that path or for the address it is served at."""
+    path = unquote(path.partition(SERVED_AT)[2]) if SERVED_AT in path else path
+    if not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise InvalidPathError("not among the uploads")
+    return path
+
+
+def _of_a_picture(error: BaseException | None) -> bool:
+    """Whether Gradio failed to open a picture, which it does to see what kind it is."""
+    kinds = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError)
+    return isinstance(error, kinds)
+
+
+def _from_text(text: str, folder: str) -> str:
+    if len(text) > 1.4 * LIMITS.max_file_bytes:  # base64 takes four characters for three bytes
+        raise ValueError("too long a text for a picture")
+    return save_base64_to_cache(text, folder)
+
+
+def _not_understood(request: Request, error: Exception) -> JSONResponse:
+    """Answer to a request that Gradio's own routes trip over."""
+    log.warning("A request to %s was not understood: %s", request.url.path, type(error).__name__)
+    return JSONResponse({"detail": NOT_FITTING}, status_code=400)
+
+
+APP_OPTIONS: dict[str, Any] = {
+    "max_body_size": MAX_REQUEST,
+    "exception_handlers": dict.fromkeys(
+        (TypeError, ValueError, LookupError, AttributeError), _not_understood
+    ),
+}
+"""For FastAPI, underneath Gradio."""

@@ -1,0 +1,134 @@
+"""The endpoints for programs, over HTTP: Gradio's client, and requests as curl sends them."""
+
+import base64
+import json
+import zipfile
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from helpers import is_one_sentence, picture
+from serving import served
+
+from demo.runs import predictor_for
+from demo.showcase import Showcase
+from masa.canvas import lr_from_hr
+from masa.images import read_photo, write_photo
+from masa.shifts import PRESETS, Shift
+
+
+@pytest.fixture(scope="module")
+def server():
+    with served(Showcase([])) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    return Client(server, verbose=False, download_files=str(tmp_path_factory.mktemp("answers")))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    write_photo(folder / "lr.png", picture(16, 24, 1))
+    write_photo(folder / "hr.png", picture(64, 96, 2))
+    write_photo(folder / "ref.png", picture(72, 80, 3))
+    return folder
+
+
+def upload(server, path):
+    with path.open("rb") as file:
+        answer = httpx.post(f"{server}/gradio_api/upload", files={"files": file})
+    return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
+
+
+def call(server, name, fields):
+    """Event's name and data, as `curl` would get them from the second request."""
+    posted = httpx.post(f"{server}/gradio_api/call/v2/{name}", json=fields)
+    posted.raise_for_status()
+    address = f"{server}/gradio_api/call/{name}/{posted.json()['event_id']}"
+    lines = httpx.get(address, timeout=120).text.splitlines()
+    event, data = [line for line in lines if line and "heartbeat" not in line][-2:]
+    return event.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+def test_only_named_and_documented_endpoints_are_public(client, server):
+    found = client.view_api(return_format="dict")["named_endpoints"]
+    assert {"/super_resolve", "/explain"} <= set(found)
+    for name, endpoint in found.items():
+        assert endpoint["description"], name
+        labels = [p["label"] for p in (*endpoint["parameters"], *endpoint["returns"])]
+        assert all(label and not label.startswith(("parameter_", "value_")) for label in labels)
+    config = httpx.get(f"{server}/config").json()
+    public = {d["api_name"] for d in config["dependencies"] if d["api_visibility"] != "private"}
+    assert {f"/{name}" for name in public} == set(found)
+
+
+def test_the_client_gets_the_predictors_own_picture(client, photos):
+    path, numbers = client.predict(
+        handle_file(photos / "lr.png"), [handle_file(photos / "ref.png")], api_name="/super_resolve"
+    )
+    expected = predictor_for("masa-rec").upscale(photos / "lr.png", [photos / "ref.png"])
+    assert np.abs(read_photo(path).rgb.astype(int) - expected.rgb).max() <= 1
+    assert numbers["lr"] == [24, 16] and numbers["result"] == [96, 64]
+    assert not numbers["self_reference"]
+    assert numbers["scores_on_y_no_border_cropped"] is None
+
+
+def test_a_sharp_photo_is_scored_and_the_shift_applied(client, photos):
+    hr, ref = read_photo(photos / "hr.png").rgb, read_photo(photos / "ref.png").rgb
+    given = {"photo": handle_file(photos / "hr.png"), "is_hr": True}
+    given["references"] = [handle_file(photos / "ref.png")]
+    wanted = {"darker": PRESETS["darker"], "custom": Shift(gain=0.6, temperature=0.5)}
+    for name, shift in wanted.items():
+        path, numbers = client.predict(
+            **given, shift=name, gain=0.6, temperature=0.5, api_name="/super_resolve"
+        )
+        expected = predictor_for("masa-rec").run(lr_from_hr(hr)[0], [shift.apply(ref).rgb])
+        assert np.abs(read_photo(path).rgb.astype(int) - expected.rgb).max() <= 1
+        scores = numbers["scores_on_y_no_border_cropped"]
+        assert {"result", "bicubic"} == set(scores) and scores["bicubic"]["psnr"] > 5
+
+
+def test_the_client_gets_everything_explained(client, photos):
+    path, numbers = client.predict(handle_file(photos / "hr.png"), is_hr=True, api_name="/explain")
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        assert json.loads(archive.read("run.json")) == numbers
+    assert {"result.png", "maps.npz", "figures.md", "figures/fine_given.png"} <= names
+
+
+def test_two_plain_requests_are_enough(server, photos):
+    fields = {"photo": upload(server, photos / "lr.png")}
+    fields["references"] = [upload(server, photos / "ref.png")]
+    event, (file, numbers) = call(server, "super_resolve", fields)
+    assert event == "complete" and numbers["result"] == [96, 64]
+    answer = httpx.get(file["url"])
+    expected = predictor_for("masa-rec").upscale(photos / "lr.png", [photos / "ref.png"])
+    assert np.abs(read_photo(answer.content).rgb.astype(int) - expected.rgb).max() <= 1
+
+
+def test_tools_may_send_addresses_of_uploads_and_text(server, photos):
+    """As an agent does over MCP, whose lists of files arrive as strings."""
+    file = upload(server, photos / "lr.png")
+    file["path"] = f"{server}/gradio_api/file={file['path']}"
+    text = base64.b64encode((photos / "ref.png").read_bytes()).decode()
+    fields = {"photo": file, "references": [f"data:image/png;base64,{text}"]}
+    event, (_, numbers) = call(server, "super_resolve", fields)
+    assert event == "complete" and numbers["references"] == [[80, 72]]
+
+
+def test_an_error_is_one_sentence(client, server, photos):
+    assert call(server, "super_resolve", {})[0] == "error"
+    with pytest.raises(AppError) as raised:
+        client.predict(
+            handle_file(photos / "lr.png"), shift="custom", gain=9.0, api_name="/super_resolve"
+        )
+    assert str(raised.value) == "The shift's gain is 9: choose a value from 0.4 to 1.6."
+    six = [handle_file(photos / "ref.png")] * 6
+    with pytest.raises(AppError) as raised:
+        client.predict(handle_file(photos / "lr.png"), six, api_name="/explain")
+    assert is_one_sentence(str(raised.value))
