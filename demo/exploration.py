@@ -63,15 +63,20 @@ class ScaleView:
     ``(height, width)`` at most ``VIEW`` a side; empty at x1."""
 
     def gap(self, which: str) -> float:
-        """Distance of the channel distributions of ``which`` (``before``, ``after``) to the LR's.
+        """:func:`channel_gap` of ``which`` (``before``, ``after``) to the LR."""
+        return channel_gap(self.statistics, which)
 
-        Each channel counts as a normal distribution; the distance between two of them is
-        ``sqrt((m1 - m2)² + (s1 - s2)²)`` (2-Wasserstein), taken in units of the LR channel's own
-        deviation; the median over channels is returned. 0: alike; 1: off by a whole deviation.
-        """
-        lr, other = self.statistics["lr"], self.statistics[which]
-        distance = np.hypot(lr.mean - other.mean, lr.std - other.std)
-        return float(np.median(distance / np.maximum(lr.std, 1e-6)))
+
+def channel_gap(statistics: Mapping[str, ChannelStatistics], which: str) -> float:
+    """Distance of the channel distributions of ``which`` (``before``, ``after``) to the LR's.
+
+    Each channel counts as a normal distribution; the distance between two of them is
+    ``sqrt((m1 - m2)² + (s1 - s2)²)`` (2-Wasserstein), taken in units of the LR channel's own
+    deviation; the median over channels is returned. 0: alike; 1: off by a whole deviation.
+    """
+    lr, other = statistics["lr"], statistics[which]
+    distance = np.hypot(lr.mean - other.mean, lr.std - other.std)
+    return float(np.median(distance / np.maximum(lr.std, 1e-6)))
 
 
 @dataclass(frozen=True, eq=False)

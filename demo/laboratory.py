@@ -15,9 +15,10 @@ import numpy as np
 from demo.draw import WIDE
 from demo.drawn import Drawn
 from demo.examples import load_examples
+from demo.exploration import ChannelStatistics
 from demo.figures import robustness as figures
-from demo.figures.parts import Place, busiest, luma_change
-from demo.figures.result import DETAIL
+from demo.figures.parts import Place, busiest, luma_change, minus
+from demo.figures.result import DETAIL, decibels
 from demo.files import serve_png
 from demo.runs import Request, predictor_for
 from masa.canvas import lr_from_hr
@@ -153,7 +154,8 @@ class Kept:
     crop: Pixels
     """The part of it that strips show."""
     clipped: float
-    statistics: Statistics | None
+    statistics: Mapping[str, ChannelStatistics]
+    """Of ``lr``, ``before`` and ``after`` the adaptation, at x1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,18 +188,31 @@ class Sweep:
             raise LookupError("no results yet")
         return min(own, key=lambda kept: abs(kept.value - value))
 
+    def unchanged(self, network: str) -> Kept:
+        """The result of ``network`` with the reference as it is."""
+        return self.result(network, neutral_value(self.family))
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Those that have results, in the order asked for."""
+        return tuple(dict.fromkeys(row.network for row in self.rows))
+
+    def choices(self) -> list[tuple[str, float]]:
+        """Title and value of every change so far, in the order of the values."""
+        return list({kept.value: (kept.title, kept.value) for kept in self.results}.values())
+
     def kept_bytes(self) -> int:
         """Memory that this sweep holds, without the files on disk."""
         crops = [*self.others.values(), *(kept.crop for kept in self.results)]
-        tensors = [
-            getattr(part, name)
+        numbers = [
+            array
             for kept in self.results
-            if kept.statistics
-            for part in (kept.statistics.lr, kept.statistics.before, kept.statistics.after)
-            for name in ("mean", "var")
+            for part in kept.statistics.values()
+            for array in (part.mean, part.std)
         ]
         words = 300 * (len(self.rows) + len(self.results))
-        return sum(crop.nbytes for crop in crops) + sum(t.nbytes for t in tensors) + words
+        held = sum(crop.nbytes for crop in crops) + sum(array.nbytes for array in numbers)
+        return held + words
 
 
 def run(trial: Trial, progress: Progress) -> Iterator[Sweep]:
@@ -243,10 +258,45 @@ def _with(found: Sweep, item: Point | Baseline) -> Sweep:
         serve_png(item.rgb, f"{item.network} {title}.png"),
         crop,
         item.clipped,
-        item.statistics,
+        {} if item.statistics is None else _per_channel(item.statistics),
     )
     results = sorted((*found.results, kept), key=lambda k: k.value)
     return replace(found, rows=rows, results=tuple(results))
+
+
+def _per_channel(statistics: Statistics) -> dict[str, ChannelStatistics]:
+    """As the Adaptation tab keeps them."""
+    named = {"lr": statistics.lr, "before": statistics.before, "after": statistics.after}
+    return {
+        name: ChannelStatistics(stats.mean.flatten().numpy(), stats.var.flatten().sqrt().numpy())
+        for name, stats in named.items()
+    }
+
+
+def strips(found: Sweep) -> Drawn:
+    """The same part of every result so far."""
+    crops = [
+        (name, [(kept.title, kept.crop) for kept in found.results if kept.network == name])
+        for name in found.networks
+    ]
+    return figures.strips(crops, list(found.others.items()))
+
+
+def words_on(found: Sweep, kept: Kept) -> str:
+    """Markdown: one result's numbers."""
+    row = next(
+        row
+        for row in found.rows
+        if row.network == kept.network and row.title == kept.title and row.similarity is not None
+    )
+    against = "" if found.measured else " of likeness to the unchanged reference's result"
+    words = [f"**{kept.network}, {minus(kept.title)}: {decibels(row.psnr)}{against}.**"]
+    words.append(f"The matches' mean similarity is {row.similarity:.2f}.")
+    if row.moved:
+        words.append(f"{row.moved:.0%} of the photo's pixels are matched with another place.")
+    if kept.clipped:
+        words.append(f"Of the changed reference's pixels {kept.clipped:.1%} are clipped.")
+    return " ".join(words)
 
 
 # ---------------------------------------------------------------------------- as a report

@@ -19,6 +19,7 @@ from demo.figures.network import network_svg
 from demo.files import serve, serve_png
 from demo.front import APP_OPTIONS, Front
 from demo.jobs import Finished, Step
+from demo.laboratory_tab import ID, LABEL, LaboratoryTab
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, TABS, Tab, View
@@ -164,6 +165,8 @@ class Page:
                     if tab.id == "cost":
                         self._lay_out_trial()
                         gr.Markdown(paper_table())
+            with gr.Tab(LABEL, id=ID, elem_id=f"tab-{ID}") as self.laboratory_tab:
+                self.laboratory = LaboratoryTab()
 
     def _lay_out_comparison(self) -> None:
         self.compare = gr.ImageSlider(
@@ -307,6 +310,14 @@ class Page:
             )
         self.divider.input(
             lambda at: gr.ImageSlider(slider_position=at), self.divider, self.compare, **free
+        )
+
+        self.laboratory.wire(self.laboratory_tab, self.inputs, free)
+        self.laboratory_tab.select(
+            lambda: [gr.update(visible=False) for _ in self.controls],
+            None,
+            list(self.controls.values()),
+            **free,
         )
 
     def _wire_rest(

@@ -187,6 +187,27 @@ def test_a_change_of_light_is_a_new_run(page):
     expect(page.locator("#report table")).to_be_visible(timeout=PATIENT)
 
 
+def test_a_sweep_in_the_laboratory_shows_the_result_under_a_click(page, photos):
+    upload(page, photos / "small.png", photos / "ref.png")
+    page.get_by_role("tab", name="SAM laboratory").click()
+    expect(page.locator("#lab-preview img")).to_be_visible(timeout=PATIENT)
+    page.locator("#lab-points input[type=number]").fill("3")
+    page.locator("#lab-points input[type=number]").press("Tab")
+    page.locator("#lab-go").click()
+    expect(page.locator("#lab-table")).to_contain_text("gain 1.6", timeout=PATIENT)
+    chosen, pictures = page.locator("#lab-chosen"), page.locator("#lab-slider img")
+    expect(chosen).to_contain_text("unchanged")
+    before = pictures.evaluate_all("all => all.map(one => one.src)")
+    marks = page.locator("#lab-quality img")
+    box = marks.bounding_box()
+    marks.click(position={"x": box["width"] * 0.16, "y": box["height"] * 0.5})
+    expect(chosen).to_contain_text("gain 0.4", timeout=PATIENT)
+    expect(page.locator("#lab-value input")).to_have_value("gain 0.4")
+    after = pictures.evaluate_all("all => all.map(one => one.src)")
+    assert after != before
+    expect(page.locator("#lab-statistics img")).to_be_visible()
+
+
 def test_what_is_no_picture_is_refused_in_one_sentence(page, photos):
     upload(page, photos / "small.png")
     page.locator("#refs input[type=file]").set_input_files(str(photos / "letter.png"))

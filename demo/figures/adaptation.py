@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from demo.draw import WIDE, arrange, stack
 from demo.drawn import Drawn
-from demo.exploration import Exploration, ScaleView
+from demo.exploration import ChannelStatistics, Exploration, ScaleView
 from demo.figures.parts import (
     CHANGE,
     HALF,
@@ -21,6 +23,7 @@ from demo.figures.parts import (
     picture_part,
 )
 from demo.plots import Points, dash, disc, key, point_plot, triangle
+from masa.images import Pixels
 
 _TITLES = {
     "lr": "Your photo's features",
@@ -202,21 +205,26 @@ def statistics(x: Exploration, scale: int) -> Drawn | None:
     view = x.scales.get(scale)
     if view is None:
         return None
-    plots = []
-    for what in ("mean", "std"):
-        order = np.argsort(getattr(view.statistics["lr"], what), kind="stable")
-        series = [
-            Points(words, getattr(view.statistics[name], what)[order], mark)
-            for name, (mark, words) in _MARKS.items()
-        ]
-        plots.append(point_plot(series, "channels, sorted by your photo's value", 260, HALF))
-    titles = [f"Mean of each channel (×{scale})", f"Standard deviation of each channel (×{scale})"]
     return Drawn(
-        stack([arrange(plots, titles)[0], key(list(_MARKS.values()), WIDE)]),
+        channel_plots(view.statistics, scale),
         f"Plot of the mean and the standard deviation of each channel at ×{scale}, of the photo "
         "and of the reference before and after it is adapted.",
         _statistics_in_words(view),
     )
+
+
+def channel_plots(statistics: Mapping[str, ChannelStatistics], scale: int) -> Pixels:
+    """Mean and deviation of every channel of ``lr``, ``before`` and ``after``, with their key."""
+    plots = []
+    for what in ("mean", "std"):
+        order = np.argsort(getattr(statistics["lr"], what), kind="stable")
+        series = [
+            Points(words, getattr(statistics[name], what)[order], mark)
+            for name, (mark, words) in _MARKS.items()
+        ]
+        plots.append(point_plot(series, "channels, sorted by your photo's value", 260, HALF))
+    titles = [f"Mean of each channel (×{scale})", f"Standard deviation of each channel (×{scale})"]
+    return stack([arrange(plots, titles)[0], key(list(_MARKS.values()), WIDE)])
 
 
 def _statistics_in_words(view: ScaleView) -> str:

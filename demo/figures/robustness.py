@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isinf
 
@@ -25,6 +25,8 @@ from demo.draw import (
     text,
 )
 from demo.drawn import Drawn
+from demo.exploration import ChannelStatistics, channel_gap
+from demo.figures.adaptation import channel_plots
 from demo.figures.parts import minus
 from demo.figures.result import SLIGHT_DB, signed
 from demo.plots import (
@@ -163,7 +165,7 @@ def matching(
     _encircle(image, spots, chosen)
     drawn = Drawn(
         stack([image, key(_entries(curves)[: len(curves)], width)]),
-        f"Curves of the mean similarity of matches along {family}, and of the share of pixels "
+        f"Curves of the mean similarity of matches {_along(family)}, and of the share of pixels "
         "that are matched with another place.",
         f"{words} {_match_words(curves)}",
     )
@@ -257,29 +259,32 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
     for curve in curves:
         worst, loss = curve.worst, curve.drop(curve.worst)
         told = (
-            f"{curve.network} has {curve.unchanged.psnr:.2f} dB with the reference as it is; the "
-            f"changes cost it {minus(f'{curve.mean_drop:.2f}')} dB on average"
+            f"{curve.network} has {curve.unchanged.psnr:.2f} dB with the reference as it is; "
+            f"the changes cost it {minus(f'{curve.mean_drop:.2f}')} dB on average"
         )
         if loss > 0:
             told += f", at worst {loss:.2f} dB ({minus(worst.title)})"
         if curve.alone is not None and worst.psnr < curve.alone:
             told += ", which is less than it reaches without any reference"
         parts.append(f"{told}.")
-    return f"**{_steadiest(curves)}** {' '.join(parts)}"
+    lead = f"**{_steadiest(curves)}** " if len(curves) > 1 else ""
+    return lead + " ".join(parts)
 
 
 def _steadiest(curves: Sequence[Curve]) -> str:
     family = curves[0].family
-    if len(curves) == 1:
-        return f"{curves[0].network} along {family}."
     order = sorted(curves, key=lambda curve: curve.mean_drop)
     lead = order[1].mean_drop - order[0].mean_drop
     if order[-1].mean_drop - order[0].mean_drop < SLIGHT_DB:
-        return f"No network is steadier than another along {family}."
+        return f"No network is steadier than another {_along(family)}."
     if lead < SLIGHT_DB:
         level = [c.network for c in order if c.mean_drop - order[0].mean_drop < SLIGHT_DB]
-        return f"{' and '.join(level)} are the steadiest along {family}, level with each other."
-    return f"{order[0].network} is the steadiest along {family}, by {lead:.2f} dB on average."
+        return f"{' and '.join(level)} are the steadiest {_along(family)}, level with each other."
+    return f"{order[0].network} is the steadiest {_along(family)}, by {lead:.2f} dB on average."
+
+
+def _along(family: str) -> str:
+    return "under these changes of light" if family == NAMED else f"along {family}"
 
 
 def _unmeasured(curves: Sequence[Curve], family: str) -> str:
@@ -293,7 +298,7 @@ def _unmeasured(curves: Sequence[Curve], family: str) -> str:
         )
         parts.append(f"{curve.network}'s result is at worst {how}")
     best = max(curves, key=lambda curve: curve.worst.psnr)
-    lead = f"**{best.network} changes least along {family}.** " if len(curves) > 1 else ""
+    lead = f"**{best.network} changes least {_along(family)}.** " if len(curves) > 1 else ""
     return (
         f"{lead}{'; '.join(parts)}, compared with its own result with the unchanged reference. "
         "The sharp photo is not known: this tells how steady a network is, not how good."
@@ -400,4 +405,21 @@ def strips(
         "The same part of the results, a row per network and a column per change of the reference.",
         "Each row is one network, each column one change of the reference. The part is the one "
         "that the unchanged reference changed most.",
+    )
+
+
+def statistics(network: str, title: str, found: Mapping[str, ChannelStatistics]) -> Drawn:
+    """Channels of ``lr``, and of the reference ``before`` and ``after`` adaptation, at x1."""
+    before, after = (channel_gap(found, which) for which in ("before", "after"))
+    if before == after:
+        change = f"stay {before:.2f} away, as {network} adapts nothing"
+    else:
+        change = f"are {before:.2f} away before the adaptation and {after:.2f} after it"
+    return Drawn(
+        channel_plots(found, 1),
+        "Plot of the mean and the standard deviation of each channel at ×1, of the photo and of "
+        "the reference before and after it is adapted.",
+        f"{network}, {minus(title)}: the reference's channels {change}. The distance is the "
+        "typical (median) channel's to the photo's, in units of the photo's deviation: 0 is "
+        "alike, 1 is off by a whole deviation.",
     )

@@ -1,0 +1,150 @@
+"""The laboratory's callbacks, called as plain functions."""
+
+import threading
+import time
+
+import gradio as gr
+import numpy as np
+import pytest
+from helpers import picture
+
+from demo import laboratory_tab
+from demo.callbacks import CUSTOM, HR_MODE, LR_MODE
+from demo.jobs import NETWORK, Step
+from demo.laboratory import Sweep, Trial
+from demo.laboratory_tab import LaboratoryTab, choose, trial_of, watch
+from demo.runs import Request
+from masa.errors import UserError
+from masa.images import read_photo, reduce_x4, write_photo
+from masa.ladder import NAMED
+from masa.predictor import Predictor
+from masa.shifts import PRESETS, RANGES, Shift
+
+NEUTRAL = [neutral for _, neutral, _ in RANGES.values()]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    hr = picture(64, 80, 3)
+    write_photo(folder / "hr.png", hr)
+    write_photo(folder / "lr.png", reduce_x4(hr))
+    write_photo(folder / "ref.png", picture(72, 64, 4))
+    return folder
+
+
+def values(pair, photo="hr.png", mode=HR_MODE, family="gain", points=3, named=(), amounts=NEUTRAL):
+    gallery = [(str(pair / "ref.png"), None)]
+    page = [str(pair / photo), gallery, mode, "masa-rec", "off", 1.0, 0.0, 1.0, 1.0]
+    return [*page, family, points, ["masa-rec"], list(named), *amounts]
+
+
+def trial(pair, points=3):
+    request = Request(str(pair / "hr.png"), (str(pair / "ref.png"),), is_hr=True)
+    return Trial(request, "gain", ("masa-rec",), points)
+
+
+@pytest.fixture(scope="module")
+def found(pair):
+    *_, last = (step for step in watch(trial(pair)) if isinstance(step, Sweep))
+    return last
+
+
+def test_the_controls_become_a_trial(pair):
+    asked = trial_of(values(pair, family="blur", points=5))
+    assert (asked.family, asked.points, asked.networks) == ("blur", 5, ("masa-rec",))
+    assert asked.request.is_hr and asked.request.shift.is_identity
+    amounts = [low for low, _, _ in RANGES.values()]
+    named = trial_of(values(pair, family=NAMED, named=["warm", CUSTOM], amounts=amounts))
+    own = Shift(**{name: low for name, (low, _, _) in RANGES.items()})
+    assert named.shifts == {"warm": PRESETS["warm"], CUSTOM: own}
+    with pytest.raises(UserError, match="Add a photo"):
+        trial_of([None, *values(pair)[1:]])
+
+
+def test_a_sweep_is_seen_while_it_grows(pair):
+    seen = [len(s.results) for s in watch(trial(pair)) if isinstance(s, Sweep)]
+    assert seen == sorted(set(seen)) and seen[-1] == 3
+
+
+def test_what_is_wrong_becomes_one_sentence(pair):
+    with pytest.raises(gr.Error, match="choose 3 to"):
+        list(watch(trial(pair, points=99)))
+
+
+def test_stopping_ends_the_work_and_the_turn(pair, monkeypatch):
+    running = threading.Event()
+    ended = threading.Event()
+
+    def endless(self, lr, refs, progress, **kwargs):
+        running.set()
+        try:
+            while True:
+                progress(0.5, "")
+                time.sleep(0.02)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Predictor, "run", endless)
+    steps = watch(trial(pair))
+    assert isinstance(next(steps), Step)
+    assert running.wait(10)
+    steps.close()
+    assert ended.wait(2)
+    with NETWORK.take():
+        pass  # the next visitor's turn comes
+
+
+def test_a_choice_names_a_result_and_the_files_to_compare(found):
+    kept, (left, right) = choose(found, "masa-rec", 0.4, "bicubic")
+    assert kept.value == 0.4 and right == kept.picture and left == found.bicubic
+    assert choose(found, "masa-rec", 1.6, "unchanged")[1][0] == found.unchanged("masa-rec").picture
+    assert choose(found, "masa-rec", 1.6, "truth")[1][0] == found.truth
+    assert choose(found, "gone", 99, "nonsense")[0].value == 1.6  # the nearest there is
+
+
+def test_results_that_were_deleted_are_missed_kindly(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(laboratory_tab.Path, "exists", lambda path: False)
+    *_, last = (step for step in watch(trial(pair)) if isinstance(step, Sweep))
+    with pytest.raises(UserError, match="run the sweep again"):
+        choose(last, "masa-rec", 1, "bicubic")
+
+
+@pytest.fixture(scope="module")
+def tab():
+    with gr.Blocks():
+        return LaboratoryTab()
+
+
+def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
+    updates = {}
+    for change in tab.sweep(*values(pair, photo="lr.png", mode=LR_MODE)):
+        updates.update(change)
+    assert updates[tab.bar] == ""
+    assert "how steady a network is, not how good" in updates[tab.quality.words]
+    assert "| gain 0.4 |" in updates[tab.table]
+    whole = read_photo(updates[tab.slider][1]).rgb
+    assert whole.shape == (64, 80, 3)
+    assert updates[tab.found].truth is None
+    assert ("The sharp photo", "truth") not in updates[tab.compared].choices
+
+
+def test_a_click_on_a_mark_shows_its_result(found, tab):
+    _, spots = laboratory_tab._quality(found, None)
+    wanted = next(spot for spot in spots if spot.value == 1.6)
+    clicked = tab._clicked(laboratory_tab._quality)
+    event = gr.EventData(None, {"index": [round(wanted.x), round(wanted.y)]})
+    updates = clicked(found, "bicubic", event)
+    assert updates[tab.value].value == 1.6
+    shown = read_photo(updates[tab.slider][1]).rgb
+    assert np.array_equal(shown, read_photo(found.result("masa-rec", 1.6).picture).rgb)
+    assert "gain 1.6" in updates[tab.chosen] and "gain 1.6" in updates[tab.statistics.words]
+    assert clicked(found, "bicubic", gr.EventData(None, {"index": "x"})) == {}
+    assert clicked(None, "bicubic", event) == {}
+
+
+def test_the_preview_says_what_is_missing(pair, tab):
+    assert "clip" in tab.show_preview(*values(pair))[tab.preview.words]
+    missing = values(pair)
+    missing[1] = []
+    assert "Add a reference" in tab.show_preview(*missing)[tab.preview.words]
