@@ -85,9 +85,12 @@ def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
     return PRESETS[name]
 
 
-def enlarge(inputs: Inputs, showcase: Showcase) -> Iterator[Step | Finished[Exploration]]:
+def enlarge(
+    inputs: Inputs, showcase: Showcase, before: Exploration | None = None
+) -> Iterator[Step | Finished[Exploration]]:
     """The first step of a run, to the enlarged picture; an example that is ready is given at once.
 
+    ``before`` is the visitor's last exploration, of which what stays the same is used again.
     Raises ``gr.Error`` with one sentence for the visitor.
     """
     with told_kindly():
@@ -97,7 +100,7 @@ def enlarge(inputs: Inputs, showcase: Showcase) -> Iterator[Step | Finished[Expl
             yield Finished(ready)
             return
         example = showcase.example_of(request)
-        yield from follow(lambda progress: paint(request, progress, example))
+        yield from follow(lambda progress: paint(request, progress, example, before))
 
 
 def compare(x: Exploration) -> Iterator[Step | Finished[Exploration]]:
@@ -147,13 +150,20 @@ def progress_bar(step: Step) -> str:
 
 
 def draw(x: Exploration, view: View, names: Sequence[str]) -> list[tuple[str | None, str, str]]:
-    """Draw figures by name: for each, its file (``None``: not to be had), alt text and summary."""
+    """Draw figures by name: for each, its file, alternative text and summary.
+
+    Where a figure is not to be had, the file is ``None`` and the summary says why.
+    """
     view = view.clipped(x)
-    drawn = [FIGURES[name].draw(x, view) for name in names]
-    return [
-        (None, "", "") if d is None else (serve_png(d.image, f"{name}.png"), d.alt, d.summary)
-        for name, d in zip(names, drawn, strict=True)
-    ]
+    found: list[tuple[str | None, str, str]] = []
+    for name in names:
+        figure = FIGURES[name]
+        drawn = figure.draw(x, view)
+        if drawn is None:
+            found.append((None, "", figure.missing(x, view)))
+        else:
+            found.append((serve_png(drawn.image, f"{name}.png"), drawn.alt, drawn.summary))
+    return found
 
 
 def is_pixel(at: object) -> TypeGuard[tuple[int, int]]:

@@ -22,12 +22,13 @@ from masa.cost import Cost, dense_matching_cost, executed_cost, paper_cost
 from masa.decoder import ScaleTrace
 from masa.images import Pixels, to_uint8
 from masa.matching import CoarseMatch, Matches
+from masa.memory import Peak
 from masa.transfer import plan_transfer, transfer
 
 KEPT_BYTES = 64 * 2**20
 """Bound on an exploration of an LR of 128x128 with a Ref of 512x512."""
 
-VIEW = 256
+VIEW = 240
 """Most pixels a side at which single channels are kept; larger maps are averaged down."""
 
 
@@ -113,16 +114,15 @@ class Exploration:
     paper: Cost
     dense: int
     """Multiply-adds of dense matching on the same features."""
+    dilations: tuple[int, ...]
+    """Steps of the dilated patches whose coarse scores were summed."""
+    peak: Peak | None = None
+    """Memory of the run, with all that was kept for the figures; ``None`` if not measured."""
     notes: tuple[str, ...] = ()
     hint: str = ""
     """What to look for, if this is an example."""
     disparity: NDArray[np.float32] | None = None
     """``(4H, 4W)`` true disparity in HR pixels, NaN where unknown."""
-
-    @property
-    def dilations(self) -> int:
-        """Number of dilations the coarse score sums over."""
-        return self.matches.coarse.per_dilation.shape[2]
 
     def visitors_lr(self) -> Pixels:
         """``(H, W, 3)``: the LR without padding."""
@@ -170,6 +170,8 @@ def explore(run: Run) -> Exploration:
         cost=executed_cost(lr_size, ref_size, config),
         paper=paper_cost(lr_size, ref_size, config),
         dense=dense_matching_cost(lr_size, ref_size, config),
+        dilations=config.dilations,
+        peak=run.peak,
         notes=result.notes,
     )
 
@@ -266,9 +268,12 @@ def _size_of_features(features: Tensor) -> NDArray[np.float32]:
 
 
 def _shrunk(x: Tensor) -> Tensor:
-    """``(C, H, W)`` averaged down by a whole factor to at most ``VIEW`` a side."""
-    factor = -(-max(x.shape[1:]) // VIEW)
-    return x if factor == 1 else F.avg_pool2d(x[None], factor, ceil_mode=True)[0]
+    """``(C, H, W)`` averaged down to at most ``VIEW`` a side."""
+    factor = VIEW / max(x.shape[1:])
+    if factor >= 1:
+        return x
+    height, width = (max(1, round(factor * side)) for side in x.shape[1:])
+    return F.adaptive_avg_pool2d(x, (height, width))
 
 
 def _step(x: Tensor) -> int:

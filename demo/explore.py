@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from demo.examples import Example
 from demo.exploration import Exploration, explore
 from demo.runs import Request, predictor_for, run
@@ -16,13 +18,27 @@ def unwatched(share: float, doing: str) -> None:
 
 
 def paint(
-    request: Request, progress: Progress = unwatched, example: Example | None = None
+    request: Request,
+    progress: Progress = unwatched,
+    example: Example | None = None,
+    before: Exploration | None = None,
 ) -> Exploration:
-    """Enlarge a visitor's photo and keep what can be explored. Raises ``UserError``."""
+    """Enlarge a visitor's photo and keep what can be explored. Raises ``UserError``.
+
+    What does not depend on the references is taken over from the exploration ``before``, if that
+    was of the same photo.
+    """
     x = explore(run(request, progress, keep=True))
+    if before is not None and _same_photo(x, before):
+        x = replace(x, plain=before.plain)
     if example is None:
         return x
     return replace(x, disparity=example.true_disparity(), hint=example.look_for)
+
+
+def _same_photo(x: Exploration, other: Exploration) -> bool:
+    sizes = [(e.lr.height, e.lr.width, e.weights) for e in (x, other)]
+    return sizes[0] == sizes[1] and np.array_equal(x.lr.rgb, other.lr.rgb)
 
 
 def without_reference(x: Exploration, progress: Progress = unwatched) -> Exploration:

@@ -81,6 +81,7 @@ def settings(x: Exploration) -> dict[str, object]:
         "references": [[p.width, p.height] for p in x.ref.placements],
         "self_reference": x.self_reference,
         "seconds": dict(x.seconds),
+        "peak_memory": None if x.peak is None else asdict(x.peak),
         "multiply_adds": asdict(x.cost),
         "multiply_adds_as_the_paper_counts": asdict(x.paper),
         "scores_on_y_no_border_cropped": None if scores is None else asdict(scores),

@@ -15,7 +15,7 @@ from demo.callbacks import HR_MODE, LR_MODE, PICTURES, SHIFTS, Inputs
 from demo.exploration import Exploration
 from demo.export import as_zip
 from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
-from demo.figures.network import network_svg
+from demo.figures.network import HIGHLIGHT, network_svg
 from demo.files import serve, serve_png
 from demo.front import APP_OPTIONS, Front
 from demo.jobs import Finished, Step
@@ -31,14 +31,45 @@ CSS = """
 .gradio-container { max-width: 1500px !important; margin: auto; }
 .progress progress { width: 100%; height: 10px; }
 .gradio-container h3 { margin-top: 0.4em; }
-#examples { max-height: 330px; overflow-y: auto; }
 #network [data-tab] { cursor: pointer; }
+/* A figure's buttons stand above it, where they hide none of its words. */
+.figure .image-container { padding-top: 32px; }
+/* Controls of a tab stand below the row of tabs, which therefore never moves under the pointer. */
+#tabs { display: contents; }
+#results > .row { order: 1; }
+#tabs > .tabitem { order: 2; }
+#bar:not(:has(progress)), #to-inputs, .figure.wide::after { display: none; }
+@media (max-width: 700px) {
+  /* The first thing to see is a result; the form follows. */
+  #results { order: -1; }
+  #to-inputs { display: block; }
+  #examples { max-height: 330px; overflow-y: auto; }
+  /* Wide figures stay readable: half of one fills the screen, and the rest is a swipe away. */
+  .figure.wide .image-container > button { overflow-x: auto; justify-content: flex-start; }
+  .figure.wide .image-frame { width: 200%; flex: none; }
+  .figure.wide .image-frame img { width: 100%; height: auto; max-height: none; }
+  .figure.wide::after {
+    display: block; position: absolute; top: 6px; left: 8px; font-size: 13px;
+    content: "⟷ swipe the picture sideways";
+  }
+}
 """
 
 INTRO = """# MASA-SR: real texture from a reference photo
 A small photo is enlarged four times. Where a reference photo shows something similar and sharp,
 its texture is found, fitted to the light of yours, and painted in. Every step can be looked at.
 """
+
+TO_INPUTS = '<a href="#inputs">Try your own photos, or another example ↓</a>'
+"""For phones, where the form stands below the result."""
+
+SHOW_RESULTS = """
+() => {
+  if (matchMedia('(max-width: 700px)').matches)
+    document.querySelector('#results').scrollIntoView({behavior: 'smooth'});
+}
+"""
+"""On a phone, a run that was started in the form is watched further up."""
 
 OPEN_TAB = """
 const open = (event) => {
@@ -51,6 +82,24 @@ element.addEventListener('click', open);
 element.addEventListener('keydown', open);
 """
 """Boxes of the network's drawing open their tabs, by mouse and by keyboard."""
+
+FONT: list[gr.themes.Font | str] = [
+    gr.themes.LocalFont("IBM Plex Sans", (400, 700)),
+    "system-ui",
+    "sans-serif",
+]
+"""Comes with Gradio, so nothing is fetched."""
+
+THEME = gr.themes.Soft(font=FONT).set(
+    background_fill_primary="*neutral_50",  # the theme's own, which ``set`` forgets
+    # Darker than the theme's own, for enough contrast on its light ground.
+    body_text_color_subdued="*neutral_500",
+    block_label_text_color="*primary_700",
+    block_title_text_color="*primary_700",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    checkbox_label_background_fill_selected="*primary_600",
+)
 
 BESIDE = {"result": (), "coarse": ("pixel",), "fine": ("pixel",), "pixel": ("pixel",)}
 BESIDE |= {"adaptation": ("scale", "channel"), "aggregation": ("scale",), "cost": ()}
@@ -82,11 +131,12 @@ class Page:
             self.open_tab = gr.State(TABS[0].id)
             self.dense = gr.State(None, time_to_live=KEEP_SECONDS)
             gr.Markdown(INTRO)
+            gr.HTML(TO_INPUTS, elem_id="to-inputs")
             with gr.Row():
-                with gr.Column(scale=2, min_width=320):
+                with gr.Column(scale=2, min_width=320, elem_id="inputs"):
                     self._lay_out_inputs()
                     self._lay_out_examples()
-                with gr.Column(scale=5, min_width=320):
+                with gr.Column(scale=5, min_width=320, elem_id="results"):
                     self._lay_out_results()
             self._wire()
             offer_api()
@@ -144,15 +194,20 @@ class Page:
             self.column = gr.Slider(
                 0, 1, 0, step=1, label="Column of the chosen pixel", elem_id="column"
             )
-        with gr.Row(visible=False) as scale_row:
-            self.scale = gr.Radio(
-                [("x1", 1), ("x2", 2), ("x4", 4)], value=4, label="Scale", elem_id="scale"
-            )
-        with gr.Row(visible=False) as channel_row:
-            self.channel = gr.Slider(
-                -1, 63, -1, step=1, label="Channel (-1: all, as colours)", elem_id="channel"
-            )
-        self.controls = {"pixel": pixel_row, "scale": scale_row, "channel": channel_row}
+        with gr.Row():
+            with gr.Column(min_width=220, visible=False) as scale_column:
+                self.scale = gr.Radio(
+                    [("x1", 1), ("x2", 2), ("x4", 4)], value=4, label="Scale", elem_id="scale"
+                )
+            with gr.Column(scale=2, min_width=220, visible=False) as channel_column:
+                self.channel = gr.Slider(
+                    -1, 63, -1, step=1, label="Channel (-1: all, as colours)", elem_id="channel"
+                )
+        self.controls: dict[str, gr.Row | gr.Column] = {
+            "pixel": pixel_row,
+            "scale": scale_column,
+            "channel": channel_column,
+        }
         self.view = [self.row, self.column, self.scale, self.channel]
         self.tab_of: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as self.tabs:
@@ -178,8 +233,8 @@ class Page:
         )
         names = list(PICTURES.values())
         with gr.Row():
-            self.left = gr.Dropdown(names, value=PICTURES["bicubic"], label="Left")
-            self.right = gr.Dropdown(names, value=PICTURES["result"], label="Right")
+            self.left = gr.Dropdown(names, value=PICTURES["bicubic"], label="Left", min_width=240)
+            self.right = gr.Dropdown(names, value=PICTURES["result"], label="Right", min_width=240)
             self.divider = gr.Slider(0, 100, 50, step=1, label="Divider (for the keyboard)")
         self.report = gr.Markdown(elem_id="report")
         with gr.Row():
@@ -206,9 +261,12 @@ class Page:
                             interactive=False,
                             buttons=["download", "fullscreen"],
                             elem_id=f"figure-{figure.id}",
+                            elem_classes=["figure", "wide"] if figure.wide else "figure",
                         )
                         words = gr.Markdown(elem_id=f"words-{figure.id}")
                     self.slots[figure.id] = Slot(image, words)
+                if len(figures) == 1 and not figures[0].wide:
+                    gr.Column(min_width=320)  # as wide as its neighbours above
 
     def _lay_out_trial(self) -> None:
         gr.Markdown(
@@ -227,6 +285,7 @@ class Page:
             interactive=False,
             buttons=["download", "fullscreen"],
             elem_id="figure-trial",
+            elem_classes=["figure", "wide"],
             visible=False,
         )
         self.trial_words = gr.Markdown(elem_id="words-trial")
@@ -257,42 +316,43 @@ class Page:
         for start, inputs in starts:
             first = start(
                 self.enlarge,
-                inputs,
+                [self.explored, *inputs],
                 [*state, *shown, *self.view, *figures],
                 **free,
             )
             runs += [first, *self._wire_rest(first, free, state, shown, figures)]
+            start(None, js=SHOW_RESULTS, **private)
         loaded = self.blocks.load(
             self.open, None, [*state, *shown, *self.view, self.photo, self.refs, self.mode], **free
         )
-        loaded.success(self.fill, [self.explored, *self.view], figures, **free)
+        self._fill_after(loaded, free, figures)
         self.stop.click(lambda: "", None, self.bar, cancels=runs, **free)
 
         for tab in TABS:
-            dependent = [f.id for f in tab.figures if f.depends]
-            parts = self._parts(dependent)
             self.tab_of[tab.id].select(
-                partial(self.opened, tab),
-                [self.explored, *self.view],
-                [self.open_tab, self.network, *self.controls.values(), *parts],
-                **free,
+                partial(self.opened, tab), None, [self.open_tab, *self.controls.values()], **free
             )
+            self.tab_of[tab.id].select(None, js=f"() => ({HIGHLIGHT})('{tab.id}')", **private)
             for figure in tab.figures:
                 if figure.clickable:
                     self.slots[figure.id].image.select(
-                        self._clicked(figure.id, dependent),
+                        self._clicked(figure.id, tab),
                         [self.explored, *self.view],
-                        [self.row, self.column, *parts],
+                        [self.row, self.column, *self._parts(_dependent("pixel"))],
                         trigger_mode="always_last",
                         **free,
                     )
-        moving = self._parts([f.id for f in FIGURES.values() if f.depends])
-        controls: list[Any] = self.view
-        for control in controls:
+        controls: list[tuple[str, Any]] = [
+            ("pixel", self.row),
+            ("pixel", self.column),
+            ("scale", self.scale),
+            ("channel", self.channel),
+        ]
+        for what, control in controls:
             control.input(
-                self.moved,
+                partial(self.moved, what),
                 [self.explored, self.open_tab, *self.view],
-                moving,
+                self._parts(_dependent(what)),
                 trigger_mode="always_last",
                 **free,
             )
@@ -319,12 +379,13 @@ class Page:
             list(self.controls.values()),
             **free,
         )
+        self.laboratory_tab.select(None, js=f"() => ({HIGHLIGHT})('{ID}')", **private)
 
     def _wire_rest(
         self, first: Any, free: dict, state: list, shown: list, figures: list
     ) -> list[Any]:
         """What follows an enlarged picture: figures at once, then two more runs."""
-        filled = first.success(self.fill, [self.explored, *self.view], figures, **free)
+        filled = self._fill_after(first, free, figures)
         compared = first.success(
             self.compare_plain, [self.explored, *self.view], [*state, *shown, *figures], **free
         )
@@ -333,9 +394,15 @@ class Page:
         )
         return [filled, compared, switched]
 
-    def enlarge(self, *values: Any) -> Iterator[Updates]:
+    def _fill_after(self, first: Any, free: dict, figures: list) -> Any:
+        inputs = [self.explored, *self.view]
+        filled = first.success(self.fill, inputs, figures, **free)
+        filled.success(self.settle, inputs, self._parts(_dependent()), **free)
+        return filled
+
+    def enlarge(self, before: Exploration | None, *values: Any) -> Iterator[Updates]:
         """A new run, to the enlarged picture."""
-        for step in callbacks.enlarge(Inputs(*values), self.showcase):
+        for step in callbacks.enlarge(Inputs(*values), self.showcase, before):
             if isinstance(step, Step):
                 yield {self.bar: callbacks.progress_bar(step)}
             else:
@@ -355,6 +422,12 @@ class Page:
         """Every tab's figures, a tab at a time."""
         for tab in TABS:
             yield self._drawn(x, view, [figure.id for figure in tab.figures])
+
+    def settle(self, x: Exploration, *view: Any) -> Updates:
+        """What was chosen while figures were still being filled must not be drawn over."""
+        if _view(view) == View.opening(x):
+            return {}
+        return self._drawn(x, view, _dependent())
 
     def compare_plain(self, x: Exploration, *view: Any) -> Iterator[Updates]:
         """The same network without the reference, and what that shows."""
@@ -376,19 +449,20 @@ class Page:
             updates = {self.explored: x, self.bar: ""} | self._drawn(x, view, late)
             yield updates | (self._shown(x) if shown else {})
 
-    def opened(self, tab: Tab, x: Exploration | None, *view: Any) -> Updates:
-        """A tab is open: its controls, its place in the network, and what the choice changed."""
-        updates: Updates = {self.open_tab: tab.id, self.network: network_svg(tab.id)}
-        for name, row in self.controls.items():
-            updates[row] = gr.Row(visible=name in BESIDE[tab.id])
-        return updates | self._drawn(x, view, [f.id for f in tab.figures if f.depends])
+    def opened(self, tab: Tab) -> Updates:
+        """A tab is open: its controls. Its figures are there, as every choice redraws all tabs."""
+        updates: Updates = {self.open_tab: tab.id}
+        for name, control in self.controls.items():
+            updates[control] = gr.update(visible=name in BESIDE[tab.id])
+        return updates
 
-    def moved(self, x: Exploration | None, tab: str, *view: Any) -> Iterator[Updates]:
-        """A control above the tabs was moved: the open tab follows first, then the others."""
+    def moved(self, what: str, x: Exploration | None, tab: str, *view: Any) -> Iterator[Updates]:
+        """A control above the figures was moved: the open tab follows first, then the others."""
         for shown in sorted(TABS, key=lambda t: t.id != tab):
-            yield self._drawn(x, view, [f.id for f in shown.figures if f.depends])
+            if names := _dependent(what, shown):
+                yield self._drawn(x, view, names)
 
-    def _clicked(self, name: str, dependent: Sequence[str]) -> Callable[..., Updates]:
+    def _clicked(self, name: str, tab: Tab) -> Callable[..., Iterator[Updates]]:
         def clicked(
             x: Exploration | None,
             row: float,
@@ -396,15 +470,15 @@ class Page:
             scale: int,
             channel: float,
             event: gr.EventData,
-        ) -> Updates:
+        ) -> Iterator[Updates]:
             at = getattr(event, "index", None)
             if x is None or not callbacks.is_pixel(at):
-                return {}
+                return
             view = callbacks.click(x, _view((row, column, scale, channel)), name, at)
-            chosen = (view.row, view.column, scale, channel)
-            return {self.row: view.row, self.column: view.column} | self._drawn(
-                x, chosen, dependent
-            )
+            chosen = {self.row: view.row, self.column: view.column}
+            values = (view.row, view.column, scale, channel)
+            for updates in self.moved("pixel", x, tab.id, *values):
+                yield chosen | updates
 
         return clicked
 
@@ -488,11 +562,17 @@ class Page:
         for name, (path, alt, summary) in zip(names, drawn, strict=True):
             slot = self.slots[name]
             updates[slot.image] = gr.Image(value=path, alt_text=alt, visible=path is not None)
-            updates[slot.words] = summary or "*Not to be had for this run, or not ready yet.*"
+            updates[slot.words] = summary if path is not None else f"*{summary}*"
         return updates
 
     def _parts(self, names: Sequence[str]) -> list[Any]:
         return [p for name in names for p in (self.slots[name].image, self.slots[name].words)]
+
+
+def _dependent(what: str | None = None, tab: Tab | None = None) -> list[str]:
+    """Figures that show a field of the view (any, if ``None``), of all tabs or one."""
+    figures = FIGURES.values() if tab is None else tab.figures
+    return [f.id for f in figures if (f.depends if what is None else what in f.depends)]
 
 
 def _view(values: Sequence[Any]) -> View:
@@ -504,7 +584,7 @@ def launch_options() -> dict[str, Any]:
     """How the page is launched, wherever it runs: nothing stored, measured or sent elsewhere."""
     return {
         "css": CSS,
-        "theme": gr.themes.Soft(),
+        "theme": THEME,
         "max_file_size": LIMITS.max_file_bytes,
         "max_threads": THREADS,
         "app_kwargs": APP_OPTIONS,

@@ -59,11 +59,12 @@ def bar_chart(
     write: Callable[[float], str],
     logarithmic: bool = False,
     width: int = WIDTH,
+    unit: float = 1.0,
 ) -> Pixels:
     """Lying bars, each under its name, over an axis whose ticks ``write`` puts into words.
 
-    A logarithmic axis starts at a power of ten clearly below the smallest value; zeros have no
-    bar.
+    Ticks of an even axis are round multiples of ``unit``. A logarithmic axis starts at a power of
+    ten clearly below the smallest value; zeros have no bar.
     """
     margin, thick, row = 4, 14, line_height(SMALL) + 24
     positive = [bar.value for bar in bars if bar.value > 0] or [1.0]
@@ -75,7 +76,8 @@ def bar_chart(
     else:
         first, last = 0.0, max(positive)
         locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
-        ticks = [tick for tick in locator.tick_values(0, last) if 0 <= tick <= last]
+        ticks = [unit * tick for tick in locator.tick_values(0, last / unit)]
+        ticks = [tick for tick in ticks if 0 <= tick <= last]
     span = width - 2 * margin - 20
 
     def across(value: float) -> float:

@@ -14,6 +14,7 @@ from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
 from masa.images import Pixels, Role, Source, crop_to_multiple, read_photo, reduce_x4
+from masa.memory import Peak, measured_peak
 from masa.metrics import psnr_y, ssim_y
 from masa.model import SCALES
 from masa.predictor import Predictor, Progress, Result
@@ -68,6 +69,8 @@ class Run:
     """``(4H, 4W, 3)``: the known target, cropped as the LR was made."""
     config: MASAConfig
     """Of the network that ran."""
+    peak: Peak | None = None
+    """Memory of the run; ``None`` where nobody measured."""
 
 
 @lru_cache(maxsize=4)
@@ -105,8 +108,9 @@ def run(request: Request, progress: Progress, keep: bool = False) -> Run:
     if keep:
         scales = SCALES if lr.shape[0] * lr.shape[1] <= DETAIL_PIXELS else SCALES[:2]
     pixels = lr if alpha is None else np.dstack((lr, alpha))
-    result = predictor.upscale(pixels, refs, progress, scales)
-    return Run(request, result, hr, predictor.config)
+    with measured_peak(predictor.device) as peak:
+        result = predictor.upscale(pixels, refs, progress, scales)
+    return Run(request, result, hr, predictor.config, peak)
 
 
 def shift_references(request: Request) -> list[Shifted]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from demo.examples import Example, load_examples
 from demo.exploration import Exploration
@@ -16,6 +17,8 @@ from demo.explore import paint, without_branches, without_reference
 from demo.jobs import NETWORK
 from demo.runs import Request
 from masa.errors import UserError
+from masa.shifts import Shift
+from masa.weights import DEFAULT_WEIGHTS
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +38,13 @@ class Showcase:
         self._changed = threading.Condition()
 
     def example_of(self, request: Request) -> Example | None:
-        """The example whose files and settings a request has, if any."""
-        return self._digests.get(request.digest())
+        """The example whose pictures a request has, under whatever light and network, if any."""
+        plainly = replace(request, shift=Shift(), weights=DEFAULT_WEIGHTS)
+        return self._digests.get(plainly.digest())
 
     def get(self, request: Request) -> Exploration | None:
-        """The finished exploration of a request for an example, if it is ready."""
-        example = self.example_of(request)
+        """The finished exploration of a request for an example as it is, if it is ready."""
+        example = self._digests.get(request.digest())
         return None if example is None else self._ready.get(example.name)
 
     def put(self, example: Example, exploration: Exploration) -> None:

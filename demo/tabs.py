@@ -55,6 +55,8 @@ class Figure:
     wide: bool = False
     late: bool = False
     """Shows results that are computed after the picture is on screen."""
+    missing: Callable[[Exploration, View], str] = lambda x, v: ""
+    """In a sentence, why ``draw`` gives ``None``."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,21 @@ class Tab:
     label: str
     question: str
     figures: tuple[Figure, ...]
+
+
+_LATER = "Not there yet: it needs another run of the network, which follows the picture."
+_NO_HR = (
+    "This needs the sharp photo, which is known only when the small photo is made from it: choose "
+    "“It is sharp”."
+)
+_NO_TRUTH = (
+    "Where each pixel's match truly lies is known only where it was measured: see the first "
+    "example."
+)
+
+
+def _unknown_or_later(x: Exploration, view: View) -> str:
+    return _NO_HR if x.hr is None else _LATER
 
 
 _PIXEL, _SCALE = frozenset({"pixel"}), frozenset({"scale"})
@@ -83,6 +100,7 @@ RESULT = Tab(
             lambda x, v: result.compared(x) if x.plain is not None else None,
             wide=True,
             late=True,
+            missing=lambda x, v: _LATER,
         ),
         Figure(
             "gift",
@@ -91,6 +109,7 @@ RESULT = Tab(
             "is black, the reference made no difference.",
             lambda x, v: result.reference_gift(x),
             late=True,
+            missing=lambda x, v: _LATER,
         ),
         Figure(
             "error",
@@ -98,6 +117,7 @@ RESULT = Tab(
             "Distance of each pixel's brightness from the sharp photo. It is known only when "
             "the small photo was made from a sharp one.",
             lambda x, v: result.error_map(x),
+            missing=lambda x, v: _NO_HR,
         ),
         Figure(
             "gain",
@@ -106,6 +126,7 @@ RESULT = Tab(
             "closer to the sharp photo, orange ones went further away.",
             lambda x, v: result.gain_map(x),
             late=True,
+            missing=_unknown_or_later,
         ),
     ),
 )
@@ -118,8 +139,8 @@ COARSE = Tab(
         Figure(
             "lr_blocks",
             "Your photo, in blocks",
-            "Each block of 8 x 8 pixels has a colour that says where it lies. Click a block to "
-            "follow it.",
+            "Each block has a colour that says where it lies. Click a block to follow it, or move "
+            "the sliders above.",
             lambda x, v: coarse.lr_blocks(x, v.block(x)),
             _PIXEL,
             clickable=True,
@@ -136,24 +157,24 @@ COARSE = Tab(
         Figure(
             "block_pair",
             "The block and its match",
-            "The block's centre is compared with every place of the reference through three "
-            "patches, narrow to wide. Around the best place, a larger block is cut for the next "
-            "step.",
+            "The block's centre is compared with every place of the reference through patches, "
+            "narrow to wide (their dilations). Around the best place, a larger block is cut for "
+            "the next step.",
             lambda x, v: coarse.block_pair(x, v.block(x)),
             _PIXEL,
         ),
         Figure(
             "score_maps",
             "How well every place fits this block",
-            "Cosine similarity with each place of the reference for dilations 1, 2 and 3, and "
-            "their sum. The best place of the sum wins; the runners-up are marked.",
+            "Cosine similarity with each place of the reference for each dilation, and their sum. "
+            "The best place of the sum wins (ring 1); the runners-up are numbered.",
             lambda x, v: coarse.score_maps(x, v.block(x)),
             _PIXEL,
         ),
         Figure(
             "score_heat",
             "How sure each block is",
-            "The winning score of every block, a sum of three cosines and so at most 3. Low "
+            "The winning score of every block, a sum of one cosine for each dilation. Low "
             "scores mean that the reference holds nothing alike.",
             lambda x, v: coarse.score_heat(x),
         ),
@@ -197,8 +218,8 @@ FINE = Tab(
         Figure(
             "patch_search",
             "The search for one pixel",
-            "The pixel's 3 x 3 patch, its similarity with every patch of the Ref block, and the "
-            "best one. The 12 x 12 pixels of the sharp reference behind it are copied.",
+            "The pixel's patch, its similarity with every patch of the Ref block, and the best "
+            "one. The pixels of the sharp reference behind it are copied.",
             lambda x, v: fine.patch_search(x, v.row, v.column),
             _PIXEL,
         ),
@@ -208,6 +229,7 @@ FINE = Tab(
             "Distance between each match and the true place, which is known for this pair of "
             "cameras. It is given in pixels of the sharp photo.",
             lambda x, v: fine.disparity_error(x),
+            missing=lambda x, v: _NO_TRUTH,
         ),
     ),
 )
@@ -234,6 +256,7 @@ ADAPTATION = Tab(
             lambda x, v: adaptation.modulation(x, v.scale, v.channel),
             _CHANNEL,
             wide=True,
+            missing=lambda x, v: adaptation.why_not_learned(x, v.scale),
         ),
         Figure(
             "statistics",
@@ -260,6 +283,7 @@ AGGREGATION = Tab(
             lambda x, v: aggregation.branches(x, v.scale),
             _SCALE,
             wide=True,
+            missing=lambda x, v: aggregation.WHY_NOT_AT_X1,
         ),
         Figure(
             "residuals",
@@ -269,6 +293,7 @@ AGGREGATION = Tab(
             lambda x, v: aggregation.residuals(x, v.scale),
             _SCALE,
             wide=True,
+            missing=lambda x, v: aggregation.WHY_NOT_AT_X1,
         ),
         Figure(
             "ref_off",
@@ -278,6 +303,7 @@ AGGREGATION = Tab(
             lambda x, v: aggregation.switched_off(x, "ref"),
             wide=True,
             late=True,
+            missing=lambda x, v: _LATER,
         ),
         Figure(
             "lr_off",
@@ -287,6 +313,7 @@ AGGREGATION = Tab(
             lambda x, v: aggregation.switched_off(x, "lr"),
             wide=True,
             late=True,
+            missing=lambda x, v: _LATER,
         ),
     ),
 )
@@ -338,10 +365,10 @@ COST = Tab(
         ),
         Figure(
             "stages",
-            "Seconds of this run",
-            "Measured time of each stage of this very run. What was still known from the run "
-            "before takes no time.",
-            lambda x, v: cost.stages(x, None),
+            "Seconds and memory of this run",
+            "Measured time of each stage of this very run, and the memory it took. What was still "
+            "known from the run before takes no time.",
+            lambda x, v: cost.stages(x),
         ),
     ),
 )

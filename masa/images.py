@@ -38,7 +38,6 @@ __all__ = [
     "read_photo",
     "reduce_x4",
     "resize_to_fit",
-    "save_png",
     "to_tensor",
     "to_uint8",
     "write_photo",
@@ -551,11 +550,6 @@ def write_photo(path: str | Path, rgb: Pixels, alpha: Pixels | None = None) -> N
     """
     path = Path(path)
     _write_whole(path, encode(path.suffix, rgb, alpha))
-
-
-def save_png(path: str | Path, rgb: Pixels, alpha: Pixels | None = None) -> None:
-    """Writes a PNG file like `write_photo`, whatever `path` is called."""
-    _write_whole(Path(path), encode(".png", rgb, alpha))
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -172,6 +172,10 @@ def test_the_keyboard_opens_tabs_and_moves_the_pixel(page):
     expect(page.get_by_role("tab", name="Fine matching")).to_have_attribute(
         "aria-selected", "true", timeout=PATIENT
     )
+    lit = page.locator("#network .net-on:visible")
+    expect(lit).to_have_count(2, timeout=PATIENT)
+    assert {box.get_attribute("data-box") for box in lit.all()} == {"fine", "transfer"}
+    assert page.evaluate("document.activeElement.dataset.box") == "fine"
     words = page.locator("#words-patch_search")
     expect(words).to_contain_text("row 43", timeout=PATIENT)
     page.locator("#row input[type=range]").focus()
@@ -234,8 +238,15 @@ def test_a_phone_shows_it_without_scrolling_sideways(chromium, server):
     page = context.new_page()
     page.goto(server, wait_until="load")
     expect(page.locator("#report table")).to_be_visible(timeout=PATIENT)
-    for name in ("Result", "Fine matching", "Cost"):
+    result, form = (page.locator(name).bounding_box()["y"] for name in ("#results", "#inputs"))
+    assert result < form  # the first thing to see is a result
+    for name in ("Result", "Fine matching", "Adaptation", "Cost"):
         page.get_by_role("tab", name=name).click()
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="Adaptation").click()
+    wide = page.locator("#figure-statistics img")
+    expect(wide).to_be_visible(timeout=PATIENT)
+    assert wide.bounding_box()["width"] > 600  # readable, and reached by a swipe
+    assert wide.bounding_box()["x"] >= 0
     context.close()

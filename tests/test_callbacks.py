@@ -143,6 +143,25 @@ def test_six_references_are_too_many(files, no_examples):
         list(callbacks.enlarge(inputs(files / "lr.png", [files / "ref.png"] * 6), no_examples))
 
 
+def test_a_change_of_light_repeats_only_what_depends_on_the_reference(files, x, no_examples):
+    wanted = inputs(files / "hr.png", [files / "ref.png"], HR_MODE, shift="darker")
+    changed = last(callbacks.enlarge(wanted, no_examples, x))
+    assert changed.plain is x.plain and not changed.switched_off
+    assert not np.array_equal(changed.result, x.result)
+    other = inputs(files / "lr.png", [files / "ref.png"])
+    assert last(callbacks.enlarge(other, no_examples, x)).plain is None
+
+
+def test_what_is_not_to_be_had_is_explained(files):
+    fresh = paint(Request(str(files / "lr.png"), (str(files / "ref.png"),)))
+    for figure in FIGURES.values():
+        ((path, _, words),) = callbacks.draw(fresh, View(scale=1), [figure.id])
+        if path is None:
+            assert words[0].isupper() and words.endswith("."), figure.id
+    missing = {name: callbacks.draw(fresh, View(), [name])[0][2] for name in ("error", "gain")}
+    assert all("sharp photo" in words for words in missing.values())
+
+
 def test_every_figure_of_every_tab_is_drawn(x):
     for tab in TABS:
         names = [figure.id for figure in tab.figures]
@@ -184,13 +203,13 @@ def test_a_view_beyond_the_picture_is_brought_back(x):
     assert wild.scale in x.scales
 
 
-def test_what_a_session_keeps_is_light(examples):
-    big = Request(
-        str(examples / "motorcycle_hr.jpg"), (str(examples / "motorcycle_ref.jpg"),), is_hr=True
-    )
-    kept = paint(big)
-    share = kept.lr.rgb.shape[0] * kept.lr.rgb.shape[1] / 128**2
-    assert kept.kept_bytes() < KEPT_BYTES * max(share, 1)
+def test_what_a_session_keeps_is_light(tmp_path):
+    for name in ("hr", "ref"):
+        write_photo(tmp_path / f"{name}.png", picture(512, 512, len(name)))
+    kept = paint(Request(str(tmp_path / "hr.png"), (str(tmp_path / "ref.png"),), is_hr=True))
+    assert kept.lr.rgb.shape[:2] == kept.ref.down.shape[:2] == (128, 128)
+    later = {"plain": kept.result.copy(), "switched_off": {n: kept.result.copy() for n in "ab"}}
+    assert dataclasses.replace(kept, **later).kept_bytes() < KEPT_BYTES
 
 
 def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path):
@@ -227,6 +246,8 @@ def test_examples_are_recognised_by_content_and_shared(examples):
     assert last(callbacks.enlarge(wanted, showcase)) is marker
     other = dataclasses.replace(wanted, shift="darker")
     assert showcase.get(other.request()) is None
+    assert showcase.example_of(other.request()) is example  # its truth stays known
+    assert showcase.example_of(dataclasses.replace(wanted, mode=LR_MODE).request()) is None
 
 
 def test_a_job_reports_and_finishes():

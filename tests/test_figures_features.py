@@ -15,12 +15,14 @@ from demo.figures import adaptation, aggregation, cost, network, result
 from demo.figures.parts import Place, busiest, high_of, own
 from demo.plots import Bar, bar_chart
 from demo.runs import Request, Run
+from demo.tabs import FIGURES, View
 from masa.aggregation import Branches
 from masa.config import MASAConfig
 from masa.cost import dense_matching_cost, executed_cost, paper_cost
 from masa.errors import UserError
 from masa.images import enlarge_x4, reduce_x4
 from masa.matching import match
+from masa.memory import Peak
 from masa.metrics import luma, psnr_y, ssim_y
 from masa.model import MASA
 from masa.predictor import Predictor
@@ -72,7 +74,11 @@ def all_figures(x):
     found += [aggregation.switched_off(x, "ref"), aggregation.switched_off(x, "lr")]
     dense = cost.dense_match(x)
     again = cost.rematch(x, replace(SMALL, lr_block=4), dense)
-    found += [cost.multiply_adds(x), cost.stages(x), cost.stages(x, 2**30)]
+    found += [
+        cost.multiply_adds(x),
+        cost.stages(x),
+        cost.stages(replace(x, peak=Peak("cuda", 2**30))),
+    ]
     found += [cost.rematch_figure(x, again, dense), cost.rematch_figure(x, again)]
     return [figure for figure in found if figure is not None]
 
@@ -270,7 +276,7 @@ def test_networks_that_learn_no_adaptation(adain, none):
     assert adaptation.mode_of(none.scales[1]) == "none"
     for x in (adain, none):
         assert adaptation.modulation(x, 4) is None
-        assert "no γ and no β" in adaptation.modulation_note(x, 4)
+        assert "no γ and no β" in FIGURES["modulation"].missing(x, View(scale=4))
         for figure in all_figures(x):
             check(figure)
     # Not exactly alike: the normalisation's epsilon counts where features are weak.
@@ -285,7 +291,7 @@ def test_scales_that_were_not_kept(x):
     assert adaptation.feature_maps(some, 4) is None
     assert adaptation.modulation(some, 4) is None
     assert adaptation.statistics(some, 4) is None
-    assert adaptation.modulation_note(some, 4) == ""
+    assert "not kept" in adaptation.why_not_learned(some, 4)
     assert aggregation.branches(some, 4) is None
     assert aggregation.residuals(some, 1) is None
 
@@ -330,7 +336,11 @@ def test_stated_costs(x):
         assert stated in table
     seconds = sum(x.seconds.values())
     assert f"This run took {seconds:.1f} s" in cost.stages(x).summary
-    assert "1.50 GB" in cost.stages(x, 3 * 2**29).summary
+    for unknown in (None, Peak("cpu"), Peak("cuda")):
+        assert "could not be measured" in cost.stages(replace(x, peak=unknown)).summary
+    measured = cost.stages(replace(x, peak=Peak("cpu", 3 * 2**29))).summary
+    assert "1,536 MB" in measured and "server process" in measured
+    assert "graphics card" in cost.stages(replace(x, peak=Peak("cuda", 2**20))).summary
 
 
 def naive_places(lr, ref):
@@ -464,6 +474,13 @@ def test_the_drawing_has_all_boxes_twice():
             assert element.find(f"{SVG}title").text
             assert "aria-current" not in element.attrib
     assert {e[0].attrib["data-tab"] for e in found.values()} == set(TABS)
+
+
+def test_the_drawing_says_which_tabs_light_each_box():
+    # The page moves the highlight by this alone, without a new drawing.
+    for name, elements in boxes_of(network.network_svg()).items():
+        (lit,) = {box.lit for box in network.BOXES if box.name == name}
+        assert all(set(element.attrib["data-lit"].split()) == lit for element in elements)
 
 
 @pytest.mark.parametrize("tab", TABS)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import is_one_sentence, picture
+from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
 from demo.draw import WIDE, WIDTH
@@ -23,7 +23,10 @@ from demo.figures.places import (
     ref_block_box,
     ref_view,
 )
-from demo.runs import Request, run
+from demo.runs import Request, Run, run
+from masa.config import MASAConfig
+from masa.model import MASA
+from masa.predictor import Predictor
 from masa.transfer import plan_transfer
 
 DOWN, RIGHT = 2, 3
@@ -80,7 +83,18 @@ def strip():
     return explored(picture(9, 90), [picture(200, 20, 3)], is_hr=False)
 
 
-EXPLORATIONS = ("shifted", "cameras", "stacked", "alone", "strip")
+@pytest.fixture(scope="module")
+def unusual():
+    """Other blocks, patches and dilations than the shipped weights have."""
+    config = MASAConfig(channels=8, lr_block=16, ref_factor=1, dilations=(2, 5), patch=5)
+    model = fill(MASA(config), in_blocks=1).requires_grad_(False).eval()
+    result = Predictor(model, "cpu", "fp32").run(
+        picture(41, 30), [picture(130, 210, 2)], keep=(1, 2, 4)
+    )
+    return explore(Run(Request("photo.png"), result, None, config))
+
+
+EXPLORATIONS = ("shifted", "cameras", "stacked", "alone", "strip", "unusual")
 
 
 @pytest.fixture(params=EXPLORATIONS)
@@ -175,8 +189,8 @@ def test_a_clicked_block_is_the_chosen_one(x):
     for _, _, at_x, at_y in points(panel):
         _, row, column = drawn.pick(at_x, at_y)
         top, left = block_corner(x, coarse.block_at(x, row, column))
-        assert top <= row < top + 8
-        assert left <= column < left + 8
+        assert top <= row < top + x.matches.geometry.block
+        assert left <= column < left + x.matches.geometry.block
 
 
 def test_choices_outside_are_moved_inside(x):
@@ -247,11 +261,12 @@ def test_footprints_count_what_lies_over_each_cell(x):
     colours = coarse.block_colours(geometry.rows, geometry.columns).astype(float)
     count = np.zeros((geometry.ref_height, geometry.ref_width))
     total = np.zeros((*count.shape, 3))
-    for row in range(-(-x.lr.height // 8)):
-        for column in range(-(-x.lr.width // 8)):
+    side = geometry.block
+    for row in range(-(-x.lr.height // side)):
+        for column in range(-(-x.lr.width // side)):
             number = row * geometry.columns + column
-            top, left = (v - 4 for v in coarse_place(x, number))
-            here = np.s_[max(0, top) : top + 8, max(0, left) : left + 8]
+            top, left = (v - side // 2 for v in coarse_place(x, number))
+            here = np.s_[max(0, top) : top + side, max(0, left) : left + side]
             count[here] += 1
             total[here] += colours[number]
     colour, found = coarse.footprints(x)
@@ -302,6 +317,12 @@ def test_words_on_a_block(shifted):
     assert score == pytest.approx(3, abs=1e-3)
     # Its centre (12, 20) matches (14, 23): rows 56 to 59 and columns 92 to 95 of the reference.
     assert "row 58, column 94 of the reference" in coarse.block_pair(shifted, number).summary
+
+
+def test_words_on_unusual_dilations(unusual):
+    assert unusual.dilations == (2, 5)
+    assert "compared 2 patches of 5 x 5" in coarse.block_pair(unusual, 0).summary
+    assert "of at most 2." in coarse.score_maps(unusual, 0).summary
 
 
 # Views of stacked references
@@ -532,9 +553,10 @@ def test_pieces_are_those_of_the_transfer(x):
         number = block_at(x, row, column)
         for voter in (voter for piece in pieces for voter in piece.voters):
             top, left = block_corner(x, number)
-            assert top <= voter[0] < top + 8
-            assert left <= voter[1] < left + 8
-            assert max(abs(voter[0] - row), abs(voter[1] - column)) <= 1
+            assert top <= voter[0] < top + x.matches.geometry.block
+            assert left <= voter[1] < left + x.matches.geometry.block
+            apart = max(abs(voter[0] - row), abs(voter[1] - column))
+            assert apart <= x.matches.geometry.radius
 
 
 def test_pieces_make_up_the_given_pixel(x):

@@ -34,7 +34,6 @@ from masa.images import (
     read_photo,
     reduce_x4,
     resize_to_fit,
-    save_png,
     to_tensor,
     to_uint8,
     write_photo,
@@ -998,9 +997,6 @@ def test_the_kind_of_file_follows_the_suffix(tmp_path):
         with Image.open(tmp_path / f"x{suffix}") as image:
             assert image.format == kind
         assert Image.open(io.BytesIO(encode(suffix, noise(16, 16)))).format == kind
-    save_png(tmp_path / "named.jpg", noise(16, 16), noise(16, 16, 0))
-    with Image.open(tmp_path / "named.jpg") as image:
-        assert (image.format, image.mode) == ("PNG", "RGBA")
 
 
 def test_jpeg_has_full_colour_resolution_and_high_quality():

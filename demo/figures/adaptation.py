@@ -138,7 +138,7 @@ def _of_channel(x: Exploration, view: ScaleView, scale: int, channel: int) -> Dr
 def modulation(x: Exploration, scale: int, channel: int | None = None) -> Drawn | None:
     """Learned scale and shift, gamma and beta, of one channel (``None``: where gamma varies most).
 
-    ``None`` for networks that have none, of which :func:`modulation_note` tells.
+    ``None`` for networks that have none, of which :func:`why_not_learned` tells.
     """
     view = x.scales.get(scale)
     if view is None or mode_of(view) != "sam":
@@ -156,33 +156,30 @@ def modulation(x: Exploration, scale: int, channel: int | None = None) -> Drawn 
             f"In channel {channel} the reference is multiplied by γ plus the photo's deviation "
             f"({std:.3g}), by {(gamma + std).min():.3g} to {(gamma + std).max():.3g} from place to "
             f"place. Then β plus the photo's mean ({mean:.3g}) is added, {(beta + mean).min():.3g} "
-            f"to {(beta + mean).max():.3g}."
+            f"to {(beta + mean).max():.3g}. In a typical channel γ varies by "
+            f"{_strength(view):.1f} times the photo's deviation."
         ),
         columns=2,
     )
 
 
-def modulation_note(x: Exploration, scale: int) -> str:
-    """Markdown: what gamma and beta are, or why this network has none."""
+def _strength(view: ScaleView) -> float:
+    """How much gamma varies in the median channel, in units of the photo's deviation."""
+    spread = np.ptp(view.ranges["gamma"], axis=1)
+    return float(np.median(spread / np.maximum(view.statistics["lr"].std, 1e-6)))
+
+
+def why_not_learned(x: Exploration, scale: int) -> str:
+    """In words for visitors, why :func:`modulation` gives ``None``."""
     view = x.scales.get(scale)
     if view is None:
-        return ""
-    mode = mode_of(view)
-    if mode == "none":
-        return "This network does not adapt the reference: it has no γ and no β."
-    if mode == "adain":
+        return "The features at this scale were not kept."
+    if mode_of(view) == "adain":
         return (
             "This network gives the reference the photo's mean and deviation, the same "
             "everywhere (AdaIN): nothing is learned, so it has no γ and no β."
         )
-    gamma, lr = view.ranges["gamma"], view.statistics["lr"]
-    strength = float(np.median(np.ptp(gamma, axis=1) / np.maximum(lr.std, 1e-6)))
-    return (
-        "The reference's features are first freed of their own mean and deviation, then at each "
-        "place multiplied by γ + the photo's deviation, and β + the photo's mean is added. γ and "
-        "β are computed from photo and reference together. In a typical channel γ varies by "
-        f"{strength:.1f} times the photo's deviation."
-    )
+    return "This network does not adapt the reference: it has no γ and no β."
 
 
 def _signed(x: Exploration, values: NDArray[np.float32], label: str, title: str) -> Part:

@@ -21,6 +21,11 @@ from masa.metrics import psnr_y
 DETAIL = 96
 """Most result pixels across the part that is shown enlarged."""
 
+WHY_NOT_AT_X1 = (
+    "At the photo's own size, x1, there is no dual aggregation: one convolution merges photo and "
+    "reference. Choose x2 or x4."
+)
+
 _TITLES = {
     "ref_branch": "Reference branch",
     "lr_branch": "Photo branch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import cv2
@@ -13,7 +14,6 @@ from demo.draw import (
     BLACK,
     BLUE,
     GAP,
-    NORMAL,
     ORANGE,
     SMALL,
     TALL,
@@ -117,7 +117,7 @@ def lr_blocks(x: Exploration, selected: int | None = None) -> Drawn:
         box = Box(left, top, left + geometry.block, top + geometry.block)
         emphasise(picture, box.scaled(zoom), BLACK)
         words = f" {_block_words(x, selected)} is framed."
-    count = f"{rows} x {columns} blocks of {geometry.block} x {geometry.block} pixels"
+    count = f"{columns} x {rows} blocks of {geometry.block} x {geometry.block} pixels"
     image, ((left, top),) = arrange([picture], [f"Small photo: {count}"], least=WIDTH)
     return Drawn(
         image,
@@ -143,9 +143,8 @@ def ref_blocks(x: Exploration, selected: int | None = None) -> Drawn:
     picture = blend(picture, over, TINT * (share[:, :, 0] / 255.0))
     if len(_own_numbers(x)) <= OUTLINED:
         _outline_footprints(x, ground, picture)
-    if len(ground.areas) > 1:
-        for number, (left, top) in enumerate(ground.corners, start=1):
-            text(picture, f"{number}", left + 6, top + 4, NORMAL, halo=WHITE, bold=True)
+    ground = replace(ground, picture=picture)
+    ground.number()
     words = ""
     if selected is not None:
         selected = clip_block(x, selected)
@@ -221,12 +220,12 @@ def block_pair(x: Exploration, selected: int) -> Drawn:
         ],
     )
     image = stack([image, _tap_legend(x)], gap=8)
-    scores = x.matches.coarse.per_dilation[0, selected]
+    compared = f"{len(x.dilations)} patches" if len(x.dilations) > 1 else "a patch"
     return Drawn(
         image,
         "A block of the small photo beside the part of the reference that it will search, with "
         "the compared pixels marked.",
-        f"{_block_words(x, selected)} compared {len(scores)} patches of {geometry.patch} x "
+        f"{_block_words(x, selected)} compared {compared} of {geometry.patch} x "
         f"{geometry.patch} pixels around its centre and chose {place_words(x, row, column)}; "
         f"{inner} patches around it are searched next.",
     )
@@ -244,19 +243,19 @@ def score_maps(x: Exploration, selected: int) -> Drawn:
     low, high = float(np.percentile(scores, 1)), float(scores.max())
     half = (WIDTH - GAP) // 2
     parts, titles = [], []
-    steps = dilation_steps(x)
     for number, values in enumerate([*scores, total]):
         summed = number == len(scores)
         factor = len(scores) if summed else 1
         view = ref_view(x, paint(values, factor * low, factor * high), half, 300)
         picture = view.picture
+        view.number()
         if summed:
             for rank, place in enumerate(rivals, start=2):
                 _mark_place(picture, view.point(*place), rank, BLACK)
         _mark_place(picture, view.point(*best), 1, ORANGE)
         parts.append(picture)
         at = float(values[best])
-        titles.append(f"Sum: {at:.2f}" if summed else f"Dilation {steps[number]}: {at:.2f}")
+        titles.append(f"Sum: {at:.2f}" if summed else f"Dilation {x.dilations[number]}: {at:.2f}")
     rows = [
         arrange(parts[i : i + 2], titles[i : i + 2], least=half)[0] for i in range(0, len(parts), 2)
     ]
@@ -264,7 +263,7 @@ def score_maps(x: Exploration, selected: int) -> Drawn:
         [
             colour_bar("cosine similarity, per dilation", low, high, width=half, below=True),
             colour_bar(
-                f"sum of {len(scores)} cosines",
+                f"sum of {_cosines(x)}",
                 len(scores) * low,
                 len(scores) * high,
                 width=half,
@@ -286,8 +285,8 @@ def score_maps(x: Exploration, selected: int) -> Drawn:
         )
     return Drawn(
         image,
-        "Maps over the reference of how similar each place is to the chosen block, for three "
-        "patch sizes and in sum, with the best place ringed.",
+        "Maps over the reference of how similar each place is to the chosen block, for each "
+        "dilation and in sum, with the best place ringed.",
         summary,
     )
 
@@ -303,7 +302,7 @@ def score_heat(x: Exploration) -> Drawn:
     image = heat_map(
         field,
         "score of a block's best place",
-        f"sum of {x.dilations} cosines, at most {x.dilations}",
+        f"sum of {_cosines(x)}, at most {len(x.dilations)}",
         zoom=zoom,
     )
     worst = int(np.argmin(own))
@@ -311,15 +310,10 @@ def score_heat(x: Exploration) -> Drawn:
     return Drawn(
         image,
         "The small photo's blocks coloured by how well each matched the reference.",
-        f"Blocks score {float(np.median(own)):.2f} of at most {x.dilations} in the median, from "
-        f"{float(own.min()):.2f} (block in row {row}, column {column}) to {float(own.max()):.2f}.",
+        f"Blocks score {np.median(own):.2f} of at most {len(x.dilations)} in the median, from "
+        f"{own.min():.2f} (block in row {row}, column {column}) to {own.max():.2f}.",
         (lr_panel(x, zoom),),
     )
-
-
-def dilation_steps(x: Exploration) -> tuple[int, ...]:
-    """Steps between the compared pixels of a block's patches: 1, 2, ... as in the paper."""
-    return tuple(range(1, x.dilations + 1))
 
 
 @lru_cache(maxsize=32)
@@ -406,7 +400,8 @@ def _mark_selected(x: Exploration, view: RefView, picture: Pixels, selected: int
     score = float(x.matches.coarse.score[0, selected])
     return (
         f"{_block_words(x, selected)} (framed) matched {place_words(x, *coarse_place(x, selected))}"
-        f" with {score:.2f} of at most {x.dilations}; the orange frame is what it searches next."
+        f" with {score:.2f} of at most {len(x.dilations)}; the orange frame is what it searches "
+        "next."
     )
 
 
@@ -415,11 +410,15 @@ def _block_words(x: Exploration, number: int) -> str:
     return f"The block in row {row}, column {column}"
 
 
+def _cosines(x: Exploration) -> str:
+    return "1 cosine" if len(x.dilations) == 1 else f"{len(x.dilations)} cosines"
+
+
 def _draw_taps(picture: Pixels, zoom: float, row: float, column: float, x: Exploration) -> None:
     """Mark what the dilated patches around pixel (row, column) compare."""
     reach = x.matches.geometry.radius
     size = max(2.0, 0.26 * zoom)
-    for number, step in reversed(list(enumerate(dilation_steps(x)))):
+    for number, step in reversed(list(enumerate(x.dilations))):
         for down in range(-reach, reach + 1):
             for across in range(-reach, reach + 1):
                 if down or across:
@@ -446,15 +445,12 @@ def _tap(picture: Pixels, at: tuple[float, float], size: float, number: int | No
 def _tap_legend(x: Exploration) -> Pixels:
     picture = blank(line_height(SMALL) + 4, WIDTH)
     left, middle = 8.0, picture.shape[0] / 2
-    for number, words in [(None, "centre"), *((i, f"dilation {s}") for i, s in _numbered_steps(x))]:
+    steps = [(number, f"dilation {step}") for number, step in enumerate(x.dilations)]
+    for number, words in [(None, "centre"), *steps]:
         _tap(picture, (left, middle), 5, number)
         text(picture, words, left + 12, middle, anchor="lm")
         left += text_width(words) + 38
     return picture
-
-
-def _numbered_steps(x: Exploration) -> list[tuple[int, int]]:
-    return list(enumerate(dilation_steps(x)))
 
 
 @torch.inference_mode()
@@ -462,7 +458,7 @@ def block_scores(x: Exploration, number: int) -> NDArray[np.float32]:
     """``(dilations, hr, wr)`` scores of one block, by the code that matched it."""
     blocks = torch.tensor([number])
     geometry = x.matches.geometry
-    scores = coarse_scores(x.lr_features, x.ref_features, geometry, dilation_steps(x), blocks)
+    scores = coarse_scores(x.lr_features, x.ref_features, geometry, x.dilations, blocks)
     return scores[:, 0].numpy()
 
 

@@ -20,6 +20,7 @@ from demo.plots import Bar, bar_chart, key, square
 from masa.config import MASAConfig
 from masa.cost import dense_matching_cost, executed_cost, paper_cost
 from masa.errors import UserError
+from masa.images import Pixels
 from masa.matching import SCORE_BYTES, Geometry, Matches, match
 
 BILLION = 1e9
@@ -78,8 +79,8 @@ def multiply_adds(x: Exploration) -> Drawn:
     )
 
 
-def stages(x: Exploration, peak_bytes: int | None = None) -> Drawn:
-    """Measured seconds of each stage of this run; ``peak_bytes`` is its peak memory if known."""
+def stages(x: Exploration) -> Drawn:
+    """Measured seconds of each stage of this run, and its memory if that was measured."""
     bars = [
         Bar(name, x.seconds[stage], f"{x.seconds[stage]:.2f} s", BLUE)
         for stage, name in _STAGES.items()
@@ -95,9 +96,35 @@ def stages(x: Exploration, peak_bytes: int | None = None) -> Drawn:
     if "match" in x.seconds:
         share = x.seconds["match"] / max(total, 1e-9)
         words += f" Matching, which the method is about, took {share:.0%}."
-    if peak_bytes is not None:
-        words += f" It needed at most {peak_bytes / 2**30:.2f} GB of memory at a time."
-    return Drawn(image, "Bar chart of the seconds that each stage of this run took.", words)
+    if x.peak is None or x.peak.bytes is None:
+        words += " Its memory could not be measured on this system."
+    else:
+        image = stack([image, _memory_chart(x, x.peak.bytes)], gap=18)
+        where = {
+            "cuda": "memory of the graphics card",
+            "cpu": "memory of the whole server process",
+        }[x.peak.device]
+        words += (
+            f" It took {_megabytes(x.peak.bytes)} at most, on top of what was in use before "
+            f"({where}), and all features kept for these tabs count as well."
+        )
+    alt = (
+        "Bar chart of the seconds that each stage of this run took, and of its memory if measured."
+    )
+    return Drawn(image, alt, words)
+
+
+def _memory_chart(x: Exploration, peak: int) -> Pixels:
+    kept = x.kept_bytes()
+    bars = [
+        Bar("Memory at most, while it ran", peak, _megabytes(peak), BLUE),
+        Bar("of which your session keeps", kept, _megabytes(kept)),
+    ]
+    return bar_chart(bars, "megabytes", lambda value: f"{value / 2**20:.0f}", unit=2**20)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MB"
 
 
 def paper_table() -> str:
@@ -116,7 +143,7 @@ def paper_table() -> str:
         "**Billions of multiply-adds** for a photo of 128 x 128 pixels and a reference of "
         "512 x 512:",
         "",
-        "| | matching | whole network |",
+        "| network | matching | whole network |",
         "|---|---:|---:|",
         *(f"| {name} | {matching} | {whole} |" for name, matching, whole in rows),
         "",

@@ -58,6 +58,7 @@ BOXES = (
         "Spatial|adaptation",
         "SAM: fits the reference's features to the light of the photo.",
         "adaptation",
+        "laboratory",
     ),
     _box(
         "aggregation",
@@ -202,12 +203,23 @@ _STYLE = """
 """
 
 
+HIGHLIGHT = """
+(tab) => document.querySelectorAll('.network .net-box').forEach((box) => {
+  const on = box.dataset.lit.split(' ').includes(tab);
+  box.classList.toggle('net-on', on);
+  if (on) box.setAttribute('aria-current', 'true'); else box.removeAttribute('aria-current');
+})
+"""
+"""JavaScript function that highlights the boxes of another tab in drawings that are there."""
+
+
 def network_svg(active: str | None = None) -> str:
     """The drawing as one HTML element, with the boxes of the tab ``active`` highlighted.
 
     It holds two layouts, of which the width at hand shows one; their colours follow the page's
     text and accent. Each box is a button with the name of its tab in ``data-tab``: opening that
-    tab on a click, Enter or the space bar is up to the page.
+    tab on a click, Enter or the space bar is up to the page, and so is to move the highlight with
+    ``HIGHLIGHT``, which leaves the keyboard's focus where it is.
     """
     layouts = "".join(_draw(layout, active) for layout in (WIDE, COMPACT))
     return f'<div class="network"><style>{_STYLE}</style>{layouts}</div>'
@@ -246,6 +258,7 @@ def _button(box: Box, place: tuple[float, float, float, float], active: str | No
     return (
         f'<g class="net-box{" net-on" if on else ""}" role="button" tabindex="0" '
         f'data-tab="{escape(box.tab, quote=True)}" data-box="{escape(box.name, quote=True)}" '
+        f'data-lit="{escape(" ".join(sorted(box.lit)), quote=True)}" '
         f'aria-label="{name}: {escape(box.about, quote=True)}"{state}>'
         f"<title>{escape(box.about)}</title>"
         f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="8"/>{lines}</g>'

@@ -177,7 +177,11 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
     emphasise(photo, cell, thickness=2)
 
     overview = ref_view(x, x.ref.rgb, _PART, _PART + 84)
+    overview.number()
     searched = overview.boxes(ref_block_box(x, number))
+    if not searched:  # all in the padding of a reference narrower than others: show its edge
+        at = overview.point(pieces[0].row, pieces[0].column)
+        searched = [Box(at[0] - 3, at[1] - 3, at[0] + 3, at[1] + 3)]
     for box in searched:
         emphasise(overview.picture, box, thickness=2)
     crop = ref_block_box(x, number, x.matches.geometry.radius)
@@ -196,7 +200,7 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
 
     upper, corners = arrange(
         [result, photo, overview.picture, searching],
-        ["The result", "Small photo and block", "Reference", "Ref block, sharp"],
+        ["The result", "Small photo and block", _reference_title(x, pieces[0]), "Ref block, sharp"],
         gap=_LINK,
         least=_PART,
     )
@@ -273,7 +277,9 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
     page = blank(height, WIDE)
     left = 0
     middle = _TILE / 2
-    for place, piece in enumerate(pieces):
+    # Patches of more than 3 x 3 pixels may bring more pieces than have room.
+    shown = pieces if len(pieces) <= 9 else pieces[:8]
+    for place, piece in enumerate(shown):
         colour = MARKS[place % len(MARKS)]
         tile = _around(x.ref.rgb, piece.row, piece.column, zoom)
         emphasise(tile, inside, colour, 2)
@@ -284,6 +290,11 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
         text(page, words, left + 26, _TILE + 16, NORMAL, anchor="lm")
         sign = "+" if place + 1 < len(pieces) else "="
         text(page, sign, left + _TILE + gap / 2, middle, NORMAL, anchor="mm", bold=True)
+        left += _TILE + gap
+    if len(shown) < len(pieces):
+        words = f"{len(pieces) - len(shown)} more,\nx {_share(pieces[-1].weight)} at least"
+        text(page, words, left + _TILE / 2, middle, anchor="mm")
+        text(page, "=", left + _TILE + gap / 2, middle, NORMAL, anchor="mm", bold=True)
         left += _TILE + gap
     tile = _around(x.lr.crop(x.moved, SCALE), lr_row, lr_column, zoom)
     emphasise(tile, inside, thickness=2)
@@ -386,6 +397,14 @@ def _fan(
     small = box.scaled(1, *corner)
     line(page, [(small.right + 3, small.top - 3), (end[0] - 2, end[1])], ORANGE, 1)
     line(page, [(small.right + 3, small.bottom + 3), (end[0] - 2, end[1] + height)], ORANGE, 1)
+
+
+def _reference_title(x: Exploration, piece: Piece) -> str:
+    count = len(x.ref.placements)
+    if count == 1:
+        return "The photo itself" if x.self_reference else "Reference"
+    number, _, _ = x.ref.locate(np.array(piece.row), np.array(piece.column))
+    return f"Reference {int(number) + 1} of {count}"
 
 
 def _share(weight: float) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.draw import TALL, WIDTH, Box, blank, enlarge, fit_zoom, shelve
+from demo.draw import NORMAL, TALL, WHITE, WIDTH, Box, blank, enlarge, fit_zoom, shelve, text
 from demo.drawn import Panel
 from demo.exploration import Exploration
 from masa.config import SCALE
@@ -157,6 +157,13 @@ class RefView:
                 )
                 found.append(inside.scaled(self.zoom, left, top))
         return found
+
+    def number(self) -> None:
+        """Write 1, 2, ... into the corners of several references."""
+        if len(self.areas) > 1:
+            for number, (left, top) in enumerate(self.corners, start=1):
+                words, place = f"{number}", (left + 5, top + 2)
+                text(self.picture, words, *place, NORMAL, halo=WHITE, bold=True)
 
     def panels(self, left: int = 0, top: int = 0) -> tuple[Panel, ...]:
         """Panels ``ref 1``, ``ref 2``, ... of a view drawn at (left, top), in Ref-down cells."""

@@ -113,7 +113,7 @@ def scores_table(x: Exploration, scores: Scores | None = None) -> str:
     elif scores.plain is not None:
         rows.append(("MASA without the reference", scores.plain))
     rows.append(("bicubic", scores.bicubic))
-    lines = ["| | PSNR on Y | SSIM on Y |", "|---|---:|---:|"]
+    lines = ["| picture | PSNR on Y | SSIM on Y |", "|---|---:|---:|"]
     for name, row in rows:
         ssim = "too small" if row.ssim is None else f"{row.ssim:.4f}"
         lines.append(f"| {name} | {decibels(row.psnr)} | {ssim} |")

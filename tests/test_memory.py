@@ -1,0 +1,50 @@
+"""Peak memory is what was really taken, or not told."""
+
+import platform
+
+import numpy as np
+import pytest
+import torch
+
+from masa import memory
+from masa.memory import Peak, measured_peak
+
+CPU = torch.device("cpu")
+MEGABYTE = 2**20
+
+linux = pytest.mark.skipif(platform.system() != "Linux", reason="only Linux tells")
+
+
+@linux
+def test_the_most_at_a_time_counts_even_if_it_is_freed():
+    kept = np.ones(100 * MEGABYTE, np.uint8)  # in use before: not counted
+    with measured_peak(CPU) as peak:
+        assert peak == Peak("cpu")
+        for _ in range(3):
+            np.ones(200 * MEGABYTE, np.uint8)
+    assert 198 * MEGABYTE < peak.bytes < 300 * MEGABYTE  # the system counts in batches
+    with measured_peak(CPU) as later:
+        pass
+    assert later.bytes < 50 * MEGABYTE
+    assert kept[0] == 1
+
+
+def test_where_it_cannot_be_measured_nothing_is_claimed(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_RESET", tmp_path / "missing")
+    with measured_peak(CPU) as peak:
+        pass
+    assert peak.bytes is None
+    monkeypatch.setattr(memory, "_RESET", tmp_path / "reset")
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "missing")
+    (tmp_path / "reset").touch()
+    with measured_peak(CPU) as peak:
+        pass
+    assert peak.bytes is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_tensors_count():
+    device = torch.device("cuda")
+    with measured_peak(device) as peak:
+        torch.ones(64 * MEGABYTE, dtype=torch.uint8, device=device)
+    assert peak == Peak("cuda", 64 * MEGABYTE)
