@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import gradio as gr
 
 from demo.callbacks import CUSTOM, SHIFTS, chosen_shift, told_kindly
-from demo.explore import explore_whole
+from demo.explore import explore_whole, unwatched
 from demo.export import as_zip, settings
 from demo.files import serve, serve_png
 from demo.front import photos_field
 from demo.jobs import finish
-from demo.runs import Request, Run, run, score
+from demo.runs import Request, Run, expected_work, run, score
 from demo.settings import LIMITS
+from demo.zerogpu import borrows, seconds_on_gpu
 from masa.errors import UserError
+from masa.images import Pixels
+from masa.predictor import Progress
 from masa.shifts import RANGES
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
@@ -75,9 +78,8 @@ def super_resolve(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
         request = _request(photo, references, is_hr, shift, amounts, weights)
-        finished = finish(lambda progress: run(request, progress))
-        result = finished.result
-        return serve_png(result.rgb, "masa_x4.png", result.alpha), numbers(finished)
+        found = finish(lambda progress: enlarge(request, progress=progress))
+        return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
 
 
 @_described
@@ -107,6 +109,26 @@ def explain(
         request = _request(photo, references, is_hr, shift, amounts, weights)
         x = finish(lambda progress: explore_whole(request, progress=progress))
         return serve(as_zip(x), "masa.zip"), _plain(settings(x))
+
+
+@dataclass(frozen=True, eq=False)
+class Enlarged:
+    """What :func:`super_resolve` returns of a run."""
+
+    rgb: Pixels
+    alpha: Pixels | None
+    numbers: dict[str, Any]
+
+
+def _noted(found: Enlarged, note: str) -> Enlarged:
+    return replace(found, numbers={**found.numbers, "notes": [*found.numbers["notes"], note]})
+
+
+@borrows(lambda request: seconds_on_gpu(expected_work(request)), _noted)
+def enlarge(request: Request, progress: Progress = unwatched) -> Enlarged:
+    """The network alone, without what figures need. Raises ``UserError``."""
+    finished = run(request, progress)
+    return Enlarged(finished.result.rgb, finished.result.alpha, numbers(finished))
 
 
 def numbers(finished: Run) -> dict[str, Any]:

@@ -100,19 +100,21 @@ def enlarge(
             yield Finished(ready)
             return
         example = showcase.example_of(request)
-        yield from follow(lambda progress: paint(request, progress, example, before))
+        yield from follow(
+            lambda progress: paint(request, progress=progress, example=example, before=before)
+        )
 
 
 def compare(x: Exploration) -> Iterator[Step | Finished[Exploration]]:
     """The second step: the same network without the reference."""
     with told_kindly():
-        yield from follow(lambda progress: without_reference(x, progress))
+        yield from follow(lambda progress: without_reference(x, progress=progress))
 
 
 def switch_off(x: Exploration) -> Iterator[Step | Finished[Exploration]]:
     """The third step: either branch of DRAM switched off."""
     with told_kindly():
-        yield from follow(lambda progress: without_branches(x, progress))
+        yield from follow(lambda progress: without_branches(x, progress=progress))
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import numpy as np
 
 from demo.examples import Example
 from demo.exploration import Exploration, explore
-from demo.runs import Request, predictor_for, run
+from demo.runs import Request, expected_work, predictor_for, run
+from demo.zerogpu import borrows, seconds_on_gpu
 from masa.aggregation import Branches
 from masa.predictor import Progress
 
@@ -17,6 +18,15 @@ def unwatched(share: float, doing: str) -> None:
     """A :data:`Progress` for work that nobody watches."""
 
 
+def _noted(x: Exploration, note: str) -> Exploration:
+    return x if note in x.notes else replace(x, notes=(*x.notes, note))
+
+
+def _seconds_again(x: Exploration) -> int:
+    return seconds_on_gpu(2 * x.cost.total)
+
+
+@borrows(lambda request, **_: seconds_on_gpu(expected_work(request)), _noted)
 def paint(
     request: Request,
     progress: Progress = unwatched,
@@ -41,6 +51,7 @@ def _same_photo(x: Exploration, other: Exploration) -> bool:
     return sizes[0] == sizes[1] and np.array_equal(x.lr.rgb, other.lr.rgb)
 
 
+@borrows(_seconds_again, _noted)
 def without_reference(x: Exploration, progress: Progress = unwatched) -> Exploration:
     """Add the result of the same network with the LR as its own reference."""
     if x.plain is not None:
@@ -51,6 +62,7 @@ def without_reference(x: Exploration, progress: Progress = unwatched) -> Explora
     return replace(x, plain=result.rgb)
 
 
+@borrows(_seconds_again, _noted)
 def without_branches(x: Exploration, progress: Progress = unwatched) -> Exploration:
     """Add the results with either branch of DRAM switched off."""
     if x.switched_off:
@@ -73,9 +85,9 @@ def explore_whole(
     request: Request, example: Example | None = None, progress: Progress = unwatched
 ) -> Exploration:
     """All steps at once. Raises ``UserError``."""
-    x = paint(request, part(progress, 0, 0.5), example)
-    x = without_reference(x, part(progress, 0.5, 0.7))
-    return without_branches(x, part(progress, 0.7, 1))
+    x = paint(request, progress=part(progress, 0, 0.5), example=example)
+    x = without_reference(x, progress=part(progress, 0.5, 0.7))
+    return without_branches(x, progress=part(progress, 0.7, 1))
 
 
 def part(progress: Progress, start: float, end: float) -> Progress:

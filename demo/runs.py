@@ -8,10 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from demo.settings import LIMITS, MEMORY
+from demo.zerogpu import device
 from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
+from masa.cost import executed_cost
 from masa.errors import UserError
 from masa.images import Pixels, Role, Source, crop_to_multiple, read_photo, reduce_x4
 from masa.memory import Peak, measured_peak
@@ -73,7 +76,6 @@ class Run:
     """Memory of the run; ``None`` where nobody measured."""
 
 
-@lru_cache(maxsize=4)
 def predictor_for(weights: str) -> Predictor:
     """The predictor with shipped ``weights``, loaded once and shared by all visitors.
 
@@ -81,7 +83,12 @@ def predictor_for(weights: str) -> Predictor:
     """
     if weights not in shipped_weights():
         raise UserError(f"Choose one of these weights: {', '.join(shipped_weights())}.")
-    return Predictor(load_model(weights), limits=LIMITS, memory=MEMORY)
+    return _predictor(weights, device())
+
+
+@lru_cache(maxsize=4)
+def _predictor(weights: str, device: str) -> Predictor:
+    return Predictor(load_model(weights), device, limits=LIMITS, memory=MEMORY)
 
 
 DETAIL_PIXELS = 256 * 256
@@ -111,6 +118,23 @@ def run(request: Request, progress: Progress, keep: bool = False) -> Run:
     with measured_peak(predictor.device) as peak:
         result = predictor.upscale(pixels, refs, progress, scales)
     return Run(request, result, hr, predictor.config, peak)
+
+
+def expected_work(request: Request) -> int:
+    """About how many multiply-adds a request takes, from its pictures' headers; 0 if unreadable."""
+    sizes = []
+    for source in (request.photo, *request.refs):
+        try:
+            with Image.open(str(source)) as picture:
+                sizes.append(picture.size)
+        except Exception:  # what is wrong with it is found, and said, by who reads it
+            return 0
+    (width, height), *refs = sizes
+    factor = SCALE if request.is_hr else 1
+    lr = max(height // factor // 8 * 8, 16), max(width // factor // 8 * 8, 16)
+    pixels = sum(min(w * h, LIMITS.max_ref_pixels) for w, h in refs) // SCALE**2
+    down = (max(pixels // lr[1], lr[0]), lr[1]) if refs else lr
+    return executed_cost(lr, down).total
 
 
 def shift_references(request: Request) -> list[Shifted]:
