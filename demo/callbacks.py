@@ -105,16 +105,24 @@ def enlarge(
         )
 
 
-def compare(x: Exploration) -> Iterator[Step | Finished[Exploration]]:
+def compare(x: Exploration | None) -> Iterator[Step | Finished[Exploration]]:
     """The second step: the same network without the reference."""
     with told_kindly():
-        yield from follow(lambda progress: without_reference(x, progress=progress))
+        made = _made(x)
+        yield from follow(lambda progress: without_reference(made, progress=progress))
 
 
-def switch_off(x: Exploration) -> Iterator[Step | Finished[Exploration]]:
+def switch_off(x: Exploration | None) -> Iterator[Step | Finished[Exploration]]:
     """The third step: either branch of DRAM switched off."""
     with told_kindly():
-        yield from follow(lambda progress: without_branches(x, progress=progress))
+        made = _made(x)
+        yield from follow(lambda progress: without_branches(made, progress=progress))
+
+
+def _made(x: Exploration | None) -> Exploration:
+    if x is None:
+        raise UserError("There is nothing to go on from: enlarge a photo first.")
+    return x
 
 
 @contextmanager

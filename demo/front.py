@@ -7,7 +7,6 @@ sends appears in the log as a traceback.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import weakref
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import unquote
 
 import gradio as gr
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from gradio.data_classes import ListFiles
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
@@ -141,12 +141,24 @@ class Front(gr.Blocks):
         super().__init__(**options)
         self.shelf = Shelf()
 
+    async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Gradio's, for events that have a callback, with what they carry as a mapping."""
+        if (args[0] if args else options["block_fn"]).fn is None:
+            raise gr.Error(NOT_FITTING, print_exception=False)
+        event = options.get("event_data")
+        if event is not None and not isinstance(event._data, dict):
+            options["event_data"] = gr.EventData(event.target, {})
+        return await super().process_api(*args, **options)
+
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
         """Gradio's, with sentences instead of its errors."""
         try:
             values = await super().preprocess_data(block_fn, _checked(inputs), state, explicit_call)
+            for block, value in zip(block_fn.inputs, values, strict=True):
+                if isinstance(block, gr.Dataset) and value is None:
+                    raise ValueError("no example")
         except InvalidPathError:
             raise gr.Error(NOT_UPLOADED, print_exception=False) from None
         except ComponentProcessingError as error:
@@ -171,7 +183,11 @@ class Front(gr.Blocks):
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """Gradio's, after putting explorations on the shelf."""
-        if isinstance(predictions, dict):
+        if (
+            isinstance(predictions, dict) and not predictions
+        ):  # which Gradio does not take for no change
+            predictions = [gr.skip()] * len(block_fn.outputs)
+        elif isinstance(predictions, dict):
             predictions = {key: self._shelved(value) for key, value in predictions.items()}
         elif isinstance(predictions, (list, tuple)):
             predictions = [self._shelved(value) for value in predictions]
@@ -181,14 +197,17 @@ class Front(gr.Blocks):
         return self.shelf.put(value) if isinstance(value, Exploration) else value
 
 
+_LARGEST = 1e15
+
+
 def _checked(value: Any) -> Any:
     """``value`` as it may be passed on; raises for what Gradio would let through.
 
-    That are numbers that are none, and files that it would not look for among the uploads. Nor
+    That are numbers beyond use, and files that it would not look for among the uploads. Nor
     does this page fetch anything: an address could name a file of any size.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number is not finite")
+    if isinstance(value, (int, float)) and not -_LARGEST < value < _LARGEST:
+        raise ValueError("a number is no use to anybody")
     if isinstance(value, dict):
         value = {key: _checked(item) for key, item in value.items()}
         if "path" in value and value["path"] is not None:
@@ -229,7 +248,8 @@ def _not_understood(request: Request, error: Exception) -> JSONResponse:
 APP_OPTIONS: dict[str, Any] = {
     "max_body_size": MAX_REQUEST,
     "exception_handlers": dict.fromkeys(
-        (TypeError, ValueError, LookupError, AttributeError), _not_understood
+        (RequestValidationError, TypeError, ValueError, LookupError, AttributeError),
+        _not_understood,
     ),
 }
 """For FastAPI, underneath Gradio."""
