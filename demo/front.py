@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -107,14 +108,11 @@ class Shelf:
                     other.x = None
         return kept
 
-    def get(self, kept: Kept) -> Exploration:
-        """What ``kept`` stands for. Raises ``gr.Error`` if it was forgotten."""
-        x = kept.x
-        if x is None:
-            raise gr.Error(FORGOTTEN, print_exception=False)
+    def get(self, kept: Kept) -> Exploration | None:
+        """What ``kept`` stands for; ``None`` if it was forgotten."""
         with self._lock:
             self._use(kept)
-        return x
+        return kept.x
 
     def bytes(self) -> int:
         """Held by all sessions together; what two of them share counts twice."""
@@ -137,9 +135,11 @@ class Front(gr.Blocks):
     :class:`Shelf`.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, starts: Collection[str] = (), **options: Any) -> None:
+        """``starts``: names of callbacks that make a run, and may find the last one forgotten."""
         super().__init__(**options)
         self.shelf = Shelf()
+        self._starts = starts
 
     async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Gradio's, for events that have a callback, with what they carry as a mapping."""
@@ -169,7 +169,13 @@ class Front(gr.Blocks):
         except Exception as error:  # the request's content decides which
             log.info("A request did not fit: %s", type(error).__name__)
             raise gr.Error(NOT_FITTING, print_exception=False) from None
-        return [self.shelf.get(v) if isinstance(v, Kept) else v for v in values]
+        return [self._taken(v, block_fn.name) if isinstance(v, Kept) else v for v in values]
+
+    def _taken(self, kept: Kept, callback: str) -> Exploration | None:
+        x = self.shelf.get(kept)
+        if x is None and callback not in self._starts:
+            raise gr.Error(FORGOTTEN, print_exception=False)
+        return x
 
     async def call_function(self, *args: Any, **options: Any) -> Any:
         """Gradio's, with the traceback for the log and a sentence for the visitor."""

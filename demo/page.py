@@ -124,7 +124,10 @@ class Page:
         self.showcase = showcase
         self.slots: dict[str, Slot] = {}
         self.blocks = Front(
-            title="MASA-SR", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)
+            starts=(self.enlarge.__name__,),
+            title="MASA-SR",
+            analytics_enabled=False,
+            delete_cache=(600, KEEP_SECONDS),
         )
         with self.blocks:
             self.explored = gr.State(None, time_to_live=KEEP_SECONDS)
@@ -423,9 +426,9 @@ class Page:
         for tab in TABS:
             yield self._drawn(x, view, [figure.id for figure in tab.figures])
 
-    def settle(self, x: Exploration, *view: Any) -> Updates:
+    def settle(self, x: Exploration | None, *view: Any) -> Updates:
         """What was chosen while figures were still being filled must not be drawn over."""
-        if _view(view) == View.opening(x):
+        if x is None or _view(view) == View.opening(x):
             return {}
         return self._drawn(x, view, _dependent())
 
