@@ -45,16 +45,21 @@ from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 LR_SIDE = 128
 """Of a larger LR, the middle so many pixels a side are used: many runs are to be made."""
 MOST_POINTS = 11
-TRIO = ("masa-sam", "masa-adain", "masa-base")
-"""Weights that differ in adaptation alone."""
+TRIO = {"masa-sam": "SAM", "masa-adain": "AdaIN", "masa-base": "no adaptation"}
+"""Weights that differ in adaptation alone, and by what."""
 KEPT_BYTES = 4 * 2**20
 """Bound on what a visitor's session keeps of a sweep; whole results lie in files."""
 
 
-def default_networks() -> list[str]:
-    """The weights to compare first: those that differ in adaptation alone, if they are there."""
+def twins() -> list[str]:
+    """Those of :data:`TRIO` that are shipped; none unless there are two to compare."""
     found = [name for name in TRIO if name in shipped_weights()]
-    return found or [DEFAULT_WEIGHTS]
+    return found if len(found) > 1 else []
+
+
+def default_networks() -> list[str]:
+    """The weights to compare first."""
+    return twins() or [DEFAULT_WEIGHTS]
 
 
 # ---------------------------------------------------------------------------- what is asked

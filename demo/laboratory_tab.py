@@ -31,10 +31,6 @@ Spatial adaptation (SAM) should keep the result steady when the reference's ligh
 changes. Here the reference of your pair on the left, and nothing else, is changed step by step.
 Of a photo larger than {LR_SIDE} x {LR_SIDE} pixels the middle is used."""
 
-NETWORKS = """**masa-sam**, **masa-adain** and **masa-base** (no adaptation) differ in nothing but
-their adaptation: from one network that had been trained with SAM, each was trained on in the same
-way."""
-
 COMPARED = {
     "unchanged": "The unchanged reference",
     "bicubic": "Bicubic",
@@ -43,6 +39,15 @@ COMPARED = {
 """What the chosen result is compared with."""
 
 Updates = dict[Any, Any]
+
+
+def fairness() -> str:
+    """Markdown: what the networks that are offered for comparison have in common."""
+    names = ", ".join(f"**{name}** ({laboratory.TRIO[name]})" for name in laboratory.twins())
+    return (
+        f"{names} differ in nothing but their adaptation: each was trained on in the same way from "
+        "one network, which had itself been trained with SAM."
+    )
 
 
 def trial_of(values: Sequence[Any]) -> Trial:
@@ -129,8 +134,8 @@ class LaboratoryTab:
             label="Networks",
             elem_id="lab-networks",
         )
-        if set(laboratory.TRIO) & set(shipped_weights()):
-            gr.Markdown(NETWORKS)
+        if laboratory.twins():
+            gr.Markdown(fairness())
         with gr.Column(visible=False) as self.named_column:
             changing = [name for name, shift in PRESETS.items() if not shift.is_identity]
             self.named = gr.CheckboxGroup(
@@ -235,7 +240,9 @@ class LaboratoryTab:
             [self.found, self.bar, self.results, *choice, *shown, self.table, self.download],
             **free,
         )
-        self.stop.click(lambda: "", None, self.bar, cancels=[swept], **free)
+        # Only what follows the cancelling comes after the sweep's last report.
+        stopped = self.stop.click(None, None, None, cancels=[swept], api_visibility="private")
+        stopped.then(lambda: "", None, self.bar, **free)
         for event in (
             tab.select,
             self.points.release,
@@ -305,6 +312,7 @@ class LaboratoryTab:
             **self.quality.fill(_quality(sweep, None)[0]),
             **self.matching.fill(_matching(sweep, None)[0]),
             **self.strips.fill(laboratory.strips(sweep)),
+            self.network: gr.Dropdown(choices=list(sweep.networks)),
             self.value: gr.Dropdown(choices=sweep.choices()),
         }
         if not first:

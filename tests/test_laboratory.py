@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import fill, is_one_sentence, picture
 
-from demo import laboratory
+from demo import laboratory, laboratory_tab
 from demo.figures import robustness as figures
 from demo.laboratory import KEPT_BYTES, LR_SIDE, Trial, robustness_report, subject_of
 from demo.runs import Request, predictor_for
@@ -81,6 +81,18 @@ def test_what_cannot_be_swept_is_said_in_one_sentence(request_, change, words):
     trial = replace(Trial(request_, "gain", ("masa-rec",), 3), **change)
     with pytest.raises(UserError, match=words):
         list(laboratory.run(trial, ignore))
+
+
+def test_networks_are_compared_once_there_are_two(monkeypatch):
+    for shipped, expected in (
+        (["masa-rec"], ["masa-rec"]),
+        (["masa-rec", "masa-sam"], ["masa-rec"]),
+        (["masa-rec", "masa-base", "masa-sam"], ["masa-sam", "masa-base"]),
+    ):
+        monkeypatch.setattr(laboratory, "shipped_weights", lambda shipped=shipped: shipped)
+        assert laboratory.default_networks() == expected
+        told = laboratory_tab.fairness() if laboratory.twins() else ""
+        assert ("masa-base" in told) == ("masa-base" in expected)
 
 
 def test_without_a_reference_there_is_nothing_to_change(request_):

@@ -63,8 +63,8 @@ def test_the_controls_become_a_trial(pair):
 
 
 def test_a_sweep_is_seen_while_it_grows(pair):
-    seen = [len(s.results) for s in watch(trial(pair)) if isinstance(s, Sweep)]
-    assert seen == sorted(set(seen)) and seen[-1] == 3
+    seen = [len(s.rows) for s in watch(trial(pair)) if isinstance(s, Sweep)]
+    assert seen == sorted(set(seen)) and seen[-1] == 5
 
 
 def test_what_is_wrong_becomes_one_sentence(pair):
@@ -118,9 +118,14 @@ def tab():
 
 def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
     updates = {}
-    for change in tab.sweep(*values(pair, photo="lr.png", mode=LR_MODE)):
+    asked = values(pair, photo="lr.png", mode=LR_MODE)
+    asked[asked.index(["masa-rec"])] = ["masa-rec", "masa-sam"]
+    for change in tab.sweep(*asked):
         updates.update(change)
     assert updates[tab.bar] == ""
+    assert [name for name, _ in updates[tab.network].choices] == ["masa-rec", "masa-sam"]
+    titles = [title for title, _ in updates[tab.value].choices]
+    assert titles == ["gain 0.4", "unchanged", "gain 1.6"]
     assert "how steady a network is, not how good" in updates[tab.quality.words]
     assert "| gain 0.4 |" in updates[tab.table]
     whole = read_photo(updates[tab.slider][1]).rgb
