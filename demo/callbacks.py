@@ -16,7 +16,7 @@ import gradio as gr
 
 from demo.drawn import Drawn
 from demo.exploration import Exploration
-from demo.explore import paint, part, without_branches, without_reference
+from demo.explore import paint, part, taken_over, without_branches, without_reference
 from demo.figures import result as result_figures
 from demo.figures.coarse import block_near
 from demo.figures.cost import DenseMatch, dense_match, rematch, rematch_figure
@@ -101,7 +101,7 @@ def enlarge(
             return
         example = showcase.example_of(request)
         yield from follow(
-            lambda progress: paint(request, progress=progress, example=example, before=before)
+            lambda progress: taken_over(paint(request, progress=progress, example=example), before)
         )
 
 

@@ -23,6 +23,7 @@ from masa.decoder import ScaleTrace
 from masa.images import Pixels, to_uint8
 from masa.matching import CoarseMatch, Matches
 from masa.memory import Peak
+from masa.progress import OnShare, ignore
 from masa.transfer import plan_transfer, transfer
 
 KEPT_BYTES = 64 * 2**20
@@ -142,14 +143,19 @@ class Exploration:
 
 
 @torch.inference_mode()
-def explore(run: Run) -> Exploration:
+def explore(run: Run, on_share: OnShare = ignore) -> Exploration:
     """Condense a finished run whose trace kept the scales that are to be shown."""
     result, trace = run.result, run.result.trace
     matches = _to_cpu(trace.matches)
     lr_size, ref_size = result.lr.rgb.shape[:2], result.ref.down.shape[:2]
     config = run.config
     pixels = torch.from_numpy(result.ref.rgb.copy()).permute(2, 0, 1)[None].float().div_(255)
-    kept = {1: trace.x1, 2: trace.x2, 4: trace.x4}
+    scales = {}
+    for scale, part in ((1, trace.x1), (2, trace.x2), (4, trace.x4)):
+        if part is not None:
+            on_share(scale / 8)
+            scales[scale] = view_scale(part)
+    on_share(0.9)
     return Exploration(
         weights=run.request.weights,
         lr=result.lr,
@@ -165,7 +171,7 @@ def explore(run: Run) -> Exploration:
         lr_features=result.lr_features.pyramid.l1[0].float().cpu(),
         ref_features=result.ref_features.down[0].float().cpu(),
         moved=to_uint8(transfer(pixels, plan_transfer(matches), 4, weighted=False)),
-        scales={scale: view_scale(part) for scale, part in kept.items() if part is not None},
+        scales=scales,
         seconds=dict(result.seconds),
         cost=executed_cost(lr_size, ref_size, config),
         paper=paper_cost(lr_size, ref_size, config),

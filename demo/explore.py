@@ -18,6 +18,9 @@ def unwatched(share: float, doing: str) -> None:
     """A :data:`Progress` for work that nobody watches."""
 
 
+_RUNNING = 0.9  # of painting's time, the network's share
+
+
 def _noted(x: Exploration, note: str) -> Exploration:
     return x if note in x.notes else replace(x, notes=(*x.notes, note))
 
@@ -31,24 +34,24 @@ def paint(
     request: Request,
     progress: Progress = unwatched,
     example: Example | None = None,
-    before: Exploration | None = None,
 ) -> Exploration:
-    """Enlarge a visitor's photo and keep what can be explored. Raises ``UserError``.
-
-    What does not depend on the references is taken over from the exploration ``before``, if that
-    was of the same photo.
-    """
-    x = explore(run(request, progress, keep=True))
-    if before is not None and _same_photo(x, before):
-        x = replace(x, plain=before.plain)
+    """Enlarge a visitor's photo and keep what can be explored. Raises ``UserError``."""
+    x = explore(
+        run(request, part(progress, 0, _RUNNING), keep=True),
+        lambda share: progress(_RUNNING + share * (1 - _RUNNING), "Keeping what the tabs show"),
+    )
     if example is None:
         return x
     return replace(x, disparity=example.true_disparity(), hint=example.look_for)
 
 
-def _same_photo(x: Exploration, other: Exploration) -> bool:
-    sizes = [(e.lr.height, e.lr.width, e.weights) for e in (x, other)]
-    return sizes[0] == sizes[1] and np.array_equal(x.lr.rgb, other.lr.rgb)
+def taken_over(x: Exploration, before: Exploration | None) -> Exploration:
+    """``x`` with what does not depend on its references from an earlier run of the same photo."""
+    if before is None or before.plain is None:
+        return x
+    sizes = [(e.lr.height, e.lr.width, e.weights) for e in (x, before)]
+    same = sizes[0] == sizes[1] and np.array_equal(x.lr.rgb, before.lr.rgb)
+    return replace(x, plain=before.plain) if same else x
 
 
 @borrows(_seconds_again, _noted)

@@ -139,7 +139,9 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, ScaleTrace | None]:
         """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics."""
         lr_stats = _upsampled_stats(x, scale, tile)
+        on_share(0)
         ref_stats = _stats(ref, 2 * scale, tile)
+        on_share(0)
 
         def step(x: Tensor, ref: Tensor, on_share: OnShare) -> tuple[Tensor, ...]:
             lr = upsample2(x)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from masa.config import MASAConfig
+from masa.progress import OnShare, between, ignore
 
 _EPS = 1e-12  # smallest norm a patch is divided by
 
@@ -162,14 +163,18 @@ class Matches:
     Gradients flow through it, not through the positions."""
 
 
-def match(lr: Tensor, ref: Tensor, config: MASAConfig) -> Matches:
+_COARSE = 0.8  # of the matching's time is taken by coarse matching, at usual sizes
+
+
+def match(lr: Tensor, ref: Tensor, config: MASAConfig, on_share: OnShare = ignore) -> Matches:
     """Coarse, then fine matching of LR features with Ref-down features."""
     geometry = Geometry.of(_size(lr), _size(ref), config)
     # Mixed precision would round the scores, and near-ties then fall to the wrong side.
     with torch.autocast(lr.device.type, enabled=False):
         lr, ref = lr.float(), ref.float()
-        coarse = coarse_match(lr, ref, geometry, config.dilations)
-        index = fine_match(lr, ref, ref_corners(coarse.index, geometry), geometry)
+        on_coarse, on_fine = between(on_share, 0, _COARSE), between(on_share, _COARSE, 1)
+        coarse = coarse_match(lr, ref, geometry, config.dilations, on_coarse)
+        index = fine_match(lr, ref, ref_corners(coarse.index, geometry), geometry, on_fine)
         return assemble(lr, ref, geometry, coarse, index)
 
 
@@ -191,7 +196,11 @@ def assemble(
 
 @torch.no_grad()
 def coarse_match(
-    lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
+    lr: Tensor,
+    ref: Tensor,
+    geometry: Geometry,
+    dilations: Sequence[int],
+    on_share: OnShare = ignore,
 ) -> CoarseMatch:
     """Best Ref pixel for the centre of every LR block: equations (1) to (3)."""
     pixels = geometry.ref_height * geometry.ref_width
@@ -204,6 +213,7 @@ def coarse_match(
             score, index = scores.sum(0).max(dim=1)
             per_dilation = scores.gather(2, index.expand(len(dilations), -1)[..., None])
             parts.append((index, score, per_dilation[..., 0].T))
+            on_share((n + (int(blocks[-1]) + 1) / geometry.blocks) / lr.shape[0])
     index, score, per_dilation = (torch.cat(p) for p in zip(*parts, strict=True))
     shape = (lr.shape[0], geometry.blocks)
     return CoarseMatch(index.view(shape), score.view(shape), per_dilation.view(*shape, -1))
@@ -261,7 +271,9 @@ def ref_corners(coarse_index: Tensor, geometry: Geometry) -> Tensor:
 
 
 @torch.no_grad()
-def fine_match(lr: Tensor, ref: Tensor, corner: Tensor, geometry: Geometry) -> Tensor:
+def fine_match(
+    lr: Tensor, ref: Tensor, corner: Tensor, geometry: Geometry, on_share: OnShare = ignore
+) -> Tensor:
     """Index map ``(N, h, w)``: the best patch of its Ref block for each LR pixel, equation (4)."""
     side = geometry.block + 2 * geometry.radius
     crop = (geometry.ref_block_height + geometry.patch - 1) * (
@@ -275,6 +287,7 @@ def fine_match(lr: Tensor, ref: Tensor, corner: Tensor, geometry: Geometry) -> T
         for blocks in torch.arange(geometry.blocks, device=lr.device).split(chunk):
             scores = fine_scores(lr[n], ref[n], lr_corner[blocks], corner[n, blocks], geometry)
             parts.append(scores.flatten(3).argmax(dim=3))
+            on_share((n + (int(blocks[-1]) + 1) / geometry.blocks) / lr.shape[0])
     index = torch.cat(parts).view(lr.shape[0], geometry.blocks, 1, *parts[0].shape[1:])
     return geometry.from_blocks(index)[:, 0]
 

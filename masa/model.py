@@ -116,9 +116,15 @@ class MASA(nn.Module):
         )
         return RefFeatures(Pyramid(*levels), self.enc.level1(self._prepared(ref_down)))
 
-    def match(self, lr: LRFeatures, ref: RefFeatures, config: MASAConfig | None = None) -> Matches:
+    def match(
+        self,
+        lr: LRFeatures,
+        ref: RefFeatures,
+        config: MASAConfig | None = None,
+        on_share: OnShare = ignore,
+    ) -> Matches:
         """Matches of encoded images; ``config`` may vary the matching's own settings."""
-        return match(lr.pyramid.l1, ref.down, config or self.config)
+        return match(lr.pyramid.l1, ref.down, config or self.config, on_share)
 
     def decode(
         self,
@@ -149,6 +155,7 @@ class MASA(nn.Module):
             x1, moved, branches, 2 in keep, tile, between(on_share, _SHARE_X1, _SHARE_X2)
         )
         moved = transfer(ref.pyramid.l1, plan, 4)
+        on_share(_SHARE_X2)  # a chance to stop: what is moved here is large
         out, trace_x4 = self.decoder.at_x4(
             x2, moved, branches, 4 in keep, tile, between(on_share, _SHARE_X2, 1)
         )

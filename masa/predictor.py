@@ -189,8 +189,8 @@ class Predictor:
                     self._tensor(ref.rgb), self._tensor(ref.down), tile, on_share
                 ),
             )
-        with clock.stage("match", "Finding matches", cost.matching):
-            matches = self.model.match(lr_features, ref_features, config)
+        with clock.stage("match", "Finding matches", cost.matching) as on_share:
+            matches = self.model.match(lr_features, ref_features, config, on_share)
         with clock.stage("decode", "Painting", cost.decode) as on_share:
             trace = self.model.decode(
                 lr_features, ref_features, matches, keep, branches, tile, on_share

@@ -411,3 +411,17 @@ def test_gradients_add_nothing_large():
         match(x, ref_down, DEFAULT).similarity.sum().backward()
     assert largest.bytes <= masa.matching.SCORE_BYTES
     assert x.grad.any()
+
+
+def test_matching_tells_its_progress_and_can_be_stopped():
+    lr, ref = noise(2, 4, 16, 24, seed=1), noise(2, 4, 20, 28, seed=2)
+    config = MASAConfig(channels=4)
+    shares = []
+    match(lr, ref, config, shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1 and len(set(shares)) >= 4
+
+    def stop(share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        match(lr, ref, config, stop)
