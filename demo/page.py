@@ -32,6 +32,7 @@ CSS = """
 .progress progress { width: 100%; height: 10px; }
 .gradio-container h3 { margin-top: 0.4em; }
 #network [data-tab] { cursor: pointer; }
+#refs .grid-wrap { padding-top: 34px; }
 /* A figure's buttons stand above it, where they hide none of its words. */
 .figure .image-container { padding-top: 32px; }
 /* Controls of a tab stand below the row of tabs, which therefore never moves under the pointer. */
@@ -166,7 +167,7 @@ class Page:
             file_types=["image"],
             format="png",
             columns=3,
-            height=200,
+            height=220,
             interactive=True,
             elem_id="refs",
         )

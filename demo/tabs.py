@@ -75,8 +75,7 @@ _NO_HR = (
     "“It is sharp”."
 )
 _NO_TRUTH = (
-    "Where each pixel's match truly lies is known only where it was measured: see the first "
-    "example."
+    "Nobody measured where the matches of this pair truly lie: see the first example for that."
 )
 
 
@@ -226,8 +225,8 @@ FINE = Tab(
         Figure(
             "disparity_error",
             "Error of the matches",
-            "Distance between each match and the true place, which is known for this pair of "
-            "cameras. It is given in pixels of the sharp photo.",
+            "Distance between each match and the true place, in pixels of the sharp photo. The "
+            "truth was measured for the two cameras of the first example only.",
             lambda x, v: fine.disparity_error(x),
             missing=lambda x, v: _NO_TRUTH,
         ),

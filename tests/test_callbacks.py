@@ -143,11 +143,22 @@ def test_six_references_are_too_many(files, no_examples):
         list(callbacks.enlarge(inputs(files / "lr.png", [files / "ref.png"] * 6), no_examples))
 
 
-def test_a_change_of_light_repeats_only_what_depends_on_the_reference(files, x, no_examples):
+def test_a_change_of_light_repeats_only_what_depends_on_the_reference(
+    files, x, no_examples, monkeypatch
+):
     wanted = inputs(files / "hr.png", [files / "ref.png"], HR_MODE, shift="darker")
+    last(callbacks.enlarge(wanted, no_examples, x))  # the photo is known from here on
+    model, read = predictor_for("masa-rec").model, []
+    encode_ref = model.encode_ref
+    monkeypatch.setattr(model, "encode_lr", lambda *_: pytest.fail("the photo was read again"))
+    monkeypatch.setattr(
+        model, "encode_ref", lambda *given: read.append(given) or encode_ref(*given)
+    )
+    wanted = dataclasses.replace(wanted, shift="warm")
     changed = last(callbacks.enlarge(wanted, no_examples, x))
     assert changed.plain is x.plain and not changed.switched_off
-    assert not np.array_equal(changed.result, x.result)
+    assert not np.array_equal(changed.result, x.result) and len(read) == 1
+    monkeypatch.undo()
     other = inputs(files / "lr.png", [files / "ref.png"])
     assert last(callbacks.enlarge(other, no_examples, x)).plain is None
 

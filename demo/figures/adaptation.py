@@ -38,11 +38,18 @@ _MARKS = {
 }
 
 
+_UNCHANGED = "The reference's, passed on unchanged"
+
+
 def mode_of(view: ScaleView) -> str:
     """``sam``, ``adain`` or ``none``: what the adaptation that made this view can do."""
     if "gamma" in view.channels:
         return "sam"
     return "adain" if view.colours["difference"].any() else "none"
+
+
+def _titles(view: ScaleView) -> dict[str, str]:
+    return _TITLES if mode_of(view) != "none" else _TITLES | {"after": _UNCHANGED}
 
 
 def default_channel(view: ScaleView) -> int:
@@ -74,7 +81,7 @@ def feature_maps(x: Exploration, scale: int, channel: int | None = None) -> Draw
 def _in_colours(x: Exploration, view: ScaleView, scale: int) -> Drawn:
     parts = [
         picture_part(x, own(x, view.colours[name]), f"{title} (×{scale})", HALF)
-        for name, title in _TITLES.items()
+        for name, title in _titles(view).items()
     ]
     changes = mode_of(view) != "none"
     length = own(x, view.colours["difference"][:, :, 0]) / np.float32(255) * view.difference_peak
@@ -112,7 +119,7 @@ def _of_channel(x: Exploration, view: ScaleView, scale: int, channel: int) -> Dr
     label = f"channel {channel}, the network's own units"
     parts = [
         map_part(x, maps[name], label, "", low, high, VALUE, f"{title} (×{scale})", HALF)
-        for name, title in _TITLES.items()
+        for name, title in _titles(view).items()
     ]
     title = f"What the adaptation changed (×{scale})"
     parts.append(
@@ -202,8 +209,11 @@ def statistics(x: Exploration, scale: int) -> Drawn | None:
     view = x.scales.get(scale)
     if view is None:
         return None
+    shown = dict(view.statistics)
+    if mode_of(view) == "none":
+        del shown["after"]  # the same as before, and marks would hide one another
     return Drawn(
-        channel_plots(view.statistics, scale),
+        channel_plots(shown, scale),
         f"Plot of the mean and the standard deviation of each channel at ×{scale}, of the photo "
         "and of the reference before and after it is adapted.",
         _statistics_in_words(view),
@@ -211,32 +221,40 @@ def statistics(x: Exploration, scale: int) -> Drawn | None:
 
 
 def channel_plots(statistics: Mapping[str, ChannelStatistics], scale: int) -> Pixels:
-    """Mean and deviation of every channel of ``lr``, ``before`` and ``after``, with their key."""
+    """Mean and deviation of every channel of ``lr``, ``before`` and ``after``, with their key.
+
+    What is not among the ``statistics`` is left out; ``lr`` must be there.
+    """
+    marks = {name: mark for name, mark in _MARKS.items() if name in statistics}
     plots = []
     for what in ("mean", "std"):
         order = np.argsort(getattr(statistics["lr"], what), kind="stable")
         series = [
             Points(words, getattr(statistics[name], what)[order], mark)
-            for name, (mark, words) in _MARKS.items()
+            for name, (mark, words) in marks.items()
         ]
         plots.append(point_plot(series, "channels, sorted by your photo's value", 260, HALF))
     titles = [f"Mean of each channel (×{scale})", f"Standard deviation of each channel (×{scale})"]
-    return stack([arrange(plots, titles)[0], key(list(_MARKS.values()), WIDE)])
+    return stack([arrange(plots, titles)[0], key(list(marks.values()), WIDE)])
 
 
 def _statistics_in_words(view: ScaleView) -> str:
     before, after = view.gap("before"), view.gap("after")
+    unit = (
+        "the typical (median) channel's distance to the photo's, in units of the photo's "
+        "deviation, where 0 is alike and 1 is off by a whole deviation"
+    )
     if mode_of(view) == "none":
-        change = f"stay at {before:.2f}, as this network adapts nothing"
-    else:
-        direction = "came closer" if after < before else "moved away"
-        change = f"{direction}, from {before:.2f} before to {after:.2f} after"
+        return (
+            f"The reference's distributions stay at {before:.2f}, as this network adapts nothing: "
+            f"{unit}."
+        )
+    direction = "came closer" if after < before else "moved away"
     nearer = float((_gaps(view, "after") < _gaps(view, "before")).mean())
     return (
-        f"The reference's distributions {change}: the typical (median) channel's distance to the "
-        "photo's, in units of the photo's deviation, where 0 is alike and 1 is off by a whole "
-        f"deviation. {nearer:.0%} of the channels came closer. The network is not asked to make "
-        "them equal, only to paint well."
+        f"The reference's distributions {direction}, from {before:.2f} before to {after:.2f} "
+        f"after: {unit}. {nearer:.0%} of the channels came closer. The network is not asked to "
+        "make them equal, only to paint well."
     )
 
 
