@@ -330,7 +330,9 @@ class Page:
             self.open, None, [*state, *shown, *self.view, self.photo, self.refs, self.mode], **free
         )
         self._fill_after(loaded, free, figures)
-        self.stop.click(lambda: "", None, self.bar, cancels=runs, **free)
+        # Only what follows the cancelling comes after a run's last report.
+        stopped = self.stop.click(None, None, None, cancels=runs, api_visibility="private")
+        stopped.then(lambda: "", None, self.bar, **free)
 
         for tab in TABS:
             self.tab_of[tab.id].select(

@@ -153,12 +153,16 @@ def row(network, family, value, psnr, moved=None):
     return Row("", network, family, value, f"{family} {value:g}", psnr, 0.9, moved, 0.0)
 
 
-def two(drop_a, drop_b, alone=25.0):
+def two(*drops, **known):
+    return curves(rows_of_two(*drops, **known))
+
+
+def rows_of_two(drop_a, drop_b, alone=25.0):
     rows = []
     for name, drop in (("a", drop_a), ("b", drop_b)):
         rows += [row(name, "unchanged", 0, 30.0), row(name, "no reference", 0, alone)]
         rows += [row(name, "bicubic", 0, 24.0), row(name, "gain", 0.4, 30.0 - drop, 0.5)]
-    return curves(rows)
+    return rows
 
 
 def test_the_verdict_names_whoever_is_steadier():
@@ -166,6 +170,10 @@ def test_the_verdict_names_whoever_is_steadier():
     assert "**b is the steadiest" in figures.verdict(two(1.5, 0.5), True)
     assert "**No network is steadier" in figures.verdict(two(0.5, 0.52), True)
     assert "less than it reaches without any reference" in figures.verdict(two(0.5, 6), True)
+    better = [replace(r, psnr=r.psnr + 2) for r in rows_of_two(0.5, 1.5) if r.network == "b"]
+    same = [r for r in rows_of_two(0.5, 1.5) if r.network == "a"]
+    told = figures.verdict(curves(same + better), True)
+    assert "**a is the steadiest" in told and "are b's, by 1.50 dB" in told
     unmeasured = figures.verdict(two(0.5, 1.5), False)
     assert "a changes least" in unmeasured and "not how good" in unmeasured
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isinf
+from statistics import fmean
 
 from demo.draw import (
     BLUE,
@@ -267,8 +268,9 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
         if curve.alone is not None and worst.psnr < curve.alone:
             told += ", which is less than it reaches without any reference"
         parts.append(f"{told}.")
-    lead = f"**{_steadiest(curves)}** " if len(curves) > 1 else ""
-    return lead + " ".join(parts)
+    if len(curves) > 1:
+        parts = [f"**{_steadiest(curves)}**", *parts, _best(curves)]
+    return " ".join(part for part in parts if part)
 
 
 def _steadiest(curves: Sequence[Curve]) -> str:
@@ -281,6 +283,16 @@ def _steadiest(curves: Sequence[Curve]) -> str:
         level = [c.network for c in order if c.mean_drop - order[0].mean_drop < SLIGHT_DB]
         return f"{' and '.join(level)} are the steadiest {_along(family)}, level with each other."
     return f"{order[0].network} is the steadiest {_along(family)}, by {lead:.2f} dB on average."
+
+
+def _best(curves: Sequence[Curve]) -> str:
+    """Steady is not good: whose results are the best, all values together."""
+    means = {curve.network: fmean(level.psnr for level in curve.levels) for curve in curves}
+    best, second = sorted(means, key=lambda name: -means[name])[:2]
+    lead = means[best] - means[second]
+    if lead < SLIGHT_DB:
+        return ""
+    return f"The best results, all values together, are {best}'s, by {lead:.2f} dB on average."
 
 
 def _along(family: str) -> str:
