@@ -21,6 +21,9 @@ TABS = {
     "cost": "Cost",
 }
 
+TALL = 1600
+"""Rows that show the figures of tabs with controls, too."""
+
 
 def take(page: Page, name: str, height: int) -> None:
     """Photograph the page's first ``height`` rows as a small palette PNG."""
@@ -50,7 +53,7 @@ def main() -> None:
         page.wait_for_timeout(8000)
         for name, label in TABS.items():
             page.get_by_role("tab", name=label).click()
-            take(page, name, 1300)
+            take(page, name, TALL if name in ("coarse", "fine", "pixel") else 1300)
         phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
         phone.goto(f"{url}/?__theme=dark")
         phone.wait_for_selector("#report table", timeout=300_000)

@@ -38,6 +38,7 @@ CSS = """
 /* Controls of a tab stand below the row of tabs, which therefore never moves under the pointer. */
 #tabs { display: contents; }
 #results > .row { order: 1; }
+#results > .row:not(:has(.block)) { display: none; }
 #tabs > .tabitem { order: 2; }
 #bar:not(:has(progress)), #to-inputs, .figure.wide::after { display: none; }
 @media (max-width: 700px) {
