@@ -20,7 +20,7 @@ from masa.errors import UserError
 from masa.images import Pixels
 from masa.shifts import RANGES, Shift, Shifted
 
-NOISE_SEED = 0
+_NOISE_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class Substitutes:
 
 Change = Callable[[Pixels, Substitutes], Shifted]
 """A reference ``(H, W, 3)`` to its changed copy."""
+ChangeBy = Callable[[Pixels, float, Substitutes], Shifted]
+"""The same for a value that is not neutral."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,7 @@ class Family:
     neutral: float
     """The value that changes nothing."""
     high: float
-    change: Callable[[Pixels, float, Substitutes], Shifted]
-    """As :data:`Change` for a value that is not neutral."""
+    change: ChangeBy
     is_light: bool = False
     """Luminance or colour: what spatial adaptation is for."""
     keeps_places: bool = True
@@ -121,9 +122,13 @@ NAMED = "named changes"
 
 def named_rungs(shifts: Mapping[str, Shift]) -> list[Rung]:
     """Shifts by name as rungs; those that change nothing are left out."""
+
+    def change_to(shift: Shift) -> Change:
+        return lambda rgb, _: shift.apply(rgb)
+
     changing = {name: shift for name, shift in shifts.items() if not shift.is_identity}
     return [
-        Rung(NAMED, float(number), name, lambda rgb, _, shift=shift: shift.apply(rgb))  # type: ignore[misc]
+        Rung(NAMED, float(number), name, change_to(shift))
         for number, (name, shift) in enumerate(changing.items(), start=1)
     ]
 
@@ -135,17 +140,14 @@ def _even(low: float, high: float, count: int) -> tuple[float, ...]:
 # ---------------------------------------------------------------------------- changes
 
 
-_ByValue = Callable[[Pixels, float, Substitutes], Shifted]
-
-
-def _light(name: str) -> _ByValue:
+def _light(name: str) -> ChangeBy:
     def change(rgb: Pixels, value: float, _: Substitutes) -> Shifted:
         return Shift(**{name: value}).apply(rgb)
 
     return change
 
 
-def _plain(change: Callable[[Pixels, float], Pixels]) -> _ByValue:
+def _plain(change: Callable[[Pixels, float], Pixels]) -> ChangeBy:
     """For changes in which nothing can be clipped."""
 
     def changed(rgb: Pixels, value: float, _: Substitutes) -> Shifted:
@@ -198,7 +200,7 @@ def _blur(rgb: Pixels, sigma: float) -> Pixels:
 
 
 def _noise(rgb: Pixels, deviation: float, _: Substitutes) -> Shifted:
-    noise = np.random.default_rng(NOISE_SEED).standard_normal(rgb.shape, np.float32)
+    noise = np.random.default_rng(_NOISE_SEED).standard_normal(rgb.shape, np.float32)
     levels = np.rint(rgb + np.float32(deviation) * noise)
     low, high = (int(np.count_nonzero(beyond.any(2))) for beyond in (levels < 0, levels > 255))
     return Shifted(levels.clip(0, 255).astype(np.uint8), low, high)
@@ -213,8 +215,10 @@ def _compress(rgb: Pixels, compression: float) -> Pixels:
 def _replace(which: str, rgb: Pixels, _: float, substitutes: Substitutes) -> Shifted:
     found: Pixels | None = getattr(substitutes, which)
     if found is None:
-        missing = "the sharp photo" if which == "hr" else "another photo"
-        raise UserError(f"There is no {missing} to replace the reference: choose another change.")
+        missing = "The sharp photo" if which == "hr" else "Another photo"
+        raise UserError(
+            f"{missing} is not known, so it cannot replace the reference: choose another change."
+        )
     return Shifted(found.copy(), 0, 0)
 
 
