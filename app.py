@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from demo.files import sweep_in_background, use_own_folder
 from demo.page import build_page, launch_options
 from demo.runs import predictor_for
+from demo.settings import KEEP_SECONDS
 from demo.showcase import Showcase
 from masa.weights import DEFAULT_WEIGHTS
 
@@ -18,11 +22,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the MASA-SR page.")
     parser.add_argument("--host", default=None, help="address to listen on (default: this machine)")
     parser.add_argument("--port", type=int, default=None, help="(default: first free from 7860)")
+    parser.add_argument(
+        "--keep",
+        type=float,
+        default=KEEP_SECONDS,
+        metavar="SECONDS",
+        help="how long files and runs of visitors are kept (default: %(default)s)",
+    )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its files go with it
+    use_own_folder()
     predictor_for(DEFAULT_WEIGHTS)
     showcase = Showcase()
-    page = build_page(showcase)
+    page = build_page(showcase, arguments.keep)
     showcase.prepare_in_background()
+    sweep_in_background(arguments.keep)
     page.launch(server_name=arguments.host, server_port=arguments.port, **launch_options())
 
 

@@ -19,11 +19,13 @@ from demo.export import as_zip, settings
 from demo.files import serve, serve_png
 from demo.front import photos_field
 from demo.jobs import finish
+from demo.laboratory import MOST_POINTS, default_networks, robustness_report
 from demo.runs import Request, Run, expected_work, run, score
 from demo.settings import LIMITS
 from demo.zerogpu import borrows, seconds_on_gpu
 from masa.errors import UserError
 from masa.images import Pixels
+from masa.ladder import FAMILIES
 from masa.predictor import Progress
 from masa.shifts import RANGES
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
@@ -45,6 +47,8 @@ FIELDS = """Args:
         saturation: for "custom": 0 is grey.
         weights: which shipped weights to use.
 """
+
+_NEUTRAL = tuple(neutral for _, neutral, _ in RANGES.values())
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -111,6 +115,41 @@ def explain(
         return serve(as_zip(x), "masa.zip"), _plain(settings(x))
 
 
+def robustness(
+    photo: str | None = None,
+    references: list[str] | None = None,
+    is_hr: bool = False,
+    change: str = "gain",
+    networks: list[str] | None = None,
+    points: int = 7,
+) -> tuple[str, dict[str, Any]]:
+    """Measure how steady networks are when the reference photo changes, step by step.
+
+    Args:
+        photo: the photo to enlarge; of a larger one, its middle is used.
+        references: sharp photos of something similar; these alone are changed.
+        is_hr: the photo is a sharp one, so that results can be scored.
+        change: what changes about the references: light, place, blur, noise and others.
+        networks: which shipped weights to compare; those that differ in adaptation if not given.
+        points: number of values of the change, 3 to 11.
+
+    Returns:
+        A figure of quality against the change, and in the numbers what it says and every point.
+    """
+    with told_kindly():
+        request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, DEFAULT_WEIGHTS)
+        chosen = networks or default_networks()
+        report = finish(
+            lambda progress: robustness_report(request, change, chosen, int(points), progress)
+        )
+        found = {
+            "summary": report.figure.summary,
+            "table": report.table,
+            "points": [asdict(row) for row in report.rows],
+        }
+        return serve_png(report.figure.image, "robustness.png"), _plain(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Enlarged:
     """What :func:`super_resolve` returns of a run."""
@@ -173,6 +212,18 @@ def offer_api() -> None:
     shared: dict[str, Any] = {"concurrency_id": API, "concurrency_limit": 1}
     call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **shared)
     call.click(explain, inputs, [archive, found], api_name="explain", **shared)
+    with gr.Column(visible=False):
+        change = gr.Radio(list(FAMILIES), value="gain", label="Change of the references")
+        networks = gr.CheckboxGroup(shipped_weights(), label="Networks to compare")
+        points = gr.Number(7, label=f"Values of the change: 3 to {MOST_POINTS}", precision=0)
+        figure = gr.Image(label="Quality against the change", format="png", type="filepath")
+    call.click(
+        robustness,
+        [photo, references, is_hr, change, networks, points],
+        [figure, found],
+        api_name="robustness",
+        **shared,
+    )
 
 
 def _request(

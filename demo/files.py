@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -27,7 +33,7 @@ def serve(data: bytes, name: str) -> str:
     """Path of a file called ``name`` with these bytes, inside the folder that Gradio serves from.
 
     The folder's name is a digest of the bytes, so no two visitors can get each other's file under
-    one name; Gradio deletes it when it is old.
+    one name; :func:`sweep` deletes it when it is old.
     """
     folder = Path(get_upload_folder()) / hashlib.blake2b(data, digest_size=16).hexdigest()
     path = folder / name
@@ -44,3 +50,43 @@ def serve(data: bytes, name: str) -> str:
 def serve_png(rgb: Pixels, name: str = "picture.png", alpha: Pixels | None = None) -> str:
     """:func:`serve` for a picture."""
     return serve(png(rgb, alpha), name)
+
+
+def use_own_folder() -> None:
+    """Let uploads and results lie in a folder of this process alone, which goes when it ends.
+
+    A folder that ``GRADIO_TEMP_DIR`` names already is used, and left.
+    """
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        folder = tempfile.mkdtemp(prefix="masa-")
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def files() -> set[Path]:
+    """All files in the folder that the page serves from."""
+    # Unlike a glob, a walk does not mind that others make and remove folders meanwhile.
+    return {Path(top, name) for top, _, names in os.walk(get_upload_folder()) for name in names}
+
+
+def sweep(age: float, keep: Collection[Path] = ()) -> None:
+    """Delete files that nobody wrote or asked for again in the last ``age`` seconds."""
+    for path in files().difference(keep):
+        try:
+            if time.time() - path.stat().st_mtime > age:
+                path.unlink()
+                path.parent.rmdir()
+        except OSError:  # gone already, or the folder holds or just got another file
+            continue
+
+
+def sweep_in_background(age: float) -> None:
+    """:meth:`sweep` now and then for as long as the process lives; what is there now stays."""
+    keep = files()  # the examples
+
+    def work() -> None:
+        while True:
+            time.sleep(min(60.0, age / 4))
+            sweep(age, keep)
+
+    threading.Thread(target=work, name="sweep", daemon=True).start()

@@ -191,6 +191,8 @@ def follow(job: Callable[[Progress], Value]) -> Iterator[Step | Finished[Value]]
         if thread.ident is None:  # it will not end the turn
             turn.end()
     if failure:
+        if not isinstance(failure[0], Exception):  # it must not end more than its own thread
+            raise RuntimeError("The thread of this job ended.") from failure[0]
         raise failure[0]
     yield Finished(outcome[0])
 

@@ -122,19 +122,16 @@ class Slot:
 class Page:
     """The components, and the callbacks that fill them."""
 
-    def __init__(self, showcase: Showcase) -> None:
+    def __init__(self, showcase: Showcase, keep_seconds: float) -> None:
         self.showcase = showcase
         self.slots: dict[str, Slot] = {}
         self.blocks = Front(
-            starts=(self.enlarge.__name__,),
-            title="MASA-SR",
-            analytics_enabled=False,
-            delete_cache=(600, KEEP_SECONDS),
+            starts=(self.enlarge.__name__,), title="MASA-SR", analytics_enabled=False
         )
         with self.blocks:
-            self.explored = gr.State(None, time_to_live=KEEP_SECONDS)
+            self.explored = gr.State(None, time_to_live=keep_seconds)
             self.open_tab = gr.State(TABS[0].id)
-            self.dense = gr.State(None, time_to_live=KEEP_SECONDS)
+            self.dense = gr.State(None, time_to_live=keep_seconds)
             gr.Markdown(INTRO)
             gr.HTML(TO_INPUTS, elem_id="to-inputs")
             with gr.Row():
@@ -603,6 +600,6 @@ def launch_options() -> dict[str, Any]:
     }
 
 
-def build_page(showcase: Showcase) -> gr.Blocks:
-    """The whole page, ready to launch."""
-    return Page(showcase).blocks
+def build_page(showcase: Showcase, keep_seconds: float = KEEP_SECONDS) -> gr.Blocks:
+    """The whole page, ready to launch; sessions' runs are forgotten after ``keep_seconds``."""
+    return Page(showcase, keep_seconds).blocks

@@ -20,7 +20,7 @@ from masa.errors import UserError
 from masa.images import Pixels
 from masa.shifts import RANGES, Shift, Shifted
 
-_NOISE_SEED = 0
+NOISE_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,6 @@ class Substitutes:
 
 Change = Callable[[Pixels, Substitutes], Shifted]
 """A reference ``(H, W, 3)`` to its changed copy."""
-ChangeBy = Callable[[Pixels, float, Substitutes], Shifted]
-"""The same for a value that is not neutral."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ class Family:
     neutral: float
     """The value that changes nothing."""
     high: float
-    change: ChangeBy
+    change: Callable[[Pixels, float, Substitutes], Shifted]
+    """As :data:`Change` for a value that is not neutral."""
     is_light: bool = False
     """Luminance or colour: what spatial adaptation is for."""
     keeps_places: bool = True
@@ -122,13 +121,9 @@ NAMED = "named changes"
 
 def named_rungs(shifts: Mapping[str, Shift]) -> list[Rung]:
     """Shifts by name as rungs; those that change nothing are left out."""
-
-    def change_to(shift: Shift) -> Change:
-        return lambda rgb, _: shift.apply(rgb)
-
     changing = {name: shift for name, shift in shifts.items() if not shift.is_identity}
     return [
-        Rung(NAMED, float(number), name, change_to(shift))
+        Rung(NAMED, float(number), name, lambda rgb, _, shift=shift: shift.apply(rgb))  # type: ignore[misc]
         for number, (name, shift) in enumerate(changing.items(), start=1)
     ]
 
@@ -140,14 +135,17 @@ def _even(low: float, high: float, count: int) -> tuple[float, ...]:
 # ---------------------------------------------------------------------------- changes
 
 
-def _light(name: str) -> ChangeBy:
+_ByValue = Callable[[Pixels, float, Substitutes], Shifted]
+
+
+def _light(name: str) -> _ByValue:
     def change(rgb: Pixels, value: float, _: Substitutes) -> Shifted:
         return Shift(**{name: value}).apply(rgb)
 
     return change
 
 
-def _plain(change: Callable[[Pixels, float], Pixels]) -> ChangeBy:
+def _plain(change: Callable[[Pixels, float], Pixels]) -> _ByValue:
     """For changes in which nothing can be clipped."""
 
     def changed(rgb: Pixels, value: float, _: Substitutes) -> Shifted:
@@ -200,7 +198,7 @@ def _blur(rgb: Pixels, sigma: float) -> Pixels:
 
 
 def _noise(rgb: Pixels, deviation: float, _: Substitutes) -> Shifted:
-    noise = np.random.default_rng(_NOISE_SEED).standard_normal(rgb.shape, np.float32)
+    noise = np.random.default_rng(NOISE_SEED).standard_normal(rgb.shape, np.float32)
     levels = np.rint(rgb + np.float32(deviation) * noise)
     low, high = (int(np.count_nonzero(beyond.any(2))) for beyond in (levels < 0, levels > 255))
     return Shifted(levels.clip(0, 255).astype(np.uint8), low, high)
@@ -215,10 +213,8 @@ def _compress(rgb: Pixels, compression: float) -> Pixels:
 def _replace(which: str, rgb: Pixels, _: float, substitutes: Substitutes) -> Shifted:
     found: Pixels | None = getattr(substitutes, which)
     if found is None:
-        missing = "The sharp photo" if which == "hr" else "Another photo"
-        raise UserError(
-            f"{missing} is not known, so it cannot replace the reference: choose another change."
-        )
+        missing = "the sharp photo" if which == "hr" else "another photo"
+        raise UserError(f"There is no {missing} to replace the reference: choose another change.")
     return Shifted(found.copy(), 0, 0)
 
 

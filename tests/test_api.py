@@ -57,7 +57,7 @@ def call(server, name, fields):
 
 def test_only_named_and_documented_endpoints_are_public(client, server):
     found = client.view_api(return_format="dict")["named_endpoints"]
-    assert {"/super_resolve", "/explain"} <= set(found)
+    assert {"/super_resolve", "/explain", "/robustness"} == set(found)
     for name, endpoint in found.items():
         assert endpoint["description"], name
         labels = [p["label"] for p in (*endpoint["parameters"], *endpoint["returns"])]
@@ -99,6 +99,28 @@ def test_the_client_gets_everything_explained(client, photos):
         names = set(archive.namelist())
         assert json.loads(archive.read("run.json")) == numbers
     assert {"result.png", "maps.npz", "figures.md", "figures/fine_given.png"} <= names
+
+
+def test_the_client_gets_a_sweep(client, photos):
+    path, numbers = client.predict(
+        handle_file(photos / "hr.png"),
+        [handle_file(photos / "ref.png")],
+        is_hr=True,
+        change="rotation",
+        networks=["masa-rec"],
+        points=3,
+        api_name="/robustness",
+    )
+    assert read_photo(path).width > 300 and numbers["summary"] and "masa-rec" in numbers["table"]
+    turned = [p for p in numbers["points"] if p["family"] == "rotation"]
+    assert [p["value"] for p in turned] and all(p["psnr"] > 5 for p in turned)
+    with pytest.raises(AppError, match="choose 3 to"):
+        client.predict(
+            handle_file(photos / "lr.png"),
+            [handle_file(photos / "ref.png")],
+            points=99,
+            api_name="/robustness",
+        )
 
 
 def test_two_plain_requests_are_enough(server, photos):

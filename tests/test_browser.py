@@ -9,9 +9,11 @@ import zipfile
 import numpy as np
 import pytest
 from helpers import picture
+from serving import wait_for
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from demo import jobs
 from demo.examples import load_examples
 from demo.page import build_page, launch_options
 from demo.runs import predictor_for
@@ -42,6 +44,7 @@ def server(all_cores_for_module):
         prevent_thread_lock=True, quiet=True, server_port=port, **launch_options()
     )
     yield url
+    showcase.wait(showcase.examples[0].name, PATIENT / 1000)  # threads must not outlive the tests
     page.close()
 
 
@@ -250,3 +253,24 @@ def test_a_phone_shows_it_without_scrolling_sideways(chromium, server):
     assert wide.bounding_box()["width"] > 600  # readable, and reached by a swipe
     assert wide.bounding_box()["x"] >= 0
     context.close()
+
+
+def test_who_waits_sees_the_place_and_may_leave(page, photos):
+    upload(page, photos / "small.png", photos / "ref.png")
+    others = [jobs.NETWORK.ask() for _ in range(2)]
+    assert others[0].wait(PATIENT / 1000)
+    run(page)
+    expect(page.locator("#bar")).to_contain_text("2 visitors before you", timeout=PATIENT)
+    others[0].end()
+    expect(page.locator("#bar")).to_contain_text("1 visitor before you", timeout=PATIENT)
+    page.context.close()  # as a visitor who leaves does
+    wait_for(lambda: jobs.NETWORK._line == others[1:], PATIENT / 1000)
+    others[1].end()
+
+
+def test_a_full_line_is_a_message(page, photos, monkeypatch):
+    upload(page, photos / "small.png")
+    monkeypatch.setattr(jobs.NETWORK, "_most_waiting", 0)
+    run(page)
+    message = page.get_by_test_id("toast-body").or_(page.locator(".toast-body")).first
+    expect(message).to_contain_text("please come back", timeout=PATIENT)

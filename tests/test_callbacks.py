@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import threading
 import time
 import zipfile
@@ -11,14 +12,16 @@ import cv2
 import gradio as gr
 import numpy as np
 import pytest
-from helpers import picture
+from helpers import is_one_sentence, picture
 
 from demo import callbacks, jobs
+from demo import files as demo_files
 from demo.callbacks import HR_MODE, LR_MODE, Inputs
 from demo.drawn import Drawn, Panel
 from demo.exploration import KEPT_BYTES, explore
 from demo.explore import explore_whole, paint, without_branches, without_reference
 from demo.export import as_zip
+from demo.front import Shelf
 from demo.jobs import Finished, Step, follow
 from demo.runs import Request, predictor_for, run, shift_references
 from demo.showcase import Showcase
@@ -342,3 +345,83 @@ def test_a_panel_knows_what_lies_under_a_click():
     assert drawn.pick(10, 20) == ("photo", 0, 0)
     assert drawn.pick(39, 39) == ("photo", 3, 5)
     assert drawn.pick(40, 39) is None
+
+
+def test_who_waits_is_told_its_place_and_when(monkeypatch):
+    turns = jobs.Turns()
+    monkeypatch.setattr(jobs, "NETWORK", turns)
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+    with turns.take():
+        time.sleep(0.2)  # what a turn lasts is known from now on
+    running = turns.ask()
+    assert running.wait()
+    lines = [follow(lambda progress: "done") for _ in range(3)]
+    steps = [next(line) for line in lines]
+    assert [step.doing for step in steps] == [
+        "1 visitor before you",
+        "2 visitors before you",
+        "3 visitors before you",
+    ]
+    seconds = [step.seconds_left for step in steps]
+    assert 0 <= seconds[0] <= 0.2 and seconds == sorted(seconds)
+    assert "2 visitors before you, about" in callbacks.progress_bar(steps[1])
+    lines[0].close()  # leaves
+    assert next(lines[1]).doing == "1 visitor before you"
+    running.end()
+    assert last(lines[1]) == "done" and last(lines[2]) == "done"
+
+
+def test_a_full_line_is_said_in_one_sentence(files, no_examples, monkeypatch):
+    turns = jobs.Turns(most_waiting=1)
+    monkeypatch.setattr(jobs, "NETWORK", turns)
+    wanted = inputs(files / "lr.png")
+    with turns.take():
+        waiting = turns.ask()
+        with pytest.raises(gr.Error) as raised:
+            list(callbacks.enlarge(wanted, no_examples))
+        assert is_one_sentence(raised.value.message)
+        assert "1 runs are waiting already" in raised.value.message
+        waiting.end()
+    assert last(callbacks.enlarge(wanted, no_examples)).result.shape == (128, 160, 3)
+
+
+def test_a_thread_that_dies_is_reported_and_the_next_one_runs():
+    def dies(progress):
+        raise SystemExit("killed")
+
+    with pytest.raises(RuntimeError, match="thread of this job"):
+        list(follow(dies))
+    assert last(follow(lambda progress: "next")) == "next"
+
+
+def test_torch_running_out_of_memory_is_a_sentence():
+    with pytest.raises(gr.Error, match="not enough memory"), callbacks.told_kindly():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+    with pytest.raises(RuntimeError, match="shapes"), callbacks.told_kindly():
+        raise RuntimeError("shapes do not match")
+
+
+def test_sessions_share_a_bounded_shelf(x):
+    size = x.kept_bytes()
+    shelf = Shelf(most_bytes=2 * size + 1)
+    kept = [shelf.put(dataclasses.replace(x)) for _ in range(2)]
+    assert shelf.get(kept[0]) is not None  # used last
+    third = shelf.put(x)
+    assert shelf.get(kept[1]) is None
+    assert shelf.get(kept[0]) is not None and shelf.get(third) is x
+    assert shelf.bytes() == 2 * size
+    del kept, third
+    assert shelf.bytes() == 0
+
+
+def test_old_files_are_swept_and_the_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "example.png").write_text("kept")
+    keep = demo_files.files()
+    old, used = (Path(demo_files.serve(name.encode(), "a.png")) for name in ("old", "used"))
+    for path in (tmp_path / "example.png", old, used):
+        os.utime(path, (0, 0))
+    assert demo_files.serve(b"used", "a.png") == str(used)
+    demo_files.sweep(60, keep)
+    assert demo_files.files() == {tmp_path / "example.png", used}
+    assert not old.parent.exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite, isinf
 from statistics import fmean
 
@@ -174,11 +174,7 @@ def matching(
 
 
 def sheet(groups: Sequence[Sequence[Curve]], measured: bool) -> Drawn:
-    """Quality along several families, one plot each, for a report.
-
-    Bicubic is left out: it lies so far below that the networks could not be told apart.
-    """
-    groups = [[replace(curve, bicubic=None) for curve in curves] for curves in groups]
+    """Quality along several families, one plot each, for a report."""
     width = (WIDE - GAP) // 2 if len(groups) > 1 else WIDE
     plots = [_quality_plot(curves, measured, width).image for curves in groups]
     titles = [curves[0].family for curves in groups]
@@ -212,7 +208,6 @@ def _entries(curves: Sequence[Curve]) -> list[tuple[Mark, str]]:
     entries = [(mark, curve.network) for curve, (_, mark) in zip(curves, _STYLES, strict=False)]
     if any(curve.alone is not None for curve in curves):
         entries.append((dashed(INK, _ALONE), "no reference, in the network's colour"))
-    if any(curve.bicubic is not None for curve in curves):
         entries.append((dashed(GREY, _BICUBIC), "bicubic"))
     return entries
 

@@ -1,0 +1,247 @@
+"""Many visitors at once, over HTTP and as a browser does it: ``python tests/load.py``.
+
+A page runs in a process of its own. Every visitor uploads a photo nobody else has, enlarges it,
+checks that the answer is an enlargement of that very photo, and clicks into figures, again and
+again. At the end nothing of them may be left.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import httpx
+import numpy as np
+import psutil
+from helpers import picture
+from serving import served_apart, wait_for
+
+from demo.callbacks import LR_MODE
+from masa.images import encode, read_photo, reduce_x4
+from masa.metrics import psnr_y
+
+PAGE = """
+import argparse
+from demo.examples import load_examples
+from demo.files import sweep_in_background
+from demo.page import build_page, launch_options
+from demo.showcase import Showcase
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--port", type=int)
+parser.add_argument("--keep", type=float)
+arguments = parser.parse_args()
+showcase = Showcase(load_examples()[:1])
+showcase.prepare()
+page = build_page(showcase, arguments.keep)
+sweep_in_background(arguments.keep)
+page.launch(server_port=arguments.port, **launch_options())
+"""
+"""The page of app.py with one example, ready before anybody comes, so that memory is known."""
+
+CLICKED = ("lr_blocks", "given", "chosen_pixel")
+ALIKE = 24  # dB between a photo and its own enlargement, reduced; strangers' stay below 15
+
+
+@dataclass
+class Outcome:
+    """What all visitors saw together."""
+
+    runs: int = 0
+    redraws: list[float] = field(default_factory=list)
+    """Seconds until a clicked figure was drawn."""
+    waits: list[float] = field(default_factory=list)
+    """Seconds from pressing Enlarge to the picture."""
+    told: int = 0
+    """Visitors who were told how many are before them."""
+    errors: list[str] = field(default_factory=list)
+    grown: float = 0.0
+    """Megabytes that the page's process had more at the end than before."""
+    files: int = 0
+    """Files of visitors left at the end."""
+
+    def __str__(self):
+        redraws = statistics.median(self.redraws) if self.redraws else float("nan")
+        waits = statistics.median(self.waits) if self.waits else float("nan")
+        return (
+            f"{self.runs} runs, {len(self.errors)} errors; median wait for a picture {waits:.1f} s "
+            f"({self.told} visitors were told their place); {len(self.redraws)} redraws, median "
+            f"{redraws:.2f} s; memory {self.grown:+.0f} MB; {self.files} files left."
+        )
+
+
+class Visitor:
+    """One browser tab, without the browser."""
+
+    def __init__(self, url, config, number, outcome):
+        self.http = httpx.Client(base_url=url, timeout=600)
+        self.config, self.outcome = config, outcome
+        self.session, self.random = uuid.uuid4().hex[:12], random.Random(number)
+        self.components = {c["id"]: c["props"] for c in config["components"]}
+        self.ids = {p["elem_id"]: i for i, p in self.components.items() if p.get("elem_id")}
+        self.values = {i: props.get("value") for i, props in self.components.items()}
+        side = 16 + 4 * (number % 5), 16 + 4 * (number // 5 % 5)
+        self.lr, self.ref = self.photo(number, *side), picture(64, 80, number)
+
+    def photo(self, number, height, width):
+        """A photo that no other visitor has and that an enlargement keeps: soft coloured spots."""
+        rng = np.random.default_rng(number)
+        spots = rng.integers(0, 255, (height // 4, width // 4, 3), dtype=np.uint8)
+        return np.ascontiguousarray(spots.repeat(4, 0).repeat(4, 1))
+
+    def event(self, element, event):
+        """The page's reaction to an event of the element called so."""
+        wanted = [self.ids[element], event]
+        return next(d for d in self.config["dependencies"] if wanted in d["targets"])
+
+    def after(self, dependency):
+        """What follows an event's success."""
+        return [d for d in self.config["dependencies"] if d["trigger_after"] == dependency["id"]]
+
+    def upload(self, pixels):
+        files = {"files": ("photo.png", encode(".png", pixels))}
+        path = self.http.post("/gradio_api/upload", files=files).raise_for_status().json()[0]
+        return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+    def send(self, dependency, event_data=None):
+        """Play an event; values of components change as they would in a browser."""
+        body = {"data": [self.values[i] for i in dependency["inputs"]]}
+        body |= {"fn_index": dependency["id"], "session_hash": self.session}
+        body |= {"event_data": event_data, "trigger_id": None}
+        self.http.post("/gradio_api/queue/join", json=body).raise_for_status()
+        address = f"/gradio_api/queue/data?session_hash={self.session}"
+        told = False
+        with self.http.stream("GET", address) as stream:
+            for line in stream.iter_lines():
+                told = told or "before you" in line
+                if "process_completed" not in line:
+                    continue
+                message = json.loads(line.removeprefix("data:"))
+                self.outcome.told += told
+                if not message["success"]:
+                    raise RuntimeError(message["output"]["error"])
+                for key, value in zip(
+                    dependency["outputs"], message["output"]["data"], strict=True
+                ):
+                    self.take(key, value)
+                return
+        raise RuntimeError("the answer ended early")
+
+    def take(self, key, value):
+        if isinstance(value, dict) and value.get("__type__") == "update":
+            if "value" not in value:
+                return
+            value = value["value"]
+        self.values[key] = value
+
+    def visit(self, until):
+        """Enlarge and click until the time is over."""
+        try:
+            while time.monotonic() < until:
+                self.enlarge()
+                for _ in range(self.random.randint(3, 6)):
+                    if time.monotonic() < until:
+                        time.sleep(self.random.uniform(0.5, 2))  # looking at it
+                        self.click()
+        except Exception as error:
+            self.outcome.errors.append(f"{type(error).__name__}: {error}")
+        finally:
+            self.http.close()
+
+    def enlarge(self):
+        ids = self.ids
+        self.values[ids["photo"]] = self.upload(self.lr)
+        self.values[ids["refs"]] = [{"image": self.upload(self.ref), "caption": None}]
+        self.values[ids["mode"]] = LR_MODE
+        start = time.monotonic()
+        first = self.event("go", "click")
+        self.send(first)
+        self.outcome.waits.append(time.monotonic() - start)
+        self.check()
+        following = self.after(first)
+        while following:
+            dependency = following.pop(0)
+            self.send(dependency)
+            following += self.after(dependency)
+        self.check()
+        self.outcome.runs += 1
+
+    def check(self):
+        """The picture is an enlargement of this visitor's own photo."""
+        _, right = self.values[self.ids["compare"]]
+        answer = self.http.get(right["url"]).raise_for_status().content
+        found = reduce_x4(read_photo(answer).rgb)
+        if found.shape != self.lr.shape or psnr_y(found, self.lr) < ALIKE:
+            raise RuntimeError("this is somebody else's picture")
+
+    def click(self):
+        name = self.random.choice(CLICKED)
+        index = [self.random.randint(20, 200), self.random.randint(40, 160)]
+        start = time.monotonic()
+        self.send(self.event(f"figure-{name}", "select"), {"index": index, "value": None})
+        self.outcome.redraws.append(time.monotonic() - start)
+
+
+def run(visitors, seconds, keep, folder):
+    """The outcome of so many visitors for so long, with a page that keeps things for ``keep``."""
+    outcome = Outcome()
+    program = folder / "page.py"
+    program.write_text(PAGE)
+    with served_apart(folder, "--keep", str(keep), program=(str(program),)) as (url, process):
+        config = httpx.get(f"{url}/config", timeout=60).json()
+        there = count(folder / "files")
+        Visitor(url, config, visitors, Outcome()).enlarge()  # what is loaded once, is loaded now
+        memory = psutil.Process(process.pid)
+        before = memory.memory_info().rss
+        until = time.monotonic() + seconds
+        crowd = [Visitor(url, config, number, outcome) for number in range(visitors)]
+        threads = [threading.Thread(target=visitor.visit, args=(until,)) for visitor in crowd]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: count(folder / "files") <= there, 3 * keep + 120)
+        time.sleep(keep)
+        outcome.grown = (memory.memory_info().rss - before) / 2**20
+        outcome.files = count(folder / "files") - there
+    log = (folder / "log").read_text()
+    if "Traceback" in log:
+        outcome.errors.append(f"the log holds a traceback: {log[-2000:]}")
+    return outcome
+
+
+def count(folder):
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--visitors", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument(
+        "--keep",
+        type=float,
+        default=240,
+        help="seconds that things are kept: more than anybody waits",
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = run(arguments.visitors, 60 * arguments.minutes, arguments.keep, Path(folder))
+    print(f"{arguments.visitors} visitors, {arguments.minutes:g} minutes: {outcome}")
+    for error in outcome.errors[:10]:
+        print(error)
+    return 1 if outcome.errors or outcome.files else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
