@@ -20,7 +20,7 @@ from demo.explore import paint, part, taken_over, without_branches, without_refe
 from demo.figures import result as result_figures
 from demo.figures.coarse import block_near
 from demo.figures.cost import DenseMatch, dense_match, rematch, rematch_figure
-from demo.figures.places import block_corner
+from demo.figures.places import block_corner, padding_words
 from demo.files import serve_png
 from demo.jobs import Finished, Step, follow
 from demo.runs import Request, predictor_for
@@ -292,5 +292,6 @@ def report(x: Exploration) -> str:
     ]
     if x.hint:
         lines.insert(0, f"*{x.hint}*")
-    lines += [f"- {html.escape(note)}" for note in x.notes]
+    notes = [*x.notes, padding_words(x)]
+    lines += [f"- {html.escape(note)}" for note in notes if note]
     return "\n\n".join(line for line in lines if line)

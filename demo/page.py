@@ -22,7 +22,8 @@ from demo.jobs import Finished, Step
 from demo.laboratory_tab import ID, LABEL, LaboratoryTab
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 from demo.showcase import Showcase
-from demo.tabs import FIGURES, TABS, Tab, View
+from demo.tabs import FIGURES, TABS, Figure, Tab, View
+from masa.config import MASAConfig
 from masa.matching import Matches
 from masa.shifts import RANGES
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
@@ -35,6 +36,9 @@ CSS = """
 #refs .grid-wrap { padding-top: 34px; }
 /* A figure's buttons stand above it, where they hide none of its words. */
 .figure .image-container { padding-top: 32px; }
+.figure.picks .image-container > button:focus-visible {
+  outline: 3px solid var(--primary-500); outline-offset: -3px;
+}
 /* Controls of a tab stand below the row of tabs, which therefore never moves under the pointer. */
 #tabs { display: contents; }
 #results > .row { order: 1; }
@@ -84,6 +88,30 @@ element.addEventListener('click', open);
 element.addEventListener('keydown', open);
 """
 """Boxes of the network's drawing open their tabs, by mouse and by keyboard."""
+
+BLOCK = MASAConfig().lr_block
+"""LR pixels that an arrow key moves in figures of blocks."""
+
+MOVE_BY_KEYS = f"""
+() => {{
+  const moves = {{
+    ArrowUp: ['row', -1], ArrowDown: ['row', 1],
+    ArrowLeft: ['column', -1], ArrowRight: ['column', 1]
+  }};
+  document.addEventListener('keydown', (event) => {{
+    const figure = event.target.closest?.('.picks');
+    if (!figure || !(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
+    const [name, sign] = moves[event.key];
+    const slider = document.querySelector(`#${{name}} input[type=range]`);
+    if (!slider) return;
+    event.preventDefault();
+    const step = figure.classList.contains('in-blocks') ? {BLOCK} : 1;
+    slider.value = Number(slider.value) + sign * step;
+    slider.dispatchEvent(new Event('input', {{bubbles: true}}));
+  }});
+}}
+"""
+"""Arrow keys on a figure that can be clicked move the sliders above it, a block or a pixel."""
 
 FONT: list[gr.themes.Font | str] = [
     gr.themes.LocalFont("IBM Plex Sans", (400, 700)),
@@ -263,7 +291,7 @@ class Page:
                             interactive=False,
                             buttons=["download", "fullscreen"],
                             elem_id=f"figure-{figure.id}",
-                            elem_classes=["figure", "wide"] if figure.wide else "figure",
+                            elem_classes=_classes(figure),
                         )
                         words = gr.Markdown(elem_id=f"words-{figure.id}")
                     self.slots[figure.id] = Slot(image, words)
@@ -328,6 +356,7 @@ class Page:
             self.open, None, [*state, *shown, *self.view, self.photo, self.refs, self.mode], **free
         )
         self._fill_after(loaded, free, figures)
+        self.blocks.load(None, js=MOVE_BY_KEYS, **private)
         # Only what follows the cancelling comes after a run's last report.
         stopped = self.stop.click(None, None, None, cancels=runs, api_visibility="private")
         stopped.then(lambda: "", None, self.bar, **free)
@@ -577,6 +606,16 @@ def _dependent(what: str | None = None, tab: Tab | None = None) -> list[str]:
     """Figures that show a field of the view (any, if ``None``), of all tabs or one."""
     figures = FIGURES.values() if tab is None else tab.figures
     return [f.id for f in figures if (f.depends if what is None else what in f.depends)]
+
+
+def _classes(figure: Figure) -> list[str]:
+    """What the page's style and keys go by."""
+    told = {
+        "wide": figure.wide,
+        "picks": figure.clickable,
+        "in-blocks": figure.id in ("lr_blocks", "ref_blocks"),
+    }
+    return ["figure", *(name for name, holds in told.items() if holds)]
 
 
 def _view(values: Sequence[Any]) -> View:

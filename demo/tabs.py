@@ -138,8 +138,8 @@ COARSE = Tab(
         Figure(
             "lr_blocks",
             "Your photo, in blocks",
-            "Each block has a colour that says where it lies. Click a block to follow it, or move "
-            "the sliders above.",
+            "Each block has a colour that says where it lies. Click a block to follow it, or press "
+            "the arrow keys.",
             lambda x, v: coarse.lr_blocks(x, v.block(x)),
             _PIXEL,
             clickable=True,
@@ -325,8 +325,8 @@ PIXEL = Tab(
         Figure(
             "chosen_pixel",
             "The result",
-            "Click anywhere, or move the sliders above. The chosen pixel is followed back to "
-            "the reference.",
+            "Click anywhere, press the arrow keys, or move the sliders above. The chosen pixel is "
+            "followed back to the reference.",
             lambda x, v: pixel.chosen(x, v.row, v.column),
             _PIXEL,
             clickable=True,

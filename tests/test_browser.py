@@ -186,6 +186,25 @@ def test_the_keyboard_opens_tabs_and_moves_the_pixel(page):
     expect(words).to_contain_text("row 44", timeout=PATIENT)
 
 
+def test_arrow_keys_move_what_a_figure_shows_as_chosen(page):
+    for tab, figure, words in (
+        ("Coarse blocks", "lr_blocks", "block_pair"),
+        ("Fine matching", "given", "patch_search"),
+        ("One pixel", "chosen_pixel", "chosen_pixel"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        told = page.locator(f"#words-{words}")
+        expect(told).to_contain_text("column", timeout=PATIENT)
+        place = re.compile(r"row (\d+), column (\d+)")
+        row, column = map(int, place.search(told.inner_text()).groups())
+        page.locator(f"#figure-{figure} .image-container > button").focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowLeft")
+        expect(told).to_contain_text(f"row {row + 2}, column {column - 1}", timeout=PATIENT)
+        assert page.evaluate("document.activeElement.closest('.figure').id") == f"figure-{figure}"
+
+
 def test_a_change_of_light_is_a_new_run(page):
     before = page.locator("#report").inner_text()
     page.get_by_label("darker").check()

@@ -20,6 +20,9 @@ from demo.figures.places import (
     own_areas,
     own_cells,
     own_places,
+    padding_share,
+    padding_words,
+    place_words,
     ref_block_box,
     ref_view,
 )
@@ -605,3 +608,17 @@ def test_shares_of_several_references(stacked):
     position[0, 0] = stacked.ref.placements[2].top // 4 + 1
     third = replace(stacked, matches=replace(stacked.matches, position=position))
     assert "reference 3 gave **100.0%**" in pixel.reference_shares(third).summary
+
+
+def test_matches_with_padding_are_told(stacked, shifted):
+    assert padding_share(shifted) == 0
+    assert padding_words(shifted) == ""
+    outside, inside = (torch.from_numpy(own_cells(stacked) == own).nonzero() for own in (0, 1))
+    position = inside[0][:, None, None].repeat(1, *stacked.matches.position.shape[2:])
+    position[:, :7, :29] = outside[0][:, None, None]  # a third of the photo's 21 rows
+    x = replace(stacked, matches=replace(stacked.matches, position=position[None]))
+    assert padding_share(x) == pytest.approx(1 / 3)
+    for words in (padding_words(x), pixel.reference_shares(x).summary):
+        assert "33.3% of the photo's pixels matched padding" in words
+    assert "repeated edge" in place_words(x, *outside[0].tolist())
+    assert "repeated edge" not in place_words(x, *inside[0].tolist())

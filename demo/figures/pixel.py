@@ -41,6 +41,7 @@ from demo.figures.places import (
     lr_panel,
     lr_zoom,
     own_places,
+    padding_words,
     place_words,
     ref_block_box,
     ref_view,
@@ -256,6 +257,8 @@ def reference_shares(x: Exploration) -> Drawn:
             f"{reference_words(x, int(i))} gave **{shares[i]:.1%}**" for i in np.argsort(-shares)
         )
         summary = f"Of all pixels of the photo, {listed}."
+    if words := padding_words(x):
+        summary = f"{summary} {words}"
     return Drawn(
         stack([image, *rows], gap=8),
         "The small photo's pixels coloured by the reference that each took its texture from, with "

@@ -100,7 +100,29 @@ def own_places(x: Exploration) -> OwnPlaces:
 def place_words(x: Exploration, row: int, column: int) -> str:
     """A Ref-down cell in words, by the reference's own pixels."""
     number, y, x_ = x.ref.locate(np.array(row), np.array(column))
-    return f"row {float(y):.0f}, column {float(x_):.0f} of {reference_words(x, int(number))}"
+    place = f"row {float(y):.0f}, column {float(x_):.0f} of {reference_words(x, int(number))}"
+    return place if own_cells(x)[row, column] else f"the repeated edge at {place}"
+
+
+def padding_share(x: Exploration) -> float:
+    """Share of the visitor's LR pixels that are matched with padding, 0 to 1.
+
+    References are stacked for matching, and where one is narrower or shorter than the space it
+    takes, its edge is repeated.
+    """
+    position = x.lr.crop(x.matches.position[0].permute(1, 2, 0).numpy())
+    return 1 - float(own_cells(x)[position[..., 0], position[..., 1]].mean())
+
+
+def padding_words(x: Exploration) -> str:
+    """What :func:`padding_share` means for a visitor, in a sentence; empty if next to nothing."""
+    share = padding_share(x)
+    if share < 0.005:
+        return ""
+    return (
+        f"{share:.1%} of the photo's pixels matched padding beside a reference, where its edge is "
+        "repeated: there is no real texture to take."
+    )
 
 
 def reference_words(x: Exploration, number: int) -> str:
