@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeGuard
 
 import gradio as gr
 
 from demo.drawn import Drawn
 from demo.exploration import Exploration
-from demo.explore import paint, part, taken_over, without_branches, without_reference
+from demo.explore import paint, taken_over, without_branches, without_reference
 from demo.figures import result as result_figures
 from demo.figures.coarse import block_near
 from demo.figures.cost import DenseMatch, dense_match, rematch, rematch_figure
@@ -213,11 +214,12 @@ def _view_of_block(x: Exploration, view: View, panel: str, row: int, column: int
 class Trial:
     """Matching with other settings."""
 
+    config: MASAConfig
     dense: DenseMatch
     """To be kept for the next trial of the same run."""
     figure: Drawn
     painted: str
-    """Markdown: what the result would score; empty if the HR is unknown."""
+    """Markdown: what the result would score; empty if that is unknown or not computed yet."""
 
 
 def try_matching(
@@ -227,12 +229,13 @@ def try_matching(
     factor: float,
     dilations: Sequence[int],
 ) -> Iterator[Step | Finished[Trial]]:
-    """Match again with other settings, beside dense matching, and paint if that can be measured.
+    """Match again with other settings, beside dense matching.
 
+    Where it can be measured, the result is then painted too, and the trial given a second time.
     Raises ``gr.Error`` with one sentence for the visitor.
     """
 
-    def trial(progress: Progress) -> Trial:
+    def match_again(progress: Progress) -> Trial:
         try:
             config = MASAConfig(
                 lr_block=int(block), ref_factor=float(factor), dilations=tuple(sorted(dilations))
@@ -241,31 +244,35 @@ def try_matching(
             raise UserError(f"These settings do not work: {error}.") from None
 
         def densely(share: float) -> None:
-            progress(0.5 * share, "Dense matching, for comparison")
+            progress(0.9 * share, "Dense matching, for comparison")
 
         every = dense or dense_match(x, on_share=densely)
-        progress(0.5, "Matching again")
-        found = rematch(x, config, every)
-        painted = ""
-        if x.hr is not None:
-            predictor = predictor_for(x.weights)
-            matching = replace(
-                predictor.config,
-                lr_block=config.lr_block,
-                ref_factor=config.ref_factor,
-                dilations=config.dilations,
-            )
-            again = predictor.run(
-                x.visitors_lr(), x.visitors_refs(), part(progress, 0.5, 1), matching=matching
-            )
-            painted = (
-                f"Painted with these matches the result has **{psnr_y(again.rgb, x.hr):.2f} dB**; "
-                f"with the network's own settings {psnr_y(x.result, x.hr):.2f} dB."
-            )
-        return Trial(every, rematch_figure(x, found, every), painted)
+        progress(0.9, "Matching again")
+        return Trial(config, every, rematch_figure(x, rematch(x, config, every), every), "")
 
     with told_kindly():
-        yield from follow(trial)
+        for step in follow(match_again):
+            yield step
+            if isinstance(step, Finished) and x.hr is not None:
+                yield from follow(partial(_painted, x, step.value))
+
+
+def _painted(x: Exploration, trial: Trial, progress: Progress) -> Trial:
+    """The trial with what its matches are worth; the HR of ``x`` is known."""
+    predictor = predictor_for(x.weights)
+    matching = replace(
+        predictor.config,
+        lr_block=trial.config.lr_block,
+        ref_factor=trial.config.ref_factor,
+        dilations=trial.config.dilations,
+    )
+    again = predictor.run(x.visitors_lr(), x.visitors_refs(), progress, matching=matching)
+    assert x.hr is not None
+    words = (
+        f"Painted with these matches the result has **{psnr_y(again.rgb, x.hr):.2f} dB**; "
+        f"with the network's own settings {psnr_y(x.result, x.hr):.2f} dB."
+    )
+    return replace(trial, painted=words)
 
 
 def pictures_of(x: Exploration) -> dict[str, str]:

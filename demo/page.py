@@ -50,6 +50,8 @@ CSS = """
   #results { order: -1; }
   #to-inputs { display: block; }
   #examples { max-height: 330px; overflow-y: auto; }
+  /* Numbers of a table stay whole. */
+  .prose td, .prose th { padding: 4px 6px !important; font-size: 13px; word-break: keep-all; }
   /* Wide figures stay readable: half of one fills the screen, and the rest is a swipe away. */
   .figure.wide .image-container > button { overflow-x: auto; justify-content: flex-start; }
   .figure.wide .image-frame { width: 200%; flex: none; }
@@ -304,7 +306,9 @@ class Page:
             "matches change and what that costs: the paper's figure 5, on your own photos."
         )
         with gr.Row():
-            self.block = gr.Radio(list(LR_BLOCKS), value=8, label="LR block (pixels)")
+            self.block = gr.Radio(
+                list(LR_BLOCKS), value=8, label="LR block (pixels)", elem_id="lr-block"
+            )
             self.factor = gr.Slider(0.5, 3, 1.5, step=0.25, label="Ref block factor")
             self.dilations = gr.CheckboxGroup([1, 2, 3], value=[1, 2, 3], label="Dilations")
         self.match_again = gr.Button("Match again", elem_id="match-again")
@@ -357,6 +361,17 @@ class Page:
         )
         self._fill_after(loaded, free, figures)
         self.blocks.load(None, js=MOVE_BY_KEYS, **private)
+        settings = [self.block, self.factor, self.dilations]
+        tried = gr.on(
+            # The button is for the keyboard, with which a slider is never released.
+            [self.match_again.click, self.block.input, self.factor.release, self.dilations.input],
+            self.match_otherwise,
+            [self.explored, self.dense, *settings],
+            [self.dense, self.trial, self.trial_words, self.bar],
+            trigger_mode="always_last",
+            **free,
+        )
+        runs.append(tried)
         # Only what follows the cancelling comes after a run's last report.
         stopped = self.stop.click(None, None, None, cancels=runs, api_visibility="private")
         stopped.then(lambda: "", None, self.bar, **free)
@@ -390,12 +405,6 @@ class Page:
                 **free,
             )
         self.pack.click(self.make_archive, [self.explored, *self.view], self.archive, **free)
-        self.match_again.click(
-            self.match_otherwise,
-            [self.explored, self.dense, self.block, self.factor, self.dilations],
-            [self.dense, self.trial, self.trial_words, self.bar],
-            **free,
-        )
         self.network.pick(self.jump, None, self.tabs, **free)
         for choice in (self.left, self.right):
             choice.input(

@@ -219,8 +219,13 @@ def test_a_sweep_in_the_laboratory_shows_the_result_under_a_click(page, photos):
     expect(page.locator("#lab-preview img")).to_be_visible(timeout=PATIENT)
     page.locator("#lab-points input[type=number]").fill("3")
     page.locator("#lab-points input[type=number]").press("Tab")
+    networks = page.locator("#lab-networks")
+    for name in ("masa-rec", "masa-sam"):
+        networks.get_by_label(name, exact=True).check()
     page.locator("#lab-go").click()
     expect(page.locator("#lab-table")).to_contain_text("gain 1.6", timeout=PATIENT)
+    for name in ("masa-rec", "masa-sam"):
+        expect(page.locator("#lab-table")).to_contain_text(name)
     chosen, pictures = page.locator("#lab-chosen"), page.locator("#lab-slider img")
     expect(chosen).to_contain_text("unchanged")
     before = pictures.evaluate_all("all => all.map(one => one.src)")
@@ -232,6 +237,19 @@ def test_a_sweep_in_the_laboratory_shows_the_result_under_a_click(page, photos):
     after = pictures.evaluate_all("all => all.map(one => one.src)")
     assert after != before
     expect(page.locator("#lab-statistics img")).to_be_visible()
+
+
+def test_another_setting_is_matched_as_soon_as_it_is_chosen(page):
+    page.get_by_role("tab", name="Cost").click()
+    words = page.locator("#words-trial")
+    page.locator("#lr-block").get_by_label("16", exact=True).check()
+    expect(words).to_contain_text("Blocks of 16 x 16 pixels", timeout=PATIENT)
+    expect(words).to_contain_text("with the network's own settings", timeout=PATIENT)
+    expect(page.locator("#figure-trial img")).to_be_visible()
+    expect(page.locator("#bar")).not_to_contain_text("Painting", timeout=PATIENT)
+    page.locator("#match-again").click()
+    page.locator("#stop").click()
+    expect(page.locator("#bar progress")).to_have_count(0, timeout=PATIENT)
 
 
 def test_what_is_no_picture_is_refused_in_one_sentence(page, photos):

@@ -106,6 +106,24 @@ def test_later_steps_add_what_is_missing(files, x):
     assert without_branches(whole) is whole and without_reference(whole) is whole
 
 
+def test_other_settings_are_drawn_and_then_painted(files, x):
+    steps = list(callbacks.try_matching(x, None, 16, 1.0, [1, 3]))
+    drawn, painted = (step.value for step in steps if isinstance(step, Finished))
+    assert "Blocks of 16 x 16" in drawn.figure.summary and drawn.painted == ""
+    config = dataclasses.replace(drawn.config, lr_block=16, ref_factor=1.0, dilations=(1, 3))
+    assert drawn.config == painted.config == config
+    again = predictor_for(x.weights).run(x.visitors_lr(), x.visitors_refs(), matching=config)
+    assert f"**{psnr_y(again.rgb, x.hr):.2f} dB**" in painted.painted
+    assert f"{psnr_y(x.result, x.hr):.2f} dB" in painted.painted
+    unknown = dataclasses.replace(x, hr=None)
+    steps = list(callbacks.try_matching(unknown, drawn.dense, 16, 1.0, [1, 3]))
+    (only,) = (step.value for step in steps if isinstance(step, Finished))
+    assert only.dense is drawn.dense
+    assert np.array_equal(only.figure.image, drawn.figure.image)
+    with pytest.raises(gr.Error, match="do not work"):
+        list(callbacks.try_matching(x, None, 16, 1.0, []))
+
+
 def test_a_shift_changes_the_reference_and_nothing_else(files, no_examples):
     dark = last(
         callbacks.enlarge(
