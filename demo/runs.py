@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from demo.settings import LIMITS, MEMORY
+from demo.settings import LIMITS, MEMORY, PIECE
 from demo.zerogpu import device
 from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
@@ -88,7 +88,7 @@ def predictor_for(weights: str) -> Predictor:
 
 @lru_cache(maxsize=4)
 def _predictor(weights: str, device: str) -> Predictor:
-    return Predictor(load_model(weights), device, limits=LIMITS, memory=MEMORY)
+    return Predictor(load_model(weights), device, limits=LIMITS, memory=MEMORY, largest=PIECE)
 
 
 DETAIL_PIXELS = 256 * 256

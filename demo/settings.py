@@ -21,6 +21,10 @@ LIMITS = replace(
 MEMORY = 6 * 2**30
 """Bytes one run may take."""
 
+PIECE = 256
+"""LR pixels a side of the pieces that large pictures are worked on in, so that a run can be stopped
+within two seconds on two cores: with larger ones, single steps take longer."""
+
 QUEUE = 40
 """Runs that may wait; whoever asks for the next one is asked to come back."""
 

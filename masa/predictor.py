@@ -94,11 +94,14 @@ class Predictor:
         limits: Limits = DEFAULT_LIMITS,
         memory: int = DEFAULT_MEMORY,
         cached: int = 2,
+        largest: int | None = None,
     ) -> None:
         """``model`` defaults to the shipped weights; a copy of it is moved to the device.
 
         ``memory`` bounds a run in bytes, ``cached`` is the number of encoded LRs and of encoded
-        references that are kept. Raises ``UserError`` for a device or precision that cannot work.
+        references that are kept. ``largest`` bounds the pieces that pictures are worked on in, in
+        LR pixels a side, as a run can be stopped only between the steps of a piece. Raises
+        ``UserError`` for a device or precision that cannot work.
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -107,6 +110,7 @@ class Predictor:
         self.model = model.to(self.device, self.dtype).eval()
         self.limits = limits
         self.memory = memory
+        self.largest = largest
         self._encoded_lr: _Cache[LRFeatures] = _Cache(cached)
         self._encoded_ref: _Cache[RefFeatures] = _Cache(cached)
 
@@ -219,8 +223,9 @@ class Predictor:
 
         Raises ``UserError`` if no tile is small enough for the memory allowed.
         """
+        sizes = _sizes(lr, ref)
         try:
-            return choose_tile(*_sizes(lr, ref), self.config, self.dtype.itemsize, self.memory)
+            tile = choose_tile(*sizes, self.config, self.dtype.itemsize, self.memory)
         except MemoryError as error:
             gigabytes = error.args[0] / 2**30
             raise UserError(
@@ -228,6 +233,9 @@ class Predictor:
                 f"{self.memory / 2**30:.1f} GB allowed: use a smaller photo, smaller or fewer "
                 "references, or allow more memory."
             ) from None
+        if self.largest is not None and max(*sizes[0], *sizes[1]) > self.largest:
+            return min(tile or self.largest, self.largest)
+        return tile
 
     def _tensor(self, rgb: Pixels) -> Tensor:
         return to_tensor(rgb).to(self.device)

@@ -151,7 +151,17 @@ def test_a_click_on_a_block_follows_it(page):
     expect(words).not_to_contain_text("row 5, column 8", timeout=PATIENT)
     row, column = map(int, re.search(r"row (\d+), column (\d+)", words.inner_text()).groups())
     assert row >= 7 and column <= 4
-    expect(page.locator("#words-score_maps")).to_contain_text(f"row {row}, column {column}")
+    scores = page.locator("#words-score_maps")
+    expect(scores).to_contain_text(f"row {row}, column {column}", timeout=PATIENT)
+    chosen, best, framed = (
+        re.search(rf"{verb} row (\d+), column (\d+)", text.inner_text()).groups()
+        for verb, text in (
+            ("chose", words),
+            ("fits best at", scores),
+            ("matched", page.locator("#words-ref_blocks")),
+        )
+    )
+    assert chosen == best == framed
 
 
 def test_a_click_in_the_other_figures_chooses_a_pixel(page):

@@ -282,6 +282,15 @@ def test_tiles_of_a_large_lr_are_the_same_to_one_grey_level(small_model, all_cor
     assert (whole != tiled).mean() < 0.01
 
 
+def test_pieces_may_be_bounded(small_model):
+    predictor = Predictor(small_model, "cpu", "fp32", largest=32)
+    for side, tile in ((32, None), (40, 32)):
+        lr = lr_canvas(picture(side, side), predictor.config)
+        assert predictor.choose_tile(lr, ref_canvas([], lr, predictor.config)) == tile
+    whole = Predictor(small_model, "cpu", "fp32").run(picture(40, 40))
+    assert np.abs(predictor.run(picture(40, 40)).rgb.astype(int) - whole.rgb).max() <= 1
+
+
 @pytest.mark.slow
 def test_tiles_with_the_shipped_weights(shipped_model, all_cores, examples):
     hr = read_photo(examples / "motorcycle_hr.jpg").rgb[40:, 100:]
