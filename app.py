@@ -29,11 +29,16 @@ def main() -> None:
         metavar="SECONDS",
         help="how long files and runs of visitors are kept (default: %(default)s)",
     )
+    parser.add_argument(
+        "--no-examples",
+        action="store_true",
+        help="leave out the example photos, which are computed while nobody else needs the network",
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its files go with it
     use_own_folder()
     predictor_for(DEFAULT_WEIGHTS)
-    showcase = Showcase()
+    showcase = Showcase([] if arguments.no_examples else None)
     page = build_page(showcase, arguments.keep)
     showcase.prepare_in_background()
     sweep_in_background(arguments.keep)

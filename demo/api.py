@@ -17,7 +17,7 @@ from demo.callbacks import CUSTOM, SHIFTS, chosen_shift, told_kindly
 from demo.explore import explore_whole, unwatched
 from demo.export import as_zip, settings
 from demo.files import serve, serve_png
-from demo.front import photos_field
+from demo.front import client_left, photos_field
 from demo.jobs import finish
 from demo.laboratory import MOST_POINTS, default_networks, robustness_report
 from demo.runs import Request, Run, expected_work, run, score
@@ -29,10 +29,6 @@ from masa.ladder import FAMILIES
 from masa.predictor import Progress
 from masa.shifts import RANGES
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
-
-API = "api"
-"""Concurrency group of the endpoints: programs take one place in the line at a time."""
-
 
 FIELDS = """Args:
         photo: the photo to enlarge.
@@ -82,7 +78,7 @@ def super_resolve(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
         request = _request(photo, references, is_hr, shift, amounts, weights)
-        found = finish(lambda progress: enlarge(request, progress=progress))
+        found = finish(lambda progress: enlarge(request, progress=progress), client_left)
         return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
 
 
@@ -111,7 +107,7 @@ def explain(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
         request = _request(photo, references, is_hr, shift, amounts, weights)
-        x = finish(lambda progress: explore_whole(request, progress=progress))
+        x = finish(lambda progress: explore_whole(request, progress=progress), client_left)
         return serve(as_zip(x), "masa.zip"), _plain(settings(x))
 
 
@@ -140,7 +136,8 @@ def robustness(
         request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, DEFAULT_WEIGHTS)
         chosen = networks or default_networks()
         report = finish(
-            lambda progress: robustness_report(request, change, chosen, int(points), progress)
+            lambda progress: robustness_report(request, change, chosen, int(points), progress),
+            client_left,
         )
         found = {
             "summary": report.figure.summary,
@@ -209,9 +206,10 @@ def offer_api() -> None:
         found = gr.JSON(label="Numbers")
         call = gr.Button()
     inputs = [photo, references, is_hr, shift, *amounts, weights]
-    shared: dict[str, Any] = {"concurrency_id": API, "concurrency_limit": 1}
-    call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **shared)
-    call.click(explain, inputs, [archive, found], api_name="explain", **shared)
+    # They wait in a line of their own: in Gradio's, forty of them would keep clicks out as well.
+    free: dict[str, Any] = {"concurrency_limit": None}
+    call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **free)
+    call.click(explain, inputs, [archive, found], api_name="explain", **free)
     with gr.Column(visible=False):
         change = gr.Radio(list(FAMILIES), value="gain", label="Change of the references")
         networks = gr.CheckboxGroup(shipped_weights(), label="Networks to compare")
@@ -222,7 +220,7 @@ def offer_api() -> None:
         [photo, references, is_hr, change, networks, points],
         [figure, found],
         api_name="robustness",
-        **shared,
+        **free,
     )
 
 

@@ -23,7 +23,7 @@ from demo.figures.coarse import block_near
 from demo.figures.cost import DenseMatch, dense_match, rematch, rematch_figure
 from demo.figures.places import block_corner, padding_words
 from demo.files import serve_png
-from demo.jobs import Finished, Step, follow
+from demo.jobs import Finished, Step, Stopped, follow
 from demo.runs import Request, predictor_for
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, View
@@ -133,6 +133,8 @@ def told_kindly() -> Iterator[None]:
         yield
     except UserError as error:
         raise _spoken(str(error)) from None
+    except Stopped:
+        raise _spoken("Nobody waited for this run any more, so it was ended.") from None
     except MemoryError:
         raise _spoken(
             "There is not enough memory for these pictures now: try smaller ones."

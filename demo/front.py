@@ -18,6 +18,7 @@ import gradio as gr
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from gradio.context import LocalContext
 from gradio.data_classes import ListFiles
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
 from gradio.processing_utils import save_base64_to_cache
@@ -201,6 +202,18 @@ class Front(gr.Blocks):
 
     def _shelved(self, value: Any) -> Any:
         return self.shelf.put(value) if isinstance(value, Exploration) else value
+
+
+def client_left() -> bool:
+    """Whether nobody waits any more for what the event under way will return.
+
+    A plain callback is not told so. Gradio's queue, which it was taken from, knows.
+    """
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    if blocks is None or event_id is None:
+        return False
+    jobs = (job for job in blocks._queue.active_jobs if job)
+    return any(event._id == event_id and not event.alive for job in jobs for event in job)
 
 
 _LARGEST = 1e15

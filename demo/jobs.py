@@ -12,8 +12,8 @@ import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -22,6 +22,12 @@ from masa.errors import UserError
 from masa.predictor import Progress
 
 Value = TypeVar("Value")
+
+_PAUSE = 2.0  # seconds that spare time has to wait after a turn
+
+
+class Stopped(Exception):  # noqa: N818 - a wish, not an error
+    """Raised inside a job that nobody wants any more, or that has to make way."""
 
 
 class Turns:
@@ -32,7 +38,7 @@ class Turns:
         self._changed = threading.Condition()
         self._line: list[Turn] = []
         self._holder: object | None = None
-        self._began = 0.0
+        self._began, self._ended = 0.0, -_PAUSE
         self._lasted: deque[float] = deque(maxlen=8)  # seconds of visitors' latest turns
 
     def ask(self) -> Turn:
@@ -50,25 +56,31 @@ class Turns:
             return turn
 
     @contextmanager
-    def take(self, patient: bool = False) -> Iterator[None]:
-        """Wait for a turn and keep it inside the block; the patient let all others go first."""
-        if not patient:
-            turn = self.ask()
-            try:
-                turn.wait()
-                yield
-            finally:
-                turn.end()
-            return
+    def spare(self) -> Iterator[Progress]:
+        """Wait until nobody else wants a turn, and keep it inside the block.
+
+        What is yielded is to be called now and then by the work there: it raises
+        :class:`Stopped` when somebody has come, who then waits no longer than for that.
+        """
+
+        def progress(share: float, doing: str) -> None:
+            if self._line:
+                raise Stopped
+
         with self._changed:
-            self._changed.wait_for(lambda: self._holder is None and not self._line)
+            # A visitor's next step follows soon after the last, and should not have to stop this.
+            while self._holder is not None or self._line or self._just_ended():
+                self._changed.wait(_PAUSE)
             self._holder, self._began = object(), time.monotonic()
         try:
-            yield
+            yield progress
         finally:
             with self._changed:
                 self._holder = None
                 self._changed.notify_all()
+
+    def _just_ended(self) -> bool:
+        return time.monotonic() - self._ended < _PAUSE
 
     def _seconds_before(self, place: int) -> float | None:
         """Until a turn comes that has ``place`` others before it in the line."""
@@ -114,7 +126,8 @@ class Turn:
             if self in turns._line:
                 turns._line.remove(self)
             if turns._holder is self:
-                turns._lasted.append(time.monotonic() - turns._began)
+                turns._ended = time.monotonic()
+                turns._lasted.append(turns._ended - turns._began)
                 turns._holder = None
             turns._changed.notify_all()
 
@@ -122,12 +135,11 @@ class Turn:
 NETWORK = Turns()
 """Taken by whoever runs the network in this process."""
 
+PROGRAMS = Turns()
+"""Where programs wait: only the first of them stands in the line of visitors."""
+
 _PERIOD = 0.2  # seconds between reports
 _PERIOD_IN_LINE = 1.0
-
-
-class Stopped(Exception):  # noqa: N818 - a wish, not an error
-    """Raised inside a job whose visitor pressed Stop or left."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +161,7 @@ class Finished(Generic[Value]):
     value: Value
 
 
-def follow(job: Callable[[Progress], Value]) -> Iterator[Step | Finished[Value]]:
+def follow(job: Callable[[Progress], Value]) -> Generator[Step | Finished[Value], None, None]:
     """Wait for a turn, run ``job(progress)`` in a thread; yields its steps, then what it returned.
 
     What the job raises is raised here. Closing the iterator stops the job at its next step.
@@ -197,11 +209,26 @@ def follow(job: Callable[[Progress], Value]) -> Iterator[Step | Finished[Value]]
     yield Finished(outcome[0])
 
 
-def finish(job: Callable[[Progress], Value]) -> Value:
-    """:func:`follow` to the end, for callers who cannot be told of steps."""
-    *_, last = follow(job)
-    assert isinstance(last, Finished)
-    return last.value
+def finish(job: Callable[[Progress], Value], left: Callable[[], bool]) -> Value:
+    """:func:`follow` to the end, for a program, which cannot be told of steps.
+
+    Raises ``UserError`` if too many are waiting, and :class:`Stopped` soon after ``left()``: there
+    is nobody any more who asked.
+    """
+    turn = PROGRAMS.ask()
+    try:
+        while not turn.wait(_PERIOD_IN_LINE):
+            if left():
+                raise Stopped
+        with closing(follow(job)) as steps:
+            for step in steps:
+                if isinstance(step, Finished):
+                    return step.value
+                if left():
+                    raise Stopped
+        raise AssertionError("a job ends by finishing")
+    finally:
+        turn.end()
 
 
 def _in_line(turn: Turn) -> Step:

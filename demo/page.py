@@ -451,7 +451,9 @@ class Page:
                 yield self._new(step.value)
 
     def open(self) -> Iterator[Updates]:
-        """The first example, as soon as it is ready."""
+        """The first example, if there are any, as soon as it is ready."""
+        if not self.showcase.examples:
+            return
         example = self.showcase.examples[0]
         x = None
         while x is None:

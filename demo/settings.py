@@ -26,7 +26,7 @@ PIECE = 256
 within two seconds on two cores: with larger ones, single steps take longer."""
 
 QUEUE = 40
-"""Runs that may wait; whoever asks for the next one is asked to come back."""
+"""Runs that may wait, of visitors and again of programs; the next one is asked to come back."""
 
 KEEP_SECONDS = 3600
 """Age at which uploaded and computed files are deleted, and a session's results forgotten."""
@@ -37,5 +37,5 @@ SESSION_MEMORY = 2 * 2**30
 SESSIONS = 200
 """Visitors whose session is remembered, at most; with one more the oldest is forgotten."""
 
-THREADS = QUEUE + 40
+THREADS = 2 * QUEUE + 40
 """Callbacks that may be under way at once: those in line for the network only sleep."""

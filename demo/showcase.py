@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from demo.examples import Example, load_examples
 from demo.exploration import Exploration
 from demo.explore import paint, without_branches, without_reference
-from demo.jobs import NETWORK
+from demo.jobs import NETWORK, Stopped
 from demo.runs import Request
 from masa.errors import UserError
 from masa.shifts import Shift
@@ -65,16 +66,23 @@ class Showcase:
             if example.name in self._ready:
                 continue
             try:
-                # A turn per step, so that a visitor never waits for a whole example.
-                with NETWORK.take(patient=True):
-                    x = paint(request_for(example), example=example)
-                with NETWORK.take(patient=True):
-                    x = without_reference(x)
-                with NETWORK.take(patient=True):
-                    self.put(example, without_branches(x))
+                request = request_for(example)
+                x = _in_spare_time(partial(paint, request, example=example))
+                x = _in_spare_time(partial(without_reference, x))
+                self.put(example, _in_spare_time(partial(without_branches, x)))
             except UserError as error:
                 log.warning("The example %s could not be prepared: %s", example.name, error)
 
     def prepare_in_background(self) -> None:
         """:meth:`prepare` in a thread that does not keep the process alive."""
         threading.Thread(target=self.prepare, name="showcase", daemon=True).start()
+
+
+def _in_spare_time(step: Callable[..., Exploration]) -> Exploration:
+    """What ``step(progress=...)`` returns; begun anew after a visitor came, who goes first."""
+    while True:
+        try:
+            with NETWORK.spare() as progress:
+                return step(progress=progress)
+        except Stopped:
+            continue

@@ -7,6 +7,7 @@ Whatever a person hands in becomes the former in :func:`read_photo`, or is refus
 """
 
 import io
+import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -158,7 +159,7 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
     if len(data) > limits.max_file_bytes:
         most = limits.max_file_bytes / 2**20
         raise ImageError(
-            f"{subject} is a file of more than {most:.3g} MiB; please choose a smaller one."
+            f"{subject} is a file of more than {most:.3g} MB; please choose a smaller one."
         )
     with _as_image_errors(subject):
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -181,8 +182,9 @@ def check_size(
             f"{found}, but each side needs at least {min_side}; please choose a larger picture."
         )
     if width * height > max_pixels:
+        side = math.isqrt(max_pixels)
         raise ImageError(
-            f"{found}, but it may have at most {max_pixels / 1e6:.3g} million in all; "
+            f"{found}, but it may have at most {max_pixels:,} in all, about {side} x {side}; "
             "please choose a smaller picture or reduce this one."
         )
     if max(size) > limits.max_aspect * min(size):

@@ -1,6 +1,7 @@
 """Weights, pictures and features that anyone can make again."""
 
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,17 @@ class LargestTensor(TorchDispatchMode):
             if isinstance(leaf, torch.Tensor):
                 self.bytes = max(self.bytes, leaf.untyped_storage().nbytes())
         return result
+
+
+@contextmanager
+def taken(turns):
+    """Somebody's turn, from when it comes to the end of the block."""
+    turn = turns.ask()
+    try:
+        assert turn.wait(60)
+        yield
+    finally:
+        turn.end()
 
 
 def is_one_sentence(message):

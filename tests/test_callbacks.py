@@ -12,7 +12,7 @@ import cv2
 import gradio as gr
 import numpy as np
 import pytest
-from helpers import is_one_sentence, picture
+from helpers import is_one_sentence, picture, taken
 
 from demo import callbacks, jobs
 from demo import files as demo_files
@@ -337,24 +337,56 @@ def test_jobs_run_one_at_a_time():
     assert most == [1, 1, 1, 1]
 
 
-def test_visitors_go_before_background_work():
-    turns, order, ready = jobs.Turns(), [], threading.Barrier(3)
+def test_visitors_go_before_background_work(monkeypatch):
+    monkeypatch.setattr(jobs, "_PAUSE", 0.2)
+    turns, began, order = jobs.Turns(), threading.Event(), []
 
-    def wait(name, patient):
-        ready.wait()
-        time.sleep(0 if patient else 0.1)  # the background asks first
-        with turns.take(patient):
-            order.append(name)
+    def background():
+        while True:
+            try:
+                with turns.spare() as progress:
+                    order.append("background begins")
+                    began.set()
+                    for _ in range(50 if len(order) == 1 else 1):
+                        progress(0.5, "working")
+                        time.sleep(0.1)
+                    return order.append("background is done")
+            except jobs.Stopped:
+                order.append("background makes way")
 
-    threads = [threading.Thread(target=wait, args=a) for a in (("back", True), ("front", False))]
-    with turns.take():
-        for thread in threads:
-            thread.start()
-        ready.wait()
-        time.sleep(0.3)
-    for thread in threads:
-        thread.join()
-    assert order == ["front", "back"]
+    thread = threading.Thread(target=background)
+    thread.start()
+    assert began.wait(5)
+    asked = time.monotonic()
+    with taken(turns):
+        assert time.monotonic() - asked < 1  # of the five seconds that the background would take
+        order.append("visitor")
+    with taken(turns):  # the visitor's next step need not stop it again
+        order.append("visitor")
+    thread.join()
+    makes_way = ["background begins", "background makes way", "visitor", "visitor"]
+    assert order == [*makes_way, "background begins", "background is done"]
+
+
+def test_a_program_that_left_stops_its_run():
+    stopped, left = threading.Event(), threading.Event()
+
+    def job(progress):
+        try:
+            while True:
+                progress(0.1, "working")
+                left.set()
+                time.sleep(0.05)
+        except jobs.Stopped:
+            stopped.set()
+            raise
+
+    with pytest.raises(jobs.Stopped):
+        jobs.finish(job, left.is_set)
+    assert stopped.wait(2)
+    with taken(jobs.PROGRAMS), pytest.raises(jobs.Stopped):
+        jobs.finish(job, lambda: True)  # while it waits
+    assert jobs.finish(lambda progress: "next", lambda: False) == "next"
 
 
 def test_a_panel_knows_what_lies_under_a_click():
@@ -369,7 +401,7 @@ def test_who_waits_is_told_its_place_and_when(monkeypatch):
     turns = jobs.Turns()
     monkeypatch.setattr(jobs, "NETWORK", turns)
     monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
-    with turns.take():
+    with taken(turns):
         time.sleep(0.2)  # what a turn lasts is known from now on
     running = turns.ask()
     assert running.wait()
@@ -393,7 +425,7 @@ def test_a_full_line_is_said_in_one_sentence(files, no_examples, monkeypatch):
     turns = jobs.Turns(most_waiting=1)
     monkeypatch.setattr(jobs, "NETWORK", turns)
     wanted = inputs(files / "lr.png")
-    with turns.take():
+    with taken(turns):
         waiting = turns.ask()
         with pytest.raises(gr.Error) as raised:
             list(callbacks.enlarge(wanted, no_examples))

@@ -6,7 +6,7 @@ import time
 import gradio as gr
 import numpy as np
 import pytest
-from helpers import picture
+from helpers import picture, taken
 
 from demo import laboratory_tab
 from demo.callbacks import CUSTOM, HR_MODE, LR_MODE
@@ -91,7 +91,7 @@ def test_stopping_ends_the_work_and_the_turn(pair, monkeypatch):
     assert running.wait(10)
     steps.close()
     assert ended.wait(2)
-    with NETWORK.take():
+    with taken(NETWORK):
         pass  # the next visitor's turn comes
 
 
