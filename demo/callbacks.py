@@ -23,7 +23,7 @@ from demo.figures.coarse import block_near
 from demo.figures.cost import DenseMatch, dense_match, rematch, rematch_figure
 from demo.figures.places import block_corner, padding_words
 from demo.files import serve_png
-from demo.jobs import Finished, Step, Stopped, follow
+from demo.jobs import EASEL, Finished, Rank, Step, Stopped, follow, rank
 from demo.runs import Request, predictor_for
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, View
@@ -162,16 +162,20 @@ def progress_bar(step: Step) -> str:
     )
 
 
-def draw(x: Exploration, view: View, names: Sequence[str]) -> list[tuple[str | None, str, str]]:
-    """Draw figures by name: for each, its file, alternative text and summary.
+def draw(
+    x: Exploration, view: View, names: Sequence[str], place: Rank | None = None
+) -> list[tuple[str | None, str, str]]:
+    """Draw figures by name, each in its ``place``: for each, its file, alternative text, summary.
 
     Where a figure is not to be had, the file is ``None`` and the summary says why.
     """
     view = view.clipped(x)
+    place = place or rank()
     found: list[tuple[str | None, str, str]] = []
     for name in names:
         figure = FIGURES[name]
-        drawn = figure.draw(x, view)
+        with EASEL.place(place):
+            drawn = figure.draw(x, view)
         if drawn is None:
             found.append((None, "", figure.missing(x, view)))
         else:
@@ -191,7 +195,8 @@ def is_pixel(at: object) -> TypeGuard[tuple[int, int]]:
 def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View:
     """The view after a click at figure pixel ``(x, y)`` of the figure called ``name``."""
     view = view.clipped(x)
-    figure: Drawn | None = FIGURES[name].draw(x, view)
+    with EASEL.place(rank()):
+        figure: Drawn | None = FIGURES[name].draw(x, view)
     picked = None if figure is None else figure.pick(*at)
     if picked is None:
         return view

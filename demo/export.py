@@ -13,6 +13,7 @@ import numpy as np
 from demo.exploration import Exploration
 from demo.figures.result import measure
 from demo.files import png
+from demo.jobs import EASEL, rank
 from demo.tabs import TABS, View
 
 SNIPPET = '''"""Repeats this run with the Python package; put the pictures beside this file."""
@@ -40,7 +41,8 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     words = []
     for tab in TABS:
         for figure in tab.figures:
-            drawn = figure.draw(x, view)
+            with EASEL.place(rank(background=True)):
+                drawn = figure.draw(x, view)
             if drawn is not None:
                 name = f"figures/{tab.id}_{figure.id}.png"
                 yield name, png(drawn.image)

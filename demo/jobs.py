@@ -138,6 +138,46 @@ NETWORK = Turns()
 PROGRAMS = Turns()
 """Where programs wait: only the first of them stands in the line of visitors."""
 
+Rank = tuple[bool, float]
+"""Who draws first: what fills tabs in the background comes later, and what was asked for later."""
+
+
+def rank(background: bool = False) -> Rank:
+    """The rank of what is asked for now."""
+    return background, time.monotonic()
+
+
+class Easel:
+    """Lets threads draw one figure at a time, by rank.
+
+    Drawing is mostly Python, of which one thread runs at a time anyway: thirty at once would
+    delay one another, the network, and whoever just clicked.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[Rank] = []
+        self._busy = False
+
+    @contextmanager
+    def place(self, rank: Rank) -> Iterator[None]:
+        """Wait for those of lower rank, and keep the others waiting inside the block."""
+        with self._changed:
+            self._waiting.append(rank)
+            self._changed.wait_for(lambda: not self._busy and min(self._waiting) == rank)
+            self._waiting.remove(rank)
+            self._busy = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+
+EASEL = Easel()
+"""Where the page's figures are drawn."""
+
 _PERIOD = 0.2  # seconds between reports
 _PERIOD_IN_LINE = 1.0
 

@@ -18,7 +18,7 @@ from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
 from demo.figures.network import HIGHLIGHT, network_svg
 from demo.files import serve, serve_png
 from demo.front import APP_OPTIONS, Front
-from demo.jobs import Finished, Step
+from demo.jobs import Finished, Rank, Step, rank
 from demo.laboratory_tab import ID, LABEL, LaboratoryTab
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 from demo.showcase import Showcase
@@ -464,8 +464,9 @@ class Page:
 
     def fill(self, x: Exploration, *view: Any) -> Iterator[Updates]:
         """Every tab's figures, a tab at a time."""
+        place = rank(background=True)
         for tab in TABS:
-            yield self._drawn(x, view, [figure.id for figure in tab.figures])
+            yield self._drawn(x, view, [figure.id for figure in tab.figures], place)
 
     def settle(self, x: Exploration | None, *view: Any) -> Updates:
         """What was chosen while figures were still being filled must not be drawn over."""
@@ -490,7 +491,8 @@ class Page:
                 continue
             x = step.value
             late = [figure.id for figure in FIGURES.values() if figure.late]
-            updates = {self.explored: x, self.bar: ""} | self._drawn(x, view, late)
+            drawn = self._drawn(x, view, late, rank(background=True))
+            updates = {self.explored: x, self.bar: ""} | drawn
             yield updates | (self._shown(x) if shown else {})
 
     def opened(self, tab: Tab) -> Updates:
@@ -598,11 +600,17 @@ class Page:
             self.report: callbacks.report(x),
         }
 
-    def _drawn(self, x: Exploration | None, view: Sequence[Any], names: Sequence[str]) -> Updates:
+    def _drawn(
+        self,
+        x: Exploration | None,
+        view: Sequence[Any],
+        names: Sequence[str],
+        place: Rank | None = None,
+    ) -> Updates:
         if x is None:
             return {}
         updates: Updates = {}
-        drawn = callbacks.draw(x, _view(view), names)
+        drawn = callbacks.draw(x, _view(view), names, place)
         for name, (path, alt, summary) in zip(names, drawn, strict=True):
             slot = self.slots[name]
             updates[slot.image] = gr.Image(value=path, alt_text=alt, visible=path is not None)

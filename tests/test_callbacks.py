@@ -13,6 +13,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from helpers import is_one_sentence, picture, taken
+from serving import wait_for
 
 from demo import callbacks, jobs
 from demo import files as demo_files
@@ -366,6 +367,26 @@ def test_visitors_go_before_background_work(monkeypatch):
     thread.join()
     makes_way = ["background begins", "background makes way", "visitor", "visitor"]
     assert order == [*makes_way, "background begins", "background is done"]
+
+
+def test_clicks_are_drawn_before_tabs_are_filled():
+    easel, order = jobs.Easel(), []
+    later, earlier = jobs.rank(background=True), jobs.rank(background=True)
+    later, earlier = max(later, earlier), min(later, earlier)
+
+    def draw(name, place):
+        with easel.place(place):
+            order.append(name)
+
+    threads = []
+    with easel.place(jobs.rank()):
+        for name, place in (("later", later), ("earlier", earlier), ("click", jobs.rank())):
+            threads.append(threading.Thread(target=draw, args=(name, place)))
+            threads[-1].start()
+            wait_for(lambda: len(easel._waiting) == len(threads), 5)
+    for thread in threads:
+        thread.join()
+    assert order == ["click", "earlier", "later"]
 
 
 def test_a_program_that_left_stops_its_run():
