@@ -10,6 +10,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Collection
+from copy import copy
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -189,14 +190,22 @@ class Front(gr.Blocks):
             raise gr.Error(OUR_FAULT, print_exception=False) from None
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
-        """Gradio's, after putting explorations on the shelf."""
-        if (
-            isinstance(predictions, dict) and not predictions
-        ):  # which Gradio does not take for no change
-            predictions = [gr.skip()] * len(block_fn.outputs)
-        elif isinstance(predictions, dict):
-            predictions = {key: self._shelved(value) for key, value in predictions.items()}
-        elif isinstance(predictions, (list, tuple)):
+        """Gradio's, after putting explorations on the shelf; of a mapping only what it holds.
+
+        Gradio would make every component anew that a mapping does not mention: with thirty visitors
+        who wait, whose progress bar alone moves, it would be busy with nothing else.
+        """
+        if isinstance(predictions, dict) and predictions.keys() <= set(block_fn.outputs):
+            changed = copy(block_fn)
+            changed.outputs = [block for block in block_fn.outputs if block in predictions]
+            values = [self._shelved(predictions[block]) for block in changed.outputs]
+            if not values:
+                return [gr.skip()] * len(block_fn.outputs)
+            one = values[0] if len(values) == 1 else values
+            found = await super().postprocess_data(changed, one, state)
+            new = dict(zip(changed.outputs, found, strict=True))
+            return [new.get(block, gr.skip()) for block in block_fn.outputs]
+        if isinstance(predictions, (list, tuple)):
             predictions = [self._shelved(value) for value in predictions]
         return await super().postprocess_data(block_fn, predictions, state)
 
