@@ -10,6 +10,7 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from demo.files import sweep_in_background, use_own_folder
+from demo.heap import share_pools
 from demo.page import build_page, launch_options
 from demo.runs import predictor_for
 from demo.settings import KEEP_SECONDS
@@ -37,6 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its files go with it
     use_own_folder()
+    share_pools()
     predictor_for(DEFAULT_WEIGHTS)
     showcase = Showcase([] if arguments.no_examples else None)
     page = build_page(showcase, arguments.keep)

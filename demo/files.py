@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 from gradio.utils import get_upload_folder
 
+from demo.heap import give_back
 from masa.images import Pixels
 
 
@@ -81,12 +82,16 @@ def sweep(age: float, keep: Collection[Path] = ()) -> None:
 
 
 def sweep_in_background(age: float) -> None:
-    """:meth:`sweep` now and then for as long as the process lives; what is there now stays."""
+    """:func:`sweep` now and then for as long as the process lives; what is there now stays.
+
+    Memory that is free by then is given back too.
+    """
     keep = files()  # the examples
 
     def work() -> None:
         while True:
             time.sleep(min(60.0, age / 4))
             sweep(age, keep)
+            give_back()
 
     threading.Thread(target=work, name="sweep", daemon=True).start()

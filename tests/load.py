@@ -35,6 +35,7 @@ PAGE = """
 import argparse
 from demo.examples import load_examples
 from demo.files import sweep_in_background
+from demo.heap import share_pools
 from demo.page import build_page, launch_options
 from demo.showcase import Showcase
 
@@ -42,6 +43,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int)
 parser.add_argument("--keep", type=float)
 arguments = parser.parse_args()
+share_pools()
 showcase = Showcase(load_examples()[:1])
 showcase.prepare()
 page = build_page(showcase, arguments.keep)

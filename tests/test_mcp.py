@@ -32,10 +32,12 @@ def ask(server, question):
     """What ``question(session)`` returns, asked by an agent of its own."""
 
     async def connected():
-        async with streamable_http_client(f"{server}/gradio_api/mcp/") as (read, write, *_):
-            async with mcp.ClientSession(read, write) as session:
-                await session.initialize()
-                return await question(session)
+        async with (
+            streamable_http_client(f"{server}/gradio_api/mcp/") as (read, write, *_),
+            mcp.ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return await question(session)
 
     return asyncio.run(connected())
 
