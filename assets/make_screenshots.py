@@ -29,6 +29,8 @@ TABS = {
 SETTLED = """
 () => {
   if (document.querySelector('#bar progress, #lab-bar progress')) return false;
+  const figures = [...document.querySelectorAll('.figure')].filter((f) => f.offsetParent);
+  if (!figures.every((f) => f.querySelector('img'))) return false;
   const pictures = [...document.querySelectorAll('.tabitem img')].filter((i) => i.offsetParent);
   for (const picture of pictures) picture.loading = 'eager';
   if (!pictures.every((i) => i.complete && i.naturalWidth)) return false;
@@ -38,7 +40,7 @@ SETTLED = """
   return same;
 }
 """
-"""Nothing runs, every picture is loaded, and all is as it was when last asked."""
+"""Nothing runs, every figure is there and loaded, and all is as it was when last asked."""
 
 
 def wait(page: Page) -> None:
@@ -59,7 +61,7 @@ def opened(browser: Browser, url: str, width: int, dark: bool) -> Page:
     """The page with its first example finished."""
     scheme = "dark" if dark else "light"
     page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
-    page.goto(f"{url}/?__theme={scheme}")
+    page.goto(f"{url}/?__theme={scheme}", timeout=PATIENT)
     page.wait_for_selector("#report table", timeout=PATIENT)
     wait(page)
     return page

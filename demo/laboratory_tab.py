@@ -285,20 +285,22 @@ class LaboratoryTab:
         """Run a sweep and draw it as it grows."""
         with told_kindly():
             trial = trial_of(values)
-        first = True
+        begun = False
         latest: Sweep | None = None
         for step in watch(trial):
             if isinstance(step, Step):
                 yield {self.bar: callbacks.progress_bar(step)}
+                if step.share > 0 and not begun:
+                    # Before there is a result: what is new to a browser may miss its first value.
+                    yield {self.results: gr.Column(visible=True)}
+                    begun = True
                 continue
+            yield self._grown(step, first=latest is None)
             latest = step
-            if first:
-                yield {self.results: gr.Column(visible=True)}
-            yield self._grown(latest, first)
-            first = False
         if latest is not None:
             yield {
                 self.bar: "",
+                self.results: gr.Column(visible=True),
                 self.table: figures.table(latest.curves, latest.measured),
                 self.download: gr.DownloadButton(
                     value=serve(csv_text(latest.rows).encode(), "robustness.csv"), visible=True
