@@ -238,6 +238,8 @@ def test_a_sweep_in_the_laboratory_shows_the_result_under_a_click(page, photos):
         expect(page.locator("#lab-table")).to_contain_text(name)
     chosen, pictures = page.locator("#lab-chosen"), page.locator("#lab-slider img")
     expect(chosen).to_contain_text("unchanged")
+    for name, value in (("network", "masa-rec"), ("value", "unchanged"), ("compared", "Bicubic")):
+        expect(page.locator(f"#lab-{name} input")).to_have_value(value)
     before = pictures.evaluate_all("all => all.map(one => one.src)")
     marks = page.locator("#lab-quality img")
     box = marks.bounding_box()
