@@ -22,7 +22,7 @@ TABS = {
     "aggregation": ("Aggregation", 1300),
     "pixel": ("One pixel", 1600),
     "cost": ("Cost", 1300),
-    "laboratory": ("SAM laboratory", 2250),
+    "laboratory": ("SAM laboratory", 1945),
 }
 """A tab's label, and the rows of it that the README shows."""
 
