@@ -179,7 +179,7 @@ EASEL = Easel()
 """Where the page's figures are drawn."""
 
 _PERIOD = 0.2  # seconds between reports
-_PERIOD_IN_LINE = 1.0
+_PERIOD_IN_LINE = 2.0  # thirty who wait are told often enough, and cost little
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ could become stale is stored. What visitors upload never gets in here.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +22,8 @@ from demo.runs import Request
 from masa.errors import UserError
 from masa.shifts import Shift
 from masa.weights import DEFAULT_WEIGHTS
+
+_NICE = 10
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +78,14 @@ class Showcase:
                 log.warning("The example %s could not be prepared: %s", example.name, error)
 
     def prepare_in_background(self) -> None:
-        """:meth:`prepare` in a thread that does not keep the process alive."""
-        threading.Thread(target=self.prepare, name="showcase", daemon=True).start()
+        """:meth:`prepare` in a thread that does not keep the process alive, nor anybody waiting."""
+
+        def work() -> None:
+            if sys.platform == "linux":  # where it is this thread's, and of those that it starts
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            self.prepare()
+
+        threading.Thread(target=work, name="showcase", daemon=True).start()
 
 
 def _in_spare_time(step: Callable[..., Exploration]) -> Exploration:

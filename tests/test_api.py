@@ -2,6 +2,10 @@
 
 import base64
 import json
+import re
+import shutil
+import subprocess
+import sys
 import zipfile
 
 import httpx
@@ -10,7 +14,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from helpers import is_one_sentence, picture
-from serving import served
+from serving import ROOT, served
 
 from demo.runs import predictor_for
 from demo.showcase import Showcase
@@ -154,3 +158,41 @@ def test_an_error_is_one_sentence(client, server, photos):
     with pytest.raises(AppError) as raised:
         client.predict(handle_file(photos / "lr.png"), six, api_name="/explain")
     assert is_one_sentence(str(raised.value))
+
+
+@pytest.fixture
+def readme(server, photos, tmp_path):
+    """The code of the README's section on the API, by language, and a folder to run it in."""
+    write_photo(tmp_path / "small.jpg", picture(16, 24, 1))
+    write_photo(tmp_path / "sharp.jpg", picture(72, 80, 3))
+    section = (ROOT / "README.md").read_text().partition("\n## API\n")[2].partition("\n## ")[0]
+    section = section.replace("http://127.0.0.1:7860", server)
+    return dict(re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)), tmp_path
+
+
+def test_the_readmes_python_runs(readme):
+    code, folder = readme
+    check = "import json; print(json.dumps([png, everything, curve, numbers['summary']]))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code['python']}\n{check}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    png, everything, curve, summary = json.loads(done.stdout.splitlines()[-1])
+    assert read_photo(png).rgb.shape == (64, 96, 3) and read_photo(curve).width > 300
+    assert zipfile.is_zipfile(everything) and summary
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_readmes_curl_runs(readme):
+    code, folder = readme
+    done = subprocess.run(
+        ["bash", "-euc", code["sh"]], cwd=folder, capture_output=True, text=True, check=True
+    )
+    event, data = [line for line in done.stdout.splitlines() if line][-2:]
+    assert event == "event: complete", done.stdout
+    file, numbers = json.loads(data.removeprefix("data: "))
+    assert numbers["references"] == [[80, 72]]
+    assert read_photo(httpx.get(file["url"]).content).rgb.shape == (64, 96, 3)

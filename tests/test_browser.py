@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import socket
+import time
 import zipfile
 
 import numpy as np
 import pytest
 from helpers import picture
-from serving import wait_for
+from serving import served_apart, wait_for
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -323,3 +324,23 @@ def test_a_full_line_is_a_message(page, photos, monkeypatch):
     run(page)
     message = page.get_by_test_id("toast-body").or_(page.locator(".toast-body")).first
     expect(message).to_contain_text("please come back", timeout=PATIENT)
+
+
+def test_the_page_can_be_used_soon_after_its_start(chromium, photos, tmp_path):
+    """And a run need not wait for the examples, which are still being computed."""
+    usable = []
+    while not usable or (usable[-1] > 15 and len(usable) < 3):  # others may use the machine too
+        started = time.monotonic()
+        with served_apart(tmp_path) as (url, _):
+            page = chromium.new_page()
+            page.goto(url, wait_until="load")
+            expect(page.locator("#go")).to_be_enabled(timeout=PATIENT)
+            usable.append(time.monotonic() - started)
+            expect(page.locator("#report table")).to_be_visible(timeout=PATIENT)
+            upload(page, photos / "small.png")
+            run(page)
+            report = page.locator("#report")
+            expect(report).to_contain_text("53 x 37 to 212 x 148", timeout=PATIENT)
+            page.close()
+    print("seconds to a page that can be used:", usable)
+    assert min(usable) < 15

@@ -220,6 +220,7 @@ PICTURES = {
     "256x8": (sized(256, 8), (32, 1024)),
     "8x256": (sized(8, 256), (1024, 32)),
     "264x8": (sized(264, 8), None),
+    "512x512": (stored(Image.fromarray(picture(512, 512, 2))), (2048, 2048)),
     "513x512": (sized(513, 512), None),
     "4000x4000": (stored(Image.new("1", (4000, 4000))), None),
     "one colour": (stored(Image.new("RGB", (24, 16), "red")), WIDE),

@@ -1,16 +1,31 @@
 """What a Space reads before it runs anything: front matter and pins, checked against each other."""
 
+import io
+import itertools
+import math
+import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import gradio
 import pytest
 import yaml
+from helpers import is_one_sentence
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from PIL import Image
 from serving import ROOT, served_apart
+
+from demo.front import MAX_REQUEST
+from demo.settings import KEEP_SECONDS, LIMITS, MEMORY, QUEUE, SESSION_MEMORY, SESSIONS
+from masa.errors import UserError
+from masa.images import DEFAULT_LIMITS, read_photo
+from masa.predictor import DEFAULT_MEMORY
+from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
 ZEROGPU_TORCH = {"2.8.0", "2.9.1", "2.10.0", "2.11.0"}
 """The versions that ZeroGPU hardware runs."""
@@ -70,6 +85,122 @@ def test_files_are_small_enough_for_a_push():
     assert not large, "a Space's repository takes files over 10 MB only through git-lfs or xet"
 
 
+HEADER = {"title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version"}
+HEADER |= {"app_file", "short_description", "license", "models", "tags"}
+"""All that a Space's configuration has to say here; a mistyped name would be ignored there."""
+
+
+def test_the_front_matter_is_whole(front_matter):
+    assert set(front_matter) == HEADER
+    shipped = set(shipped_weights())
+    assert DEFAULT_WEIGHTS in shipped and front_matter["models"] == [], "weights lie in weights/"
+
+
+def table(title):
+    """Rows of the README's table whose first column is called so."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {title} |"))
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return {row[0]: row[1:] for row in ([c.strip() for c in r.strip("|").split("|")] for r in rows)}
+
+
+def test_the_readme_states_the_limits_that_hold():
+    def sides(pixels):
+        side = math.isqrt(pixels)
+        assert side**2 == pixels
+        return f"{side} x {side} pixels"
+
+    rows = [
+        (
+            f"{limits.max_file_bytes // 2**20} MB",
+            f"{limits.max_pixels // 10**6} million",
+            sides(limits.max_lr_pixels),
+            sides(limits.max_ref_pixels),
+        )
+        for limits in (DEFAULT_LIMITS, LIMITS)
+    ]
+    names = ["file", "pixels of any picture", "LR", "reference, larger ones are reduced"]
+    expected = {name: list(both) for name, *both in zip(names, *rows, strict=True)}
+    memory = "memory of a run (tiles are used to stay below)"
+    expected[memory] = [f"{DEFAULT_MEMORY // 2**30} GB, `--memory`", f"{MEMORY // 2**30} GB"]
+    expected["one request"] = ["", f"{MAX_REQUEST // 2**20} MB"]
+    expected["runs that wait in line, of visitors and of programs"] = ["", f"{QUEUE} each"]
+    expected["memory of all visitors' last runs"] = ["", f"{SESSION_MEMORY // 2**30} GB"]
+    expected["sessions"] = ["", str(SESSIONS)]
+    assert KEEP_SECONDS == 3600
+    expected["age of files and runs"] = ["", "an hour, `--keep`"]
+    assert table("limit") == expected
+
+
+def blank(width, height):
+    buffer = io.BytesIO()
+    Image.new("1", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "role", "words"),
+    [
+        (bytes(LIMITS.max_file_bytes + 1), "reference", "more than {0.max_file_bytes} MB"),
+        (blank(5001, 5000), "reference", "at most 25,000,000 in all, about 5000 x 5000"),
+        (blank(513, 512), "low-resolution photo", "at most 262,144 in all, about 512 x 512"),
+        (blank(2052, 2048), "high-resolution photo", "about 2048 x 2048"),
+        (blank(7, 9), "low-resolution photo", "at least 8"),
+        (blank(15, 15), "reference", "at least 16"),
+        (blank(330, 10), "low-resolution photo", "at most 32 times"),
+    ],
+)
+def test_the_page_names_the_limit_that_was_exceeded(data, role, words):
+    with pytest.raises(UserError) as raised:
+        read_photo(data, role, LIMITS)
+    assert words.replace("{0.max_file_bytes}", str(LIMITS.max_file_bytes // 2**20)) in str(
+        raised.value
+    )
+    assert is_one_sentence(str(raised.value))
+
+
+FREE = ("MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "HPND", "Zlib", "0BSD")
+MOZILLA = {"certifi", "orjson", "tqdm"}
+"""Under a licence that asks for changes to their own files to be published; there are none."""
+
+
+def needed(names):
+    """Names of packages and of what they need, as they are installed here."""
+    found, left = set(), list(names)
+    while left:
+        name = canonicalize_name(left.pop())
+        if name in found:
+            continue
+        try:
+            requirements = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue  # for another system
+        found.add(name)
+        parsed = [Requirement(text) for text in requirements]
+        left += [r.name for r in parsed if not r.marker or r.marker.evaluate({"extra": ""})]
+    return found
+
+
+def licence(name):
+    about = metadata.metadata(name)
+    classified = [c for c in about.get_all("Classifier") or () if c.startswith("License ::")]
+    return (
+        " ".join([about.get("License-Expression") or "", *classified]).strip() or about["License"]
+    )
+
+
+def test_licences_of_what_is_needed_are_those_the_readme_names():
+    licences = {name: licence(name) for name in needed(pins("requirements.txt"))}
+    assert {"torch", "gradio", "starlette"} <= set(licences)
+    mozilla = {name for name, text in licences.items() if re.search("MPL|Mozilla", text)}
+    assert mozilla == MOZILLA
+    others = {name: text for name, text in licences.items() if name not in MOZILLA}
+    assert not {n: t for n, t in others.items() if not any(free in t for free in FREE)}
+    assert not {n: t for n, t in others.items() if re.search("GPL|General Public", t)}
+    text = (ROOT / "README.md").read_text()
+    assert all(name in text for name in MOZILLA)
+
+
 CUT_OFF = """
 import socket
 
@@ -97,7 +228,7 @@ socket.getaddrinfo = lookup
 def test_the_page_starts_without_a_network(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(CUT_OFF)
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    with served_apart(tmp_path, environment=environment) as (url, process):
+    with served_apart(tmp_path, "--no-examples", environment=environment) as (url, process):
         assert url.startswith("http://127.0.0.1") and process.poll() is None
     log = (tmp_path / "log").read_text()
     assert "OUTSIDE" not in log and "Traceback" not in log, log
@@ -116,7 +247,7 @@ def test_the_page_leaves_nothing_behind(tmp_path):
     """Its folder goes with it when it is told to end."""
     environment = {"TMPDIR": str(tmp_path), "GRADIO_TEMP_DIR": ""}
     (tmp_path / "log").touch()
-    with served_apart(tmp_path, environment=environment):
+    with served_apart(tmp_path, "--no-examples", environment=environment):
         assert [path for path in tmp_path.glob("masa-*") if path.is_dir()]
     assert not list(tmp_path.glob("masa-*"))
 
