@@ -10,11 +10,11 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from demo.files import sweep_in_background, use_own_folder
-from demo.heap import share_pools
 from demo.page import build_page, launch_options
 from demo.runs import predictor_for
 from demo.settings import KEEP_SECONDS
 from demo.showcase import Showcase
+from masa.memory import share_pools
 from masa.weights import DEFAULT_WEIGHTS
 
 

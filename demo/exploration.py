@@ -202,15 +202,10 @@ def view_scale(part: ScaleTrace) -> ScaleView:
     colours["difference"] = np.repeat(grey[:, :, None], 3, axis=2)
     added: dict[str, NDArray[np.float32]] = {}
     if part.aggregated is not None:
-        branches = part.aggregated
-        names = ("ref_branch", "lr_branch", "merged")
-        features = [branches.ref_branch[0], branches.lr_branch[0], branches.out[0]]
-        painted, _ = _paint([f.float() for f in features])
-        colours.update(zip(names, painted, strict=True))
-        added = {
-            "ref_residual": _size_of_features(branches.ref_residual[0]),
-            "lr_residual": _size_of_features(branches.lr_residual[0]),
-        }
+        kept = {k: m[0] for k, m in part.aggregated._asdict().items() if m is not None}
+        painted, _ = _paint([kept[name].float() for name in ("ref_branch", "lr_branch", "out")])
+        colours.update(zip(("ref_branch", "lr_branch", "merged"), painted, strict=True))
+        added = {name: _size_of_features(kept[name]) for name in ("ref_residual", "lr_residual")}
     channels, ranges = _quantise(present)
     return ScaleView(
         colours=colours,

@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 from gradio.utils import get_upload_folder
 
-from demo.heap import give_back
 from masa.images import Pixels
+from masa.memory import give_back
 
 
 def png(rgb: Pixels, alpha: Pixels | None = None) -> bytes:

@@ -20,6 +20,7 @@ COMMANDS = {
         "demo.commands.robustness",
         "measure how steady weights stay as references change",
     ),
+    "bench": ("demo.commands.bench", "measure seconds and memory against the convolutions alone"),
     "train": ("masa.commands.train", "train weights on pairs of pictures"),
     "convert": ("masa.commands.convert", "turn a checkpoint into safetensors"),
 }

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masa.config import Adaptation
-from masa.layers import conv3x3, conv_pair
+from masa.layers import conv3x3, conv_pair, convolve
+from masa.tiling import write_over
 
 
 class ChannelStats(NamedTuple):
@@ -94,6 +94,9 @@ class SpatialAdaptation(nn.Module):
     Ref features together (equations 8 and 9). Both maps start at zero, that is as AdaIN.
     """
 
+    HALO = 2
+    """Pixels around a place that its result depends on, statistics aside."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         # In a sequence of one, for the names in the authors' checkpoints.
@@ -116,28 +119,43 @@ class SpatialAdaptation(nn.Module):
     ) -> Adapted:
         """``lr`` and ``ref`` ``(N, C, H, W)``; statistics of the whole images they are part of.
 
-        ``learned`` asks for gamma and beta, which otherwise need not be held apart.
+        ``learned`` asks for gamma and beta. Unless it does, and without gradients, the result is
+        written over ``ref``.
         """
-        (shared_conv,) = self.conv_shared
-        assert isinstance(shared_conv, nn.Conv2d)
-        shared = F.relu(conv_pair(shared_conv, lr, ref), inplace=True)
-        std, mean = lr_stats.unbiased_std, lr_stats.mean
-        scale, shift = (
-            _shifted(self.conv_gamma, shared, std),
-            _shifted(self.conv_beta, shared, mean),
+        if learned or torch.is_grad_enabled():
+            scale, shift = self._scale_and_shift(lr, ref, lr_stats)
+            out = torch.addcmul(shift, _normalised(ref, ref_stats), scale)
+            std, mean = lr_stats.unbiased_std, lr_stats.mean
+            return Adapted(out, scale - std.to(scale.dtype), shift - mean.to(shift.dtype))
+
+        def adapt(rows: slice) -> Tensor:
+            part = ref[:, :, rows]
+            scale, shift = self._scale_and_shift(lr[:, :, rows], part, lr_stats)
+            return shift.addcmul_(_normalised(part, ref_stats), scale)
+
+        return Adapted(write_over(ref, adapt, self.HALO), None, None)
+
+    def _scale_and_shift(
+        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats
+    ) -> tuple[Tensor, Tensor]:
+        """``gamma + std(lr)`` and ``beta + mean(lr)``."""
+        (conv,) = self.conv_shared
+        assert isinstance(conv, nn.Conv2d)
+        shared = conv_pair(conv, lr, ref)
+        return (
+            _shifted(self.conv_gamma, shared, lr_stats.unbiased_std),
+            _shifted(self.conv_beta, shared, lr_stats.mean),
         )
-        normalised = _normalised(ref, ref_stats)
-        gamma, beta = (
-            (scale - std.to(scale.dtype), shift - mean.to(shift.dtype)) if learned else (None, None)
-        )
-        return Adapted(shift.addcmul_(normalised, scale), gamma, beta)
 
 
 def _shifted(conv: nn.Conv2d, x: Tensor, shift: Tensor) -> Tensor:
     """``conv(x) + shift`` with ``shift`` ``(N, C, 1, 1)``, added together with the bias."""
     assert conv.bias is not None
-    out = F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
-    return out.add_((conv.bias[:, None, None] + shift).to(out.dtype))
+    bias = conv.bias[:, None, None] + shift
+    if len(bias) == 1:
+        return convolve(x, conv.weight, bias.flatten().to(x.dtype))
+    out = convolve(x, conv.weight, None)
+    return out.add_(bias.to(out.dtype))
 
 
 class AdaIN(nn.Module):

@@ -122,8 +122,9 @@ def peak_bytes(
 
     Counts the feature maps that are alive together when the reference is encoded and when the x4
     features are merged, whichever is more; ``itemsize`` is the size of a feature in bytes. Fitted
-    to peaks measured in float32 at 128/512, with one and five references, and at 256/1024: 714,
-    1094 and 2602 MiB, for which it gives 714, 1185 and 2641.
+    to peaks of several runs in a row, measured in float32 on a CPU: 392 to 505 MiB at 128/512, 790
+    to 902 with five references, 1332 to 1521 at 256/1024, and 1029 to 1208 there in tiles of 64,
+    for which it gives 520, 933, 1659 and 1094.
     """
     config = config or MASAConfig()
     per_map = config.channels * itemsize
@@ -137,21 +138,18 @@ def peak_bytes(
             return size[0] * size[1]
         return min(tile + 2 * halo, size[0]) * min(tile + 2 * halo, size[1])
 
-    # Of the three maps alive inside a residual block, one stays: it becomes the features.
-    encoding = ref_features + 2 * 16 * worked_on(ref_down, 16) * per_map
-    merged = 16 * pixels + 3 * 4 * pixels  # features moved at x4; x2 features and theirs
-    decoding = (
-        ref_features
-        + lr_features
-        + (merged + _MERGE_MAPS * 16 * worked_on(lr, Decoder.HALO_X4)) * per_map
-    )
+    # Where a residual block is not worked on in strips, there is another map inside it.
+    encoding = ref_features + 16 * worked_on(ref_down, 16) * per_map
+    merging = _MERGE_MAPS * 16 * worked_on(lr, Decoder.HALO_X4)
+    moved = 16 * pixels + 3 * 4 * pixels  # features moved at x4; x2 features and theirs
+    decoding = ref_features + lr_features + (moved + merging) * per_map
     pictures = 12 * 16 * (pixels * 3 + ref_pixels)
     plan = pixels * 9 * 4 * 8 * 2
     return int(max(encoding, decoding) + pictures + plan + _WORKSPACE)
 
 
-_MERGE_MAPS = 6.5  # x4 maps alive together inside adaptation and aggregation
-_WORKSPACE = 72 * 2**20  # what the libraries and the chunks of scores take at any size
+_MERGE_MAPS = 2.4  # x4 maps alive together inside adaptation and aggregation
+_WORKSPACE = 140 * 2**20  # libraries, strips, scores, and gaps of freed memory at any size
 
 
 def choose_tile(

@@ -71,8 +71,8 @@ class Decoder(nn.Module):
     def context(self, lr: Pyramid) -> Tensor:
         """LR features of three levels to one map ``(N, C, h, w)``."""
         f = self.blk_L3(conv_relu(self.conv_L3, lr.l3))
-        f = F.relu(conv_pair(self.conv_L2, upsample2(f), lr.l2), inplace=True)
-        f = F.relu(conv_pair(self.conv_L1, upsample2(self.blk_L2(f)), lr.l1), inplace=True)
+        f = conv_pair(self.conv_L2, upsample2(f), lr.l2)
+        f = conv_pair(self.conv_L1, upsample2(self.blk_L2(f)), lr.l1)
         return self.blk_L1(f)
 
     def at_x1(
@@ -81,7 +81,7 @@ class Decoder(nn.Module):
         """Merge with the Ref features at the LR's size: ``(N, C, h, w)`` to the same."""
         stats = channel_stats([context]), channel_stats([ref])
         adapted = self.pAda(context, ref, *stats, keep)
-        merged = F.relu(conv_pair(self.merge_warp_x1, adapted.out, context), inplace=True)
+        merged = conv_pair(self.merge_warp_x1, adapted.out, context)
         x1 = run_blocks(self.blk_x1, merged, on_share)
         return x1, ScaleTrace(context, ref, adapted, None)
 
@@ -138,22 +138,25 @@ class Decoder(nn.Module):
         on_share: OnShare,
     ) -> tuple[Tensor, ScaleTrace | None]:
         """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics."""
-        lr_stats = _upsampled_stats(x, scale, tile)
-        on_share(0)
-        ref_stats = _stats(ref, 2 * scale, tile)
-        on_share(0)
+        lr_stats = _upsampled_stats(x, scale, tile, on_share)
+        ref_stats = _stats(ref, 2 * scale, tile, on_share)
 
         def step(x: Tensor, ref: Tensor, on_share: OnShare) -> tuple[Tensor, ...]:
             lr = upsample2(x)
             adapted = self.pAda(lr, ref, lr_stats, ref_stats, keep)
             on_share(_ADAPTED)
-            aggregated = dram(x, adapted.out, branches)
+            if not keep:
+                del lr  # large, like all that follows
+            aggregated = dram(x, adapted.out, branches, keep)
             on_share(_AGGREGATED)
             merged = aggregated.out
+            if not keep:
+                del adapted, aggregated, ref
+                return (finish(merged, between(on_share, _AGGREGATED, 1)),)
             learned = [m for m in (adapted.gamma, adapted.beta) if m is not None]
-            kept = [lr, adapted.out, *aggregated, *learned] if keep else []
-            del lr, adapted, aggregated  # large, and not needed any more unless kept
-            return (finish(merged, between(on_share, _AGGREGATED, 1)), *kept)
+            kept = [lr, adapted.out, *(m for m in aggregated if m is not None), *learned]
+            # What is kept must not be written over.
+            return (finish(merged.clone(), between(on_share, _AGGREGATED, 1)), *kept)
 
         maps = 2 if isinstance(self.pAda, SpatialAdaptation) else 0
         sizes = [2 * scale] * 6 + [scale] * 2 + [2 * scale] * maps if keep else [2 * scale]
@@ -165,18 +168,24 @@ class Decoder(nn.Module):
         return out, ScaleTrace(lr, ref, Adapted(adapted_ref, gamma, beta), Aggregated(*kept[:5]))
 
 
-def _stats(x: Tensor, scale: int, tile: int | None) -> ChannelStats:
+def _stats(x: Tensor, scale: int, tile: int | None, on_share: OnShare) -> ChannelStats:
     """Channel statistics, read tile by tile (``scale`` pixels to a grid cell)."""
-    grid = tiles(x.shape[2] // scale, x.shape[3] // scale, tile)
-    return channel_stats(t.cut(x, scale) for t in grid)
+
+    def parts() -> Iterator[Tensor]:
+        for t in tiles(x.shape[2] // scale, x.shape[3] // scale, tile):
+            on_share(0)  # a chance to stop
+            yield t.cut(x, scale)
+
+    return channel_stats(parts())
 
 
-def _upsampled_stats(x: Tensor, scale: int, tile: int | None) -> ChannelStats:
+def _upsampled_stats(x: Tensor, scale: int, tile: int | None, on_share: OnShare) -> ChannelStats:
     """Channel statistics of ``upsample2(x)`` without holding all of it."""
     height, width = x.shape[2] // scale, x.shape[3] // scale
 
     def parts() -> Iterator[Tensor]:
         for t in tiles(height, width, tile):
+            on_share(0)
             grown = t.grow(1, height, width)
             yield t.cut(upsample2(grown.cut(x, scale)), 2 * scale, origin=grown)
 

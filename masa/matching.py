@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.profiler import record_function
 
 from masa.config import MASAConfig
 from masa.progress import OnShare, between, ignore
@@ -173,9 +174,11 @@ def match(lr: Tensor, ref: Tensor, config: MASAConfig, on_share: OnShare = ignor
     with torch.autocast(lr.device.type, enabled=False):
         lr, ref = lr.float(), ref.float()
         on_coarse, on_fine = between(on_share, 0, _COARSE), between(on_share, _COARSE, 1)
-        coarse = coarse_match(lr, ref, geometry, config.dilations, on_coarse)
-        index = fine_match(lr, ref, ref_corners(coarse.index, geometry), geometry, on_fine)
-        return assemble(lr, ref, geometry, coarse, index)
+        with record_function("masa.coarse"):
+            coarse = coarse_match(lr, ref, geometry, config.dilations, on_coarse)
+        with record_function("masa.fine"):
+            index = fine_match(lr, ref, ref_corners(coarse.index, geometry), geometry, on_fine)
+            return assemble(lr, ref, geometry, coarse, index)
 
 
 def assemble(
@@ -203,17 +206,14 @@ def coarse_match(
     on_share: OnShare = ignore,
 ) -> CoarseMatch:
     """Best Ref pixel for the centre of every LR block: equations (1) to (3)."""
-    pixels = geometry.ref_height * geometry.ref_width
-    # Each dilation's scores, their sum, and the convolution's workspace are alive together.
-    chunk = max(1, SCORE_BYTES // (4 * pixels * (len(dilations) + 2)))
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for n in range(lr.shape[0]):
-        for blocks in torch.arange(geometry.blocks, device=lr.device).split(chunk):
-            scores = coarse_scores(lr[n], ref[n], geometry, dilations, blocks).flatten(2)
-            score, index = scores.sum(0).max(dim=1)
-            per_dilation = scores.gather(2, index.expand(len(dilations), -1)[..., None])
-            parts.append((index, score, per_dilation[..., 0].T))
-            on_share((n + (int(blocks[-1]) + 1) / geometry.blocks) / lr.shape[0])
+        search = _CoarseSearch(lr[n], ref[n], geometry, dilations)
+        for first in range(0, geometry.blocks, _BLOCKS):
+            last = min(first + _BLOCKS, geometry.blocks)
+            done, share = n + first / geometry.blocks, (last - first) / geometry.blocks
+            part = between(on_share, done / lr.shape[0], (done + share) / lr.shape[0])
+            parts.append(search.best(torch.arange(first, last, device=lr.device), part))
     index, score, per_dilation = (torch.cat(p) for p in zip(*parts, strict=True))
     shape = (lr.shape[0], geometry.blocks)
     return CoarseMatch(index.view(shape), score.view(shape), per_dilation.view(*shape, -1))
@@ -227,30 +227,92 @@ def coarse_scores(
 
     ``lr`` ``(C, h, w)`` and ``ref`` ``(C, hr, wr)`` to ``(dilations, len(blocks), hr, wr)``: the
     cosine similarity of the dilated patch around the block's centre with that around every Ref
-    pixel (zero outside). Normalised LR patches serve as a convolution's kernels.
+    pixel (zero outside).
     """
-    patch, radius = geometry.patch, geometry.radius
-    taps = torch.arange(patch, device=lr.device) - radius
-    centre = geometry.block_corners(lr.device)[blocks] + geometry.block // 2
-    energy = ref.square().sum(0)[None, None]
-    image = ref[None].contiguous(memory_format=torch.channels_last)
-    maps = []
-    for dilation in dilations:
-        rows = (centre[:, :1] + dilation * taps).clamp(0, geometry.lr_height - 1)
-        columns = (centre[:, 1:] + dilation * taps).clamp(0, geometry.lr_width - 1)
-        kernels = lr[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
-        kernels = F.normalize(kernels.flatten(1), dim=1, eps=_EPS).view_as(kernels)
-        padding = dilation * radius
-        score = F.conv2d(
-            image,
-            kernels.contiguous(memory_format=torch.channels_last),
-            padding=padding,
-            dilation=dilation,
-        )
-        ones = energy.new_ones(1, 1, patch, patch)
-        norm = F.conv2d(energy, ones, padding=padding, dilation=dilation).sqrt()
-        maps.append(score.div_(norm.clamp_min(_EPS))[0])
-    return torch.stack(maps)
+    search = _CoarseSearch(lr, ref, geometry, dilations)
+    return search.scores(search.kernels(blocks), slice(0, geometry.ref_height)).movedim(-1, 1)
+
+
+_BLOCKS = 128
+"""LR blocks compared at a time: as a convolution's outputs, enough for its full speed."""
+
+
+class _CoarseSearch:
+    """One LR's block centres, to be compared with one reference, strip by strip."""
+
+    def __init__(
+        self, lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
+    ) -> None:
+        self._lr, self._geometry, self._dilations = lr, geometry, dilations
+        self._margin = max(dilations) * geometry.radius
+        rows = (0, 0, self._margin, self._margin)
+        self._image = F.pad(ref[None], rows).contiguous(memory_format=torch.channels_last)
+        energy = ref.square().sum(0)[None, None]
+        ones = energy.new_ones(1, 1, geometry.patch, geometry.patch)
+        self._norms = [
+            F.conv2d(energy, ones, padding=dilation * geometry.radius, dilation=dilation)
+            .sqrt_()
+            .clamp_min_(_EPS)[0, 0, :, :, None]
+            for dilation in dilations
+        ]
+
+    def kernels(self, blocks: Tensor) -> list[Tensor]:
+        """For each dilation ``(len(blocks), C, patch, patch)``: normalised LR patches."""
+        geometry, lr = self._geometry, self._lr
+        taps = torch.arange(geometry.patch, device=lr.device) - geometry.radius
+        centre = geometry.block_corners(lr.device)[blocks] + geometry.block // 2
+        kernels = []
+        for dilation in self._dilations:
+            rows = (centre[:, :1] + dilation * taps).clamp(0, geometry.lr_height - 1)
+            columns = (centre[:, 1:] + dilation * taps).clamp(0, geometry.lr_width - 1)
+            patches = lr[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
+            patches = F.normalize(patches.flatten(1), dim=1, eps=_EPS).view_as(patches)
+            kernels.append(patches.contiguous(memory_format=torch.channels_last))
+        return kernels
+
+    def scores(self, kernels: Sequence[Tensor], rows: slice) -> Tensor:
+        """``(dilations, rows, wr, kernels)``: cosine similarities at some rows of Ref-down.
+
+        Normalised LR patches serve as a convolution's kernels.
+        """
+        maps = []
+        for dilation, kernel, norm in zip(self._dilations, kernels, self._norms, strict=True):
+            reach = dilation * self._geometry.radius
+            first, last = rows.start + self._margin, rows.stop + self._margin
+            score = F.conv2d(
+                self._image[:, :, first - reach : last + reach],
+                kernel,
+                padding=(0, reach),
+                dilation=dilation,
+            )
+            maps.append(score[0].permute(1, 2, 0).div_(norm[rows]))
+        return torch.stack(maps)
+
+    def best(self, blocks: Tensor, on_share: OnShare) -> tuple[Tensor, Tensor, Tensor]:
+        """The fields of :class:`CoarseMatch` for some blocks: ``(len(blocks), ...)`` each."""
+        geometry, kernels = self._geometry, self.kernels(blocks)
+        # Each dilation's scores, their stack, and their sum are alive together.
+        row_bytes = 4 * geometry.ref_width * len(blocks) * (2 * len(self._dilations) + 1)
+        rows = max(1, SCORE_BYTES // row_bytes)
+        found: tuple[Tensor, Tensor, Tensor] | None = None
+        for top in range(0, geometry.ref_height, rows):
+            bottom = min(top + rows, geometry.ref_height)
+            scores = self.scores(kernels, slice(top, bottom)).flatten(1, 2)
+            score, index = scores.sum(0).max(dim=0)
+            per_dilation = scores.gather(1, index.expand(len(scores), 1, -1))[:, 0].T
+            index += top * geometry.ref_width
+            if found is None:
+                found = index, score, per_dilation
+            else:  # the first of equals stays
+                better = score > found[1]
+                found = (
+                    torch.where(better, index, found[0]),
+                    torch.where(better, score, found[1]),
+                    torch.where(better[:, None], per_dilation, found[2]),
+                )
+            on_share(bottom / geometry.ref_height)
+        assert found is not None
+        return found
 
 
 def ref_corners(coarse_index: Tensor, geometry: Geometry) -> Tensor:
@@ -284,10 +346,11 @@ def fine_match(
     lr_corner = geometry.block_corners(lr.device)
     parts = []
     for n in range(lr.shape[0]):
-        for blocks in torch.arange(geometry.blocks, device=lr.device).split(chunk):
+        for first in range(0, geometry.blocks, chunk):
+            blocks = slice(first, first + chunk)
             scores = fine_scores(lr[n], ref[n], lr_corner[blocks], corner[n, blocks], geometry)
             parts.append(scores.flatten(3).argmax(dim=3))
-            on_share((n + (int(blocks[-1]) + 1) / geometry.blocks) / lr.shape[0])
+            on_share((n + min(blocks.stop / geometry.blocks, 1)) / lr.shape[0])
     index = torch.cat(parts).view(lr.shape[0], geometry.blocks, 1, *parts[0].shape[1:])
     return geometry.from_blocks(index)[:, 0]
 

@@ -1,4 +1,7 @@
-"""MASA, whole: the parts list of the paper's figure 2 and how data flows through it."""
+"""MASA, whole: the parts list of the paper's figure 2 and how data flows through it.
+
+Stages carry names (``masa.encode_ref``, ``masa.coarse``, ...) for ``torch.profiler``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from masa.adaptation import SpatialAdaptation
 from masa.aggregation import Branches
@@ -91,7 +95,8 @@ class MASA(nn.Module):
     def encode_lr(self, lr: Tensor) -> LRFeatures:
         """Encode ``(N, 3, h, w)``. Raises ``ValueError`` for sides that are no multiples of 4."""
         _check("lr", lr, SCALE)
-        return LRFeatures(lr, self.enc(self._prepared(lr)))
+        with record_function("masa.encode_lr"):
+            return LRFeatures(lr, self.enc(self._prepared(lr)))
 
     def encode_ref(
         self, ref: Tensor, ref_down: Tensor, tile: int | None = None, on_share: OnShare = ignore
@@ -106,15 +111,16 @@ class MASA(nn.Module):
                 f"ref must be {SCALE} times ref_down's size, not {tuple(ref.shape[2:])} "
                 f"for {tuple(ref_down.shape[2:])}"
             )
-        levels = run_tiled(
-            self.enc,
-            [(self._prepared(ref), SCALE)],
-            [4, 2, 1],
-            tile,
-            Encoder.HALO // SCALE,
-            on_share,
-        )
-        return RefFeatures(Pyramid(*levels), self.enc.level1(self._prepared(ref_down)))
+        with record_function("masa.encode_ref"):
+            levels = run_tiled(
+                self.enc,
+                [(self._prepared(ref), SCALE)],
+                [4, 2, 1],
+                tile,
+                Encoder.HALO // SCALE,
+                on_share,
+            )
+            return RefFeatures(Pyramid(*levels), self.enc.level1(self._prepared(ref_down)))
 
     def match(
         self,
@@ -143,23 +149,29 @@ class MASA(nn.Module):
         ``tile`` limits the LR pixels a side decoded at a time; the result does not depend on it.
         """
         matches = matches or self.match(lr, ref)
-        plan = plan_transfer(matches)
         branches = branches or Branches(self.config.dram_ref, self.config.dram_lr)
-
-        moved = transfer(ref.pyramid.l3, plan, 1)
-        x1, trace_x1 = self.decoder.at_x1(
-            self.decoder.context(lr.pyramid), moved, 1 in keep, between(on_share, 0, _SHARE_X1)
-        )
-        moved = transfer(ref.pyramid.l2, plan, 2)
-        x2, trace_x2 = self.decoder.at_x2(
-            x1, moved, branches, 2 in keep, tile, between(on_share, _SHARE_X1, _SHARE_X2)
-        )
-        moved = transfer(ref.pyramid.l1, plan, 4)
+        with record_function("masa.transfer"):
+            plan = plan_transfer(matches)
+            moved = transfer(ref.pyramid.l3, plan, 1)
+        with record_function("masa.decode"):
+            context = self.decoder.context(lr.pyramid)
+            x1, trace_x1 = self.decoder.at_x1(
+                context, moved, 1 in keep, between(on_share, 0, _SHARE_X1)
+            )
+        with record_function("masa.transfer"):
+            moved = transfer(ref.pyramid.l2, plan, 2)
+        with record_function("masa.decode"):
+            x2, trace_x2 = self.decoder.at_x2(
+                x1, moved, branches, 2 in keep, tile, between(on_share, _SHARE_X1, _SHARE_X2)
+            )
+        with record_function("masa.transfer"):
+            moved = transfer(ref.pyramid.l1, plan, 4)
         on_share(_SHARE_X2)  # a chance to stop: what is moved here is large
-        out, trace_x4 = self.decoder.at_x4(
-            x2, moved, branches, 4 in keep, tile, between(on_share, _SHARE_X2, 1)
-        )
-        output = out.float() + bicubic(lr.image)
+        with record_function("masa.decode"):
+            out, trace_x4 = self.decoder.at_x4(
+                x2, moved, branches, 4 in keep, tile, between(on_share, _SHARE_X2, 1)
+            )
+            output = out.float() + bicubic(lr.image)
         return Trace(matches, trace_x1 if 1 in keep else None, trace_x2, trace_x4, output)
 
     def _prepared(self, image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Running a local operation over an image in overlapping tiles, with the same result."""
+"""Running a local operation over an image in overlapping pieces, with the same result."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run_tiled(
     function's receptive field: then the result does not depend on ``side``. ``on_share`` goes on
     to the function, as its last argument, for each tile's part of the work. Tiles are written
     into new tensors, so without gradients only; one tile that covers everything is passed
-    through as it is.
+    through as it is. The function may write over its inputs: tiles that overlap are copies.
     """
     tensor, scale = inputs[0]
     height, width = tensor.shape[2] // scale, tensor.shape[3] // scale
@@ -74,9 +74,9 @@ def run_tiled(
     for number, tile in enumerate(grid, start=1):
         grown = tile.grow(halo, height, width)
         part = between(on_share, (number - 1) / len(grid), number / len(grid))
-        results = function(*(grown.cut(x, s) for x, s in inputs), part)
-        if grown == Tile(0, height, 0, width) == tile:
-            return results
+        if tile == Tile(0, height, 0, width):
+            return function(*(x for x, _ in inputs), part)
+        results = function(*(grown.cut(x, s).clone() for x, s in inputs), part)
         if not whole:
             whole = [
                 torch.empty(
@@ -90,3 +90,28 @@ def run_tiled(
         for target, result, s in zip(whole, results, scales, strict=True):
             tile.cut(target, s).copy_(tile.cut(result, s, origin=grown))
     return tuple(whole)
+
+
+_STRIP = 2**15  # pixels worked on at a time: enough for two cores
+
+
+def write_over(target: Tensor, function: Callable[[slice], Tensor], halo: int) -> Tensor:
+    """``target`` becomes ``function`` of itself, in strips of rows: no second map is needed.
+
+    ``function`` is given a range of ``target``'s rows, ``(N, C, H, W)``, and returns as many new
+    ones, of which the first and last ``halo`` need not be right unless they are the image's own.
+    It reads ``target`` (and what else it likes) unchanged there. Returns ``target``.
+    """
+    height, width = target.shape[2:]
+    count = max(1, min(-(-target.shape[0] * height * width // _STRIP), height // (2 * halo + 1)))
+    held: Tensor | None = None  # results for rows that the next strip still has to read
+    for strip in range(count):
+        top, bottom = height * strip // count, height * (strip + 1) // count
+        first = max(top - halo, 0)
+        new = function(slice(first, min(bottom + halo, height)))
+        if held is not None:
+            target[:, :, first:top] = held
+        last = bottom - halo if bottom < height else height
+        target[:, :, top:last] = new[:, :, top - first : last - first]
+        held = new[:, :, last - first : bottom - first].clone()
+    return target

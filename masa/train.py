@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import io
 import json
 import math
@@ -40,6 +39,7 @@ from masa.errors import UserError
 from masa.evaluate import Row, Scene, evaluate, find_scenes, mean_scores, predictor_upscale
 from masa.images import Pixels
 from masa.losses import FullObjective, L1Objective, Objective, Parts
+from masa.memory import keep_freed_memory
 from masa.model import MASA
 from masa.predictor import Predictor
 from masa.vgg import load_vgg
@@ -260,9 +260,9 @@ class Trainer:
             if self.scenes and self.step == 0:
                 self._validate(log)
             display = Display(self.progress, self.is_main)
-            batches = self._batches()
+            batches = self.batches()
             while self.progress < 1 and not self._stopping:
-                window.append(self._advance(next(batches)))
+                window.append(self.advance(next(batches)))
                 self._agree()
                 save = saving.due(self.step, self._seconds)
                 ending = self.progress >= 1 or self._stopping
@@ -295,8 +295,11 @@ class Trainer:
         self.accelerator.free_memory()
         self.accelerator.end_training()
 
-    def _advance(self, batch: Sample) -> Parts:
-        """One step: forward, backward, update. Nothing here waits for the device."""
+    def advance(self, batch: Sample) -> Parts:
+        """One step: forward, backward, update. Nothing here waits for the device.
+
+        Returns the parts of the loss and the gradient's norm, still on the device.
+        """
         rate = learning_rate(self.settings, self.step, self.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -327,7 +330,7 @@ class Trainer:
             seconds, stops = self.accelerator.reduce(state, "sum").tolist()
             self._seconds, self._stopping = seconds, stops > 0
 
-    def _batches(self) -> Iterator[Sample]:
+    def batches(self) -> Iterator[Sample]:
         """Batches from the run's position on, without end."""
         workers = self.settings.workers
         if workers is None:
@@ -778,20 +781,6 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
-
-
-def keep_freed_memory() -> None:
-    """Let the C library reuse large blocks rather than return them to the system after each use.
-
-    Feature maps of a training step are larger than what it keeps by default; asking for their
-    pages anew each time took a tenth of a step. Does nothing where the C library is not glibc.
-    """
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # from malloc.h
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(top_pad, 256 * 2**20)
 
 
 def _say(text: str) -> None:

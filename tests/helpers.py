@@ -1,5 +1,6 @@
 """Weights, pictures and features that anyone can make again."""
 
+import weakref
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,32 @@ class LargestTensor(TorchDispatchMode):
             if isinstance(leaf, torch.Tensor):
                 self.bytes = max(self.bytes, leaf.untyped_storage().nbytes())
         return result
+
+
+class LiveBytes(TorchDispatchMode):
+    """Records the most bytes of results of operations inside that are alive at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self._known = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {a.untyped_storage()._cdata for a in tree_leaves(args) if torch.is_tensor(a)}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                storage = leaf.untyped_storage()
+                if storage._cdata not in given | self._known:
+                    self._known.add(storage._cdata)
+                    self.live += storage.nbytes()
+                    weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def _forget(self, storage, size):
+        self._known.discard(storage)
+        self.live -= size
 
 
 @contextmanager

@@ -35,7 +35,7 @@ PAGE = """
 import argparse
 from demo.examples import load_examples
 from demo.files import sweep_in_background
-from demo.heap import share_pools
+from masa.memory import share_pools
 from demo.page import build_page, launch_options
 from demo.showcase import Showcase
 

@@ -5,7 +5,7 @@ import torch
 from helpers import fill, inputs
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from masa.config import MASAConfig
 from masa.cost import (
@@ -54,9 +54,23 @@ CONFIGS = [
 SIZES = [((16, 16), (16, 16)), ((24, 40), (36, 20)), ((48, 32), (12, 64))]
 
 
+# Convolutions that PyTorch's counter does not know.
+FUSED = {
+    torch.ops.mkldnn._convolution_pointwise: lambda x, weight, *_, out_shape: conv_flop_count(
+        x, weight, out_shape
+    ),
+    torch.ops.mkldnn._convolution_pointwise_: lambda total, x, weight, *_, out_shape: (
+        conv_flop_count(x, weight, out_shape)
+    ),
+    torch.ops.mkldnn._convolution_transpose_pointwise: lambda x, weight, *_, out_shape: (
+        conv_flop_count(x, weight, out_shape, transposed=True)
+    ),
+}
+
+
 def counted(function, *arguments):
     """What ``function`` returns, and the multiply-adds of its convolutions and products."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
         result = function(*arguments)
     return result, counter.get_total_flops() // 2
 

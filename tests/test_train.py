@@ -90,7 +90,7 @@ def settings(pairs, tmp_path):
 @pytest.fixture
 def stop_after(monkeypatch):
     """Has training interrupted after a given step, in a given way."""
-    advance = Trainer._advance
+    advance = Trainer.advance
 
     def set_up(step, how=Trainer.stop):
         def patched(self, batch):
@@ -99,7 +99,7 @@ def stop_after(monkeypatch):
                 how(self)
             return parts
 
-        monkeypatch.setattr(Trainer, "_advance", patched)
+        monkeypatch.setattr(Trainer, "advance", patched)
 
     return set_up
 

@@ -1,0 +1,327 @@
+"""How long the network takes and how much memory, against the time of its convolutions alone.
+
+The yardstick is the *convolution floor*: the convolutions of encoder and decoder with the same
+sizes, types and layouts, one after the other on random numbers, with nothing between them. No
+implementation that calls the same library can be faster; what a run takes beyond it is its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from masa.canvas import lr_canvas, ref_canvas
+from masa.config import SCALE, MASAConfig
+from masa.cost import Cost, executed_cost
+from masa.device import resolve_device, resolve_precision
+from masa.images import Limits, Pixels
+from masa.memory import keep_freed_memory, peak_resident
+from masa.model import MASA
+from masa.predictor import Predictor
+from masa.train import Settings, Trainer
+
+STAGES = ("encode_lr", "encode_ref", "coarse", "fine", "transfer", "decode")
+"""What a run consists of, in order."""
+
+_MEMORY = 64 * 2**30  # bytes a run may take: no tiles
+_LIMITS = Limits(max_lr_pixels=2**24, max_ref_pixels=2**26)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to measure: one square LR with square references."""
+
+    lr: int
+    """Side of the LR in pixels."""
+    ref: int
+    """Side of each reference in pixels."""
+    references: int = 1
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A training step to measure."""
+
+    crop: int = 160
+    """Side of the HR crops in pixels."""
+    batch: int = 6
+    precision: str = "bf16"
+
+
+@dataclass
+class Measured:
+    """What a case took; times are medians over several runs after one that does not count."""
+
+    seconds: float
+    """A whole run on uint8 pictures in memory, everything encoded anew."""
+    peak: int | None
+    """Bytes above a process that has only imported PyTorch; on a GPU, bytes of tensors there.
+    ``None`` where the system does not tell."""
+    device: str
+    floor: float = 0.0
+    """Its convolutions alone, in seconds."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Seconds of each of :data:`STAGES`, in one run under PyTorch's profiler."""
+    operations: dict[str, int] = field(default_factory=dict)
+    """Multiply-adds of the stages."""
+    same_references: float | None = None
+    """Seconds of a run with another LR and the references of the run before, not encoded again."""
+    same_lr: float | None = None
+    """Seconds of a run with other references and the LR of the run before, not encoded again."""
+
+    @property
+    def ratio(self) -> float:
+        """Seconds per second of the floor."""
+        return self.seconds / self.floor
+
+
+def measure(
+    case: Case | TrainingCase, runs: int = 5, device: str = "auto", stages: bool = True
+) -> Measured:
+    """Measure one case in a process of its own, so that its peak memory is its own.
+
+    The weights are untrained: the time does not depend on them. Without ``stages`` only the
+    run as a whole is measured. Raises ``UserError`` for a device or precision that cannot work.
+    """
+    resolve_precision(case.precision, resolve_device(device))
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as process:
+        if isinstance(case, Case):
+            return process.submit(_measure_run, case, runs, device, stages).result()
+        return process.submit(_measure_training, case, runs, device).result()
+
+
+def _measure_run(case: Case, runs: int, device: str, stages: bool) -> Measured:
+    where = resolve_device(device)
+    baseline = resident_after_import() if where.type == "cpu" else 0
+    rng = np.random.default_rng(0)
+
+    def picture(side: int) -> Pixels:
+        return rng.integers(0, 256, (side, side, 3), np.uint8)
+
+    def pictures() -> tuple[Pixels, list[Pixels]]:
+        return picture(case.lr), [picture(case.ref) for _ in range(case.references)]
+
+    predictor = Predictor(MASA(), device, case.precision, _LIMITS, _MEMORY, cached=0)
+    inputs, others = pictures(), pictures()
+    seconds = _median_seconds(lambda: predictor.run(*inputs), runs, where)
+    found = Measured(seconds, _peak(where, baseline), _device_name(where))
+    lr = lr_canvas(inputs[0], predictor.config)
+    ref = ref_canvas(inputs[1], lr, predictor.config)
+    sizes = lr.rgb.shape[:2], ref.down.shape[:2]
+    if stages:
+        cached = Predictor(predictor.model, device, case.precision, _LIMITS, _MEMORY, cached=1)
+        cached.run(*inputs)
+        found.same_references = _seconds(lambda: cached.run(others[0], inputs[1]), where)
+        found.same_lr = _seconds(lambda: cached.run(*others), where)
+        found.stages = _stages(lambda: predictor.run(*inputs), where)
+        found.operations = _operations(executed_cost(*sizes, predictor.config))
+        del cached
+    calls = run_convolutions(*sizes, predictor.config, predictor.dtype)
+    found.floor = _floor(calls, runs, where)
+    return found
+
+
+def _measure_training(case: TrainingCase, runs: int, device: str) -> Measured:
+    where = resolve_device(device)
+    baseline = resident_after_import() if where.type == "cpu" else 0
+    with tempfile.TemporaryDirectory() as folder:
+        _write_pairs(Path(folder), case.crop + 64, 2 * case.batch)
+        settings = Settings(
+            data=folder,
+            out=str(Path(folder) / "run"),
+            steps=1000,
+            crop=case.crop,
+            batch=case.batch,
+            precision=case.precision,
+            device=device,
+        )
+        trainer = Trainer(settings, resume=False)
+        batches = trainer.batches()
+        seconds = _median_seconds(lambda: trainer.advance(next(batches)), runs, where)
+    found = Measured(seconds, _peak(where, baseline), _device_name(where))
+    found.floor = _floor(step_convolutions(case, trainer.model.config), runs, where)
+    return found
+
+
+def _write_pairs(folder: Path, side: int, count: int) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("input", "ref"):
+        (folder / part).mkdir()
+        for number in range(count):
+            noise = rng.integers(0, 256, (side, side, 3), np.uint8)
+            Image.fromarray(noise).save(folder / part / f"{number}.jpg")
+
+
+# ------------------------------------------------------------------------------ the floor
+
+
+class Convolution(NamedTuple):
+    """One call of the library, with its tensors' shapes in place of the tensors."""
+
+    operator: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+class Like(NamedTuple):
+    """A tensor without its numbers."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes every convolution that is called, forward and backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Convolution] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        if func in (aten.convolution.default, aten.convolution_backward.default):
+            noted = (
+                Like(tuple(a.shape), a.stride(), a.dtype) if isinstance(a, Tensor) else a
+                for a in args
+            )
+            self.calls.append(Convolution(func, tuple(noted)))
+        return func(*args, **(kwargs or {}))
+
+
+def run_convolutions(
+    lr: tuple[int, int], ref_down: tuple[int, int], config: MASAConfig, dtype: torch.dtype
+) -> list[Convolution]:
+    """The convolutions of encoder and decoder for an LR and a Ref-down of given sizes.
+
+    The network is run on tensors without numbers, with gradients, which is its plainest path:
+    no strips, nothing fused. Those that matching consists of do not count.
+    """
+    model = MASA(config).to(dtype)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        image, down, ref = (
+            torch.empty(1, 3, scale * height, scale * width)
+            for (height, width), scale in ((lr, 1), (ref_down, 1), (ref_down, SCALE))
+        )
+        with _Recorder() as recorder:
+            lr_features, ref_features = model.encode_lr(image), model.encode_ref(ref, down)
+        matches = model.match(lr_features, ref_features)
+        with recorder:
+            model.decode(lr_features, ref_features, matches)
+    return recorder.calls
+
+
+def step_convolutions(case: TrainingCase, config: MASAConfig) -> list[Convolution]:
+    """The convolutions of a training step, forward and backward, matching's left out."""
+    low = case.crop // SCALE
+    with FakeTensorMode():
+        model = MASA(config)
+        lr, down, ref = (torch.empty(case.batch, 3, side, side) for side in (low, low, case.crop))
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bf16")
+        with _Recorder() as recorder, autocast:
+            lr_features, ref_features = model.encode_lr(lr), model.encode_ref(ref, down)
+        with autocast:
+            matches = model.match(lr_features, ref_features)
+        with recorder:
+            with autocast:
+                output = model.decode(lr_features, ref_features, matches).output
+            output.abs().mean().backward()
+    return recorder.calls
+
+
+def _floor(calls: Iterable[Convolution], runs: int, device: torch.device) -> float:
+    """Median seconds of all ``calls``, on random numbers."""
+    keep_freed_memory()  # the floor shall not wait for fresh memory
+    tensors: dict[Like, Tensor] = {}
+
+    def tensor(like: Like) -> Tensor:
+        if like not in tensors:
+            empty = torch.empty_strided(like.shape, like.stride, dtype=like.dtype, device=device)
+            tensors[like] = empty.normal_()
+        return tensors[like]
+
+    ready = [
+        (call.operator, [tensor(a) if isinstance(a, Like) else a for a in call.arguments])
+        for call in calls
+    ]
+
+    @torch.inference_mode()
+    def run() -> None:
+        for operator, arguments in ready:
+            operator(*arguments)
+
+    return _median_seconds(run, runs, device)
+
+
+# ------------------------------------------------------------------------------ measuring
+
+
+def _seconds(function: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _median_seconds(function: Callable[[], object], runs: int, device: torch.device) -> float:
+    """Median over ``runs``, after one that does not count."""
+    return median([_seconds(function, device) for _ in range(1 + runs)][1:])
+
+
+def _stages(run: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Seconds of each stage in one run, by the names the network gives its stages."""
+    cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
+    with profile(activities=activities, acc_events=True) as profiler:
+        run()
+    found = {event.key: event for event in profiler.key_averages()}
+
+    def seconds(stage: str) -> float:
+        event = found[f"masa.{stage}"]
+        return (event.device_time_total if cuda else event.cpu_time_total) / 1e6
+
+    return {stage: seconds(stage) for stage in STAGES}
+
+
+def _operations(cost: Cost) -> dict[str, int]:
+    """Multiply-adds of the stages; the transfer's few sums are not counted."""
+    return {stage: getattr(cost, stage, 0) for stage in STAGES}
+
+
+def _peak(device: torch.device, baseline: int | None) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = peak_resident()
+    return None if peak is None or baseline is None else peak - baseline
+
+
+def resident_after_import() -> int | None:
+    """Bytes resident in a process that has imported PyTorch and nothing else."""
+    program = "import torch; print(next(l for l in open('/proc/self/status') if 'VmRSS' in l))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return 1024 * int(found.stdout.split()[1]) if found.returncode == 0 else None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
