@@ -22,6 +22,7 @@ COMMANDS = {
     ),
     "bench": ("demo.commands.bench", "measure seconds and memory against the convolutions alone"),
     "train": ("masa.commands.train", "train weights on pairs of pictures"),
+    "card": ("demo.commands.card", "write what weights were trained on and what they reach"),
     "convert": ("masa.commands.convert", "turn a checkpoint into safetensors"),
 }
 

@@ -1,0 +1,159 @@
+"""``python -m masa card``: what weights were trained on and reach, from logs and evaluations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from masa.commands.options import write_text
+from masa.errors import UserError
+from masa.history import Run, history_json, read_history, read_run, total_hours
+from masa.weights import DEFAULT_WEIGHTS
+
+EPILOG = """examples:
+  python -m masa evaluate SCENES --refs 1 --against self shuffled --json scores.json
+  python -m masa card runs/mine --name masa-rec --evaluation scores.json
+
+Writes weights/NAME.json (the runs, from their logs), weights/NAME.png (the curve) and the part of
+weights/README.md between the lines '<!-- NAME -->' and '<!-- end of NAME -->'. The runs of the
+weights that the run started from are taken from --before.
+"""
+
+_CURVES = {
+    "val_ref": ("nearest reference", "o-"),
+    "val_self": ("the LR as its own reference", "s-"),
+    "val_unrelated": ("another scene's reference", "^-"),
+    "bicubic": ("bicubic", "--"),
+}
+_ROWS = {
+    "masa": "nearest reference",
+    "self": "the LR as its own reference",
+    "shuffled": "another scene's reference",
+    "bicubic": "bicubic",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("folder", type=Path, nargs="?", metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "--name", default=DEFAULT_WEIGHTS, help="of the weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--before", type=Path, metavar="NAME.json", help="history of the weights it started from"
+    )
+    parser.add_argument(
+        "--evaluation", type=Path, metavar="FILE", help="JSON of 'evaluate' with these weights"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("weights"), metavar="DIR", help="(default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, draw, write; returns 0."""
+    runs = read_history(args.before) if args.before else []
+    if args.folder:
+        last, init = read_run(args.folder)
+        if init and not runs:
+            raise UserError(
+                f"The run started from '{init}': give that one's history with --before, or its "
+                "hours would be missing."
+            )
+        runs.append(last)
+    if not runs:
+        raise UserError("There is nothing to tell: name a run's folder, or a history --before it.")
+    scores = _scores(args.evaluation) if args.evaluation else None
+    card = args.out / "README.md"
+    try:
+        text = card.read_text("utf-8")
+    except OSError:
+        text = "# Weights\n"
+    write_text(args.out / f"{args.name}.json", history_json(runs))
+    curve(runs).savefig(args.out / f"{args.name}.png", dpi=90)
+    write_text(card, with_part(text, args.name, part(args.name, runs, scores)))
+    print(f"{args.name}: {total_hours(runs):.1f} hours in {len(runs)} runs; see '{card}'.")
+    return 0
+
+
+def _scores(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return {"protocol": found["protocol"], "mean": found["mean"], "n": len(found["pictures"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"'{path}' holds no evaluation: name what 'evaluate --json' wrote."
+        ) from None
+
+
+def part(name: str, runs: Sequence[Run], scores: dict[str, Any] | None) -> str:
+    """The card of one file of weights, in Markdown."""
+    steps = sum(run.steps for run in runs)
+    lines = [
+        f"### {name}",
+        "",
+        f"Trained for {total_hours(list(runs)):.1f} hours of wall-clock time in {steps:,} steps:",
+        "",
+        "| run | hours | steps | samples a step | learning rate | from the log |",
+        "|---|---:|---:|---|---|---|",
+    ]
+    for run in runs:
+        crop, batch = run.settings.get("crop"), run.settings.get("batch")
+        samples = f"{batch} of {crop}x{crop}" if crop and batch else ""
+        rates = [run.settings.get(key) for key in ("lr", "lr_final")]
+        rate = f"{rates[0]:g} to {rates[1]:g}" if None not in rates else ""
+        last = run.validations[-1] if run.validations else None
+        reached = f"{last['val_ref']:.2f} dB with the nearest reference" if last else ""
+        numbers = [run.name, f"{run.seconds / 3600:.1f}", f"{run.steps:,}", samples, rate]
+        lines.append(f"| {' | '.join([*numbers, run.note or reached])} |")
+    lines += ["", f"![PSNR on the validation scenes over hours of training]({name}.png)", ""]
+    if scores:
+        lines += [f"{scores['n']} scenes; {scores['protocol']}", "", "| | PSNR | SSIM |"]
+        lines += ["|---|---:|---:|"]
+        for key, words in _ROWS.items():
+            if key in scores["mean"]:
+                mean = scores["mean"][key]
+                lines.append(f"| {words} | {mean['psnr']:.2f} dB | {mean['ssim']:.4f} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def with_part(text: str, name: str, new: str) -> str:
+    """``text`` with the part called ``name`` replaced, or added at the end."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    block = f"{start}\n{new}{end}"
+    before, found, rest = text.partition(start)
+    if not found:
+        return f"{text.rstrip()}\n\n{block}\n"
+    _, found, after = rest.partition(end)
+    if not found:
+        raise UserError(f"The card lacks the line '{end}': put it back where the part ends.")
+    return before + block + after
+
+
+def curve(runs: Sequence[Run]) -> Figure:
+    """PSNR of every validation over the hours of all runs."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    start = 0.0
+    colours = dict(zip(_CURVES, ("C0", "C1", "C2", "0.5"), strict=True))
+    for number, run in enumerate(runs):
+        hours = [start + line["seconds"] / 3600 for line in run.validations]
+        for key, (words, style) in _CURVES.items():
+            values = [line[key] for line in run.validations]
+            label = None if number < len(runs) - 1 else words
+            axes.plot(hours, values, style, color=colours[key], label=label, markersize=4)
+        start += run.seconds / 3600
+        if number < len(runs) - 1:
+            axes.axvline(start, color="0.8", linewidth=1)
+    axes.set_xlim(0, max(start, 1e-3))
+    axes.set_xlabel("hours of training")
+    axes.set_ylabel("PSNR on Y, dB")
+    axes.grid(True, alpha=0.3)
+    axes.legend(loc="center left")
+    return figure

@@ -1,0 +1,97 @@
+"""The card tells what the log says, and no more."""
+
+import json
+
+import pytest
+import torch
+
+from demo.commands.card import with_part
+from masa.__main__ import main
+from masa.errors import UserError
+from masa.history import Run, history_json, read_history, total_hours
+
+
+def write_run(folder, init=None, hours=2.0):
+    folder.mkdir()
+    numbers = {"val_self": 28.0, "val_unrelated": 27.5, "bicubic": 27.0, "val_ssim": 0.9}
+    lines = [
+        {"step": 0, "seconds": 1.0, "val_ref": 29.0, **numbers},
+        {"step": 10, "seconds": 60.0, "lr": 1e-4, "loss": 0.03},
+        {"step": 800, "seconds": 3600 * hours, "val_ref": 30.25, **numbers},
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = {"init": init, "crop": 96, "batch": 3, "lr": 2e-4, "lr_final": 1e-5, "data": "/x"}
+    torch.save({"format": 1, "settings": settings}, folder / "last.pt")
+
+
+def evaluation(path):
+    mean = {"bicubic": {"psnr": 27.0, "ssim": 0.8}, "masa": {"psnr": 30.25, "ssim": 0.9}}
+    path.write_text(json.dumps({"protocol": "PSNR on Y.", "mean": mean, "pictures": [{}, {}]}))
+    return path
+
+
+def card(tmp_path, *more):
+    return main(["card", *map(str, more), "--name", "mine", "--out", str(tmp_path)])
+
+
+def test_a_card_from_a_log_and_an_evaluation(tmp_path):
+    write_run(tmp_path / "first")
+    (tmp_path / "README.md").write_text("# Weights\n\nWords of my own.\n")
+    scores = evaluation(tmp_path / "scores.json")
+    assert card(tmp_path, tmp_path / "first", "--evaluation", scores) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "Words of my own." in text
+    assert "Trained for 2.0 hours of wall-clock time in 800 steps" in text
+    row = (
+        "| first | 2.0 | 800 | 3 of 96x96 | 0.0002 to 1e-05 | 30.25 dB with the nearest reference |"
+    )
+    assert row in text
+    assert "2 scenes; PSNR on Y." in text
+    assert "| nearest reference | 30.25 dB | 0.9000 |" in text
+    assert "another scene" not in text  # was not measured
+    assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
+    assert "/x" not in (tmp_path / "mine.json").read_text()  # where data lay is nobody's business
+    # Again: the part is replaced, not repeated.
+    assert card(tmp_path, tmp_path / "first") == 0
+    again = (tmp_path / "README.md").read_text()
+    assert again.count("### mine") == 1
+    assert "Words of my own." in again
+    assert "2 scenes" not in again
+
+
+def test_hours_reach_back_to_the_first_step(tmp_path, capsys):
+    write_run(tmp_path / "second", init="mine", hours=3.0)
+    assert card(tmp_path, tmp_path / "second") == 2
+    assert "--before" in capsys.readouterr().err
+    before = [Run("first", 3600.0, 100, note="from its description")]
+    (tmp_path / "before.json").write_text(history_json(before))
+    assert card(tmp_path, tmp_path / "second", "--before", tmp_path / "before.json") == 0
+    runs = read_history(tmp_path / "mine.json")
+    assert [run.name for run in runs] == ["first", "second"]
+    assert total_hours(runs) == pytest.approx(4.0)
+    text = (tmp_path / "README.md").read_text()
+    assert "Trained for 4.0 hours of wall-clock time in 900 steps" in text
+    assert "from its description" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nowhere"], "holds no run"),
+        ([], "nothing to tell"),
+        (["--before", "README.md"], "not a history"),
+        (["--evaluation", "README.md", "run"], "holds no evaluation"),
+    ],
+)
+def test_what_cannot_be_told_is_said(tmp_path, monkeypatch, capsys, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run")
+    (tmp_path / "README.md").write_text("# Weights\n")
+    assert card(tmp_path, *words) == 2
+    assert sentence in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text() == "# Weights\n"
+
+
+def test_a_part_without_its_end_is_not_guessed():
+    with pytest.raises(UserError, match="end of mine"):
+        with_part("a\n<!-- mine -->\nb\n", "mine", "c\n")
