@@ -209,6 +209,28 @@ class Front(gr.Blocks):
             predictions = [self._shelved(value) for value in predictions]
         return await super().postprocess_data(block_fn, predictions, state)
 
+    def handle_streaming_diffs(
+        self,
+        block_fn: Any,
+        data: list[Any],
+        session_hash: str | None,
+        run: str | None,
+        final: bool,
+        simple_format: bool = False,
+    ) -> list[Any]:
+        """Gradio's, but what changed is sent as a whole.
+
+        Of an update that is followed by none, Gradio says that its value is to be deleted. On a
+        slow machine its script does so before it has shown that value: a figure stays empty.
+        """
+        streams = self.pending_diff_streams[session_hash] if session_hash and run else {}
+        before = list(streams[run]) if run in streams else None
+        data = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, True)
+        if before is None or final or simple_format:
+            return data
+        pairs = zip(before, data, strict=True)
+        return [[] if old == new else [["replace", [], new]] for old, new in pairs]
+
     def _shelved(self, value: Any) -> Any:
         return self.shelf.put(value) if isinstance(value, Exploration) else value
 

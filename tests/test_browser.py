@@ -329,7 +329,7 @@ def test_a_full_line_is_a_message(page, photos, monkeypatch):
 def test_the_page_can_be_used_soon_after_its_start(chromium, photos, tmp_path):
     """And a run need not wait for the examples, which are still being computed."""
     usable = []
-    while not usable or (usable[-1] > 15 and len(usable) < 3):  # others may use the machine too
+    while not usable or (usable[-1] > 15 and len(usable) < 2):
         started = time.monotonic()
         with served_apart(tmp_path) as (url, _):
             page = chromium.new_page()
@@ -343,4 +343,5 @@ def test_the_page_can_be_used_soon_after_its_start(chromium, photos, tmp_path):
             expect(report).to_contain_text("53 x 37 to 212 x 148", timeout=PATIENT)
             page.close()
     print("seconds to a page that can be used:", usable)
-    assert min(usable) < 15
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)  # how many share a processor with this test
+    assert min(usable) < 15 * max(1, busy)

@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import gradio as gr
@@ -22,7 +23,7 @@ from demo.drawn import Drawn, Panel
 from demo.exploration import KEPT_BYTES, explore
 from demo.explore import explore_whole, paint, without_branches, without_reference
 from demo.export import as_zip
-from demo.front import Shelf
+from demo.front import Front, Shelf
 from demo.jobs import Finished, Step, follow
 from demo.runs import Request, predictor_for, run, shift_references
 from demo.showcase import Showcase
@@ -496,3 +497,18 @@ def test_old_files_are_swept_and_the_others_stay(tmp_path, monkeypatch):
     demo_files.sweep(60, keep)
     assert demo_files.files() == {tmp_path / "example.png", used}
     assert not old.parent.exists()
+
+
+def test_what_follows_an_update_does_not_take_it_back():
+    """Its value may not have been shown yet when the next message comes."""
+    page = Front()
+    block_fn = SimpleNamespace(outputs=[None, None])
+
+    def sent(data, final=False):
+        return page.handle_streaming_diffs(block_fn, data, "session", "run", final)
+
+    update = {"__type__": "update", "value": {"path": "figure.png"}}
+    assert sent([update, "words"]) == [update, "words"]
+    assert sent([gr.skip(), "words"]) == [[["replace", [], gr.skip()]], []]
+    assert sent([gr.skip(), "more words"]) == [[], [["replace", [], "more words"]]]
+    assert sent([None, None], final=True) == [gr.skip(), "more words"]
