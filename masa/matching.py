@@ -230,10 +230,11 @@ def coarse_scores(
     pixel (zero outside).
     """
     search = _CoarseSearch(lr, ref, geometry, dilations)
-    return search.scores(search.kernels(blocks), slice(0, geometry.ref_height)).movedim(-1, 1)
+    maps = search.scores(search.kernels(blocks), slice(0, geometry.ref_height))
+    return torch.stack(maps).movedim(-1, 1)
 
 
-_BLOCKS = 128
+_BLOCKS = 64
 """LR blocks compared at a time: as a convolution's outputs, enough for its full speed."""
 
 
@@ -270,8 +271,8 @@ class _CoarseSearch:
             kernels.append(patches.contiguous(memory_format=torch.channels_last))
         return kernels
 
-    def scores(self, kernels: Sequence[Tensor], rows: slice) -> Tensor:
-        """``(dilations, rows, wr, kernels)``: cosine similarities at some rows of Ref-down.
+    def scores(self, kernels: Sequence[Tensor], rows: slice) -> list[Tensor]:
+        """For each dilation ``(rows, wr, kernels)``: cosine similarities at rows of Ref-down.
 
         Normalised LR patches serve as a convolution's kernels.
         """
@@ -286,20 +287,20 @@ class _CoarseSearch:
                 dilation=dilation,
             )
             maps.append(score[0].permute(1, 2, 0).div_(norm[rows]))
-        return torch.stack(maps)
+        return maps
 
     def best(self, blocks: Tensor, on_share: OnShare) -> tuple[Tensor, Tensor, Tensor]:
         """The fields of :class:`CoarseMatch` for some blocks: ``(len(blocks), ...)`` each."""
         geometry, kernels = self._geometry, self.kernels(blocks)
-        # Each dilation's scores, their stack, and their sum are alive together.
-        row_bytes = 4 * geometry.ref_width * len(blocks) * (2 * len(self._dilations) + 1)
+        # Each dilation's scores and their sum are alive together.
+        row_bytes = 4 * geometry.ref_width * len(blocks) * (len(self._dilations) + 1)
         rows = max(1, SCORE_BYTES // row_bytes)
         found: tuple[Tensor, Tensor, Tensor] | None = None
         for top in range(0, geometry.ref_height, rows):
             bottom = min(top + rows, geometry.ref_height)
-            scores = self.scores(kernels, slice(top, bottom)).flatten(1, 2)
-            score, index = scores.sum(0).max(dim=0)
-            per_dilation = scores.gather(1, index.expand(len(scores), 1, -1))[:, 0].T
+            maps = [m.flatten(0, 1) for m in self.scores(kernels, slice(top, bottom))]
+            score, index = sum_shifted(maps).max(dim=0)
+            per_dilation = torch.stack([m.gather(0, index[None])[0] for m in maps], dim=1)
             index += top * geometry.ref_width
             if found is None:
                 found = index, score, per_dilation
@@ -390,15 +391,16 @@ def patch_similarity(lr: Tensor, ref: Tensor, position: Tensor, patch: int) -> T
     rim = patch // 2
     padded = F.pad(lr, (rim,) * 4, mode="replicate").permute(0, 2, 3, 1)
     image = ref.permute(0, 2, 3, 1)
+    padded_energy, image_energy = padded.square().sum(-1), image.square().sum(-1)
     batch = torch.arange(n, device=lr.device)[:, None, None]
     dot, lr_energy, ref_energy = (lr.new_zeros(n, h, w) for _ in range(3))
     for row in range(patch):
         for column in range(patch):
-            a = padded[:, row : row + h, column : column + w]
-            b = image[batch, position[:, 0] + row - rim, position[:, 1] + column - rim]
-            dot = dot + (a * b).sum(-1)
-            lr_energy = lr_energy + a.square().sum(-1)
-            ref_energy = ref_energy + b.square().sum(-1)
+            here = slice(None), slice(row, row + h), slice(column, column + w)
+            there = batch, position[:, 0] + row - rim, position[:, 1] + column - rim
+            dot = dot + (padded[here] * image[there]).sum(-1)
+            lr_energy = lr_energy + padded_energy[here]
+            ref_energy = ref_energy + image_energy[there]
     norms = lr_energy.clamp_min(_EPS**2).sqrt() * ref_energy.clamp_min(_EPS**2).sqrt()
     return (dot / norms)[:, None]
 
