@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     write_text(args.out / f"{args.name}.json", history_json(runs))
     curve(runs).savefig(args.out / f"{args.name}.png", dpi=90)
     write_text(card, with_part(text, args.name, part(args.name, runs, scores)))
-    print(f"{args.name}: {total_hours(runs):.1f} hours in {len(runs)} runs; see '{card}'.")
+    print(f"{args.name}: {total_hours(runs):.1f} hours, runs: {len(runs)}; see '{card}'.")
     return 0
 
 
