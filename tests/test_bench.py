@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
+from helpers import picture
 
 from demo.commands import bench as command
 from masa import bench
@@ -12,6 +13,8 @@ from masa.__main__ import main
 from masa.bench import Case, Like, Measured, TrainingCase, measure, run_convolutions
 from masa.config import MASAConfig
 from masa.cost import executed_cost
+from masa.model import MASA
+from masa.predictor import Predictor
 
 SMALL = MASAConfig(channels=8)
 
@@ -75,10 +78,6 @@ def test_a_case_is_measured_in_a_process_of_its_own():
 
 def test_the_profiler_finds_every_stage():
     """The network's names are those the bench asks for."""
-    from masa.model import MASA
-    from masa.predictor import Predictor
-    from tests.helpers import picture
-
     predictor = Predictor(MASA(SMALL), "cpu", "fp32", cached=0)
     lr, ref = picture(16, 16), picture(64, 64)
     stages = bench._stages(lambda: predictor.run(lr, [ref]), torch.device("cpu"))
