@@ -58,6 +58,7 @@ def test_the_space_is_described(front_matter):
 def test_pins_agree(front_matter):
     wanted = pins("requirements.txt")
     assert wanted["gradio"] == SpecifierSet(f"=={front_matter['sdk_version']}")
+    assert pins("tests/requirements-mcp.txt")["gradio"] == wanted["gradio"]
     assert gradio.__version__ == front_matter["sdk_version"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     python = front_matter["python_version"]

@@ -1,4 +1,4 @@
-"""The endpoints as an agent's tools, over MCP: runs where the optional extra is installed."""
+"""The endpoints as an agent's tools, over MCP: ``tests/run`` has the extra they need."""
 
 import asyncio
 import base64
