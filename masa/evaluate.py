@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -18,10 +18,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from masa.canvas import lr_from_hr
+from masa.config import SCALE, MASAConfig
 from masa.data import SUFFIXES, find_pairs
 from masa.errors import UserError
 from masa.images import Pixels, enlarge_x4, read_photo
-from masa.metrics import psnr_y, ssim_y
+from masa.metrics import psnr_y, seam_ratio, ssim_y
 from masa.predictor import Predictor
 
 Layout = Literal["cufed5", "sun80", "urban100", "images", "pairs"]
@@ -33,6 +34,9 @@ Upscale = Callable[[Pixels, Pixels | None], Pixels]
 
 STITCHED_SIDE = 512
 """Side to which each of several references is padded, as MASA was tested on CUFED5."""
+
+SEAMS = SCALE * MASAConfig().lr_block
+"""Side of a block in the result: where matches of neighbours may not belong together."""
 
 _NUMBERED = re.compile(r"(?P<scene>.+)_(?P<number>\d+)")  # 003_0 is a picture, 003_1 its reference
 _SUN80 = ("*groundtruth*", "*scenematches*")  # what the published archive calls its two folders
@@ -165,6 +169,8 @@ class Score:
     """dB; infinite for equal luma."""
     ssim: float
     """At most 1."""
+    seams: float
+    """Error along the edges of blocks relative to elsewhere; 1 if no grid of blocks shows."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +233,11 @@ def measure(result: Pixels, truth: Pixels, border: int = 0) -> Score:
     Raises ``UserError`` if the border leaves too little to measure.
     """
     try:
-        return Score(psnr_y(result, truth, border), ssim_y(result, truth, border))
+        return Score(
+            psnr_y(result, truth, border),
+            ssim_y(result, truth, border),
+            seam_ratio(result, truth, SEAMS, border),
+        )
     except ValueError as error:
         raise UserError(f"The result cannot be measured ({error}): use a smaller border.") from None
 
@@ -236,8 +246,7 @@ def mean_scores(rows: Sequence[Row]) -> dict[str, Score]:
     """Means over scenes, by method."""
     return {
         name: Score(
-            fmean(row.scores[name].psnr for row in rows),
-            fmean(row.scores[name].ssim for row in rows),
+            *(fmean(getattr(row.scores[name], f.name) for row in rows) for f in fields(Score))
         )
         for name in rows[0].scores
     }

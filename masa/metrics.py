@@ -4,12 +4,14 @@ Papers differ in the `border` they leave out: 0 for MASA and TTSR, 4 for C2-Matc
 A number means little without it.
 """
 
+import math
+
 import numpy as np
 import skimage.color
 import skimage.metrics
 from numpy.typing import NDArray
 
-__all__ = ["luma", "psnr_y", "ssim_y"]
+__all__ = ["luma", "psnr_y", "seam_ratio", "ssim_y"]
 
 SSIM_WINDOW = 11  # pixels a side: the Gaussian of sigma 1.5, cut at 3.5 sigma
 
@@ -57,6 +59,31 @@ def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float
         use_sample_covariance=False,
     )
     return float(similarity)
+
+
+def seam_ratio(a: NDArray[np.uint8], b: NDArray[np.uint8], block: int, border: int = 0) -> float:
+    """How much more two uint8 RGB (H, W, 3) differ along the edges of blocks than elsewhere.
+
+    The mean absolute difference of luma at the two pixels on either side of every edge between
+    blocks of `block` x `block` pixels, counted from the top left corner, divided by that at all
+    other pixels: 1 where no grid of blocks can be seen, also for equal luma and for pictures of one
+    block; infinite if they differ along the edges alone. `border` pixels are left out on every
+    side. Raises ValueError for pictures of different sizes or with nothing inside the border.
+    """
+    error = np.abs(np.subtract(*_inner_luma(a, b, border)))
+    rows, columns = (_beside_edges(side, block)[border : side - border] for side in a.shape[:2])
+    beside = rows[:, None] | columns
+    if beside.all() or not beside.any() or not error.any():
+        return 1.0
+    elsewhere = error[~beside].mean()
+    return float(error[beside].mean() / elsewhere) if elsewhere else math.inf
+
+
+def _beside_edges(side: int, block: int) -> NDArray[np.bool_]:
+    """Which of a row's pixels touch an edge between blocks; its ends touch none."""
+    place = np.arange(side)
+    after = (place % block == 0) & (place > 0)
+    return after | np.append(after[1:], False)
 
 
 def _inner_luma(

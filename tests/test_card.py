@@ -25,7 +25,9 @@ def write_run(folder, init=None, hours=2.0):
 
 
 def evaluation(path):
-    mean = {"bicubic": {"psnr": 27.0, "ssim": 0.8}, "masa": {"psnr": 30.25, "ssim": 0.9}}
+    keys = ("psnr", "ssim", "seams")
+    scores = {"bicubic": (27.0, 0.8, 1.01), "masa": (30.25, 0.9, 1.04)}
+    mean = {name: dict(zip(keys, values, strict=True)) for name, values in scores.items()}
     path.write_text(json.dumps({"protocol": "PSNR on Y.", "mean": mean, "pictures": [{}, {}]}))
     return path
 
@@ -47,7 +49,7 @@ def test_a_card_from_a_log_and_an_evaluation(tmp_path):
     )
     assert row in text
     assert "2 scenes; PSNR on Y." in text
-    assert "| nearest reference | 30.25 dB | 0.9000 |" in text
+    assert "| nearest reference | 30.25 dB | 0.9000 | 1.04 |" in text
     assert "another scene" not in text  # was not measured
     assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
     assert "/x" not in (tmp_path / "mine.json").read_text()  # where data lay is nobody's business

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from masa.evaluate import (
     stitch,
 )
 from masa.images import enlarge_x4, reduce_x4
-from masa.metrics import psnr_y, ssim_y
+from masa.metrics import psnr_y, seam_ratio, ssim_y
 from masa.weights import save_weights
 
 
@@ -167,6 +168,9 @@ def test_large_references_keep_their_size():
 # ----------------------------------------------------------------------------- measuring
 
 
+seams = partial(seam_ratio, block=32)
+
+
 def test_the_result_is_compared_with_the_cropped_truth(cufed5):
     upscale = Recorder()
     row = next(evaluate(upscale, find_scenes(cufed5, refs=1), keep=1))
@@ -174,7 +178,7 @@ def test_the_result_is_compared_with_the_cropped_truth(cufed5):
     lr, ref = upscale.calls[0]
     assert np.array_equal(lr, reduce_x4(hr))
     assert np.array_equal(ref, picture(50, 66, 1))
-    expected = Score(psnr_y(enlarge_x4(lr), hr), ssim_y(enlarge_x4(lr), hr))
+    expected = Score(*(metric(enlarge_x4(lr), hr) for metric in (psnr_y, ssim_y, seams)))
     assert row.scores == {"bicubic": expected, "masa": expected}
     assert list(row.pictures) == ["bicubic", "masa", "hr", "ref"]
     assert np.array_equal(row.pictures["hr"], hr)
@@ -211,7 +215,7 @@ def test_the_border_is_left_out():
     result = truth.copy()
     result[:4] = 255 - result[:4]
     assert measure(result, truth).psnr < 30
-    assert measure(result, truth, 4) == Score(math.inf, 1.0)
+    assert measure(result, truth, 4) == Score(math.inf, 1.0, 1.0)
 
 
 def test_too_large_a_border_is_refused_before_any_work(cufed5):
@@ -232,8 +236,11 @@ def test_what_cannot_be_shuffled_is_refused(cufed5, tmp_path):
 
 
 def test_means():
-    rows = [Row("a", {"masa": Score(20, 0.5)}, {}), Row("b", {"masa": Score(30, 0.9)}, {})]
-    assert mean_scores(rows) == {"masa": Score(25, pytest.approx(0.7))}
+    rows = [
+        Row("a", {"masa": Score(20, 0.5, 1.2)}, {}),
+        Row("b", {"masa": Score(30, 0.9, 1.0)}, {}),
+    ]
+    assert mean_scores(rows) == {"masa": Score(25, pytest.approx(0.7), pytest.approx(1.1))}
 
 
 def test_the_protocol_says_what_was_done():
@@ -280,6 +287,7 @@ def test_command_prints_and_writes_the_numbers(cufed5, weights, tmp_path, capsys
         for method in ("bicubic", "masa", "self"):
             assert float(row[f"{method}_psnr"]) == pytest.approx(entry[method]["psnr"], abs=1e-4)
             assert float(row[f"{method}_ssim"]) == pytest.approx(entry[method]["ssim"], abs=1e-6)
+            assert float(row[f"{method}_seams"]) == pytest.approx(entry[method]["seams"], abs=1e-4)
     mean = np.mean([entry["masa"]["psnr"] for entry in content["pictures"]])
     assert content["mean"]["masa"]["psnr"] == pytest.approx(mean)
 

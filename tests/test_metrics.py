@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import correlate1d
 
-from masa.metrics import luma, psnr_y, ssim_y
+from masa.metrics import luma, psnr_y, seam_ratio, ssim_y
 
 
 def noise(height, width, seed=0):
@@ -100,3 +100,42 @@ def test_ssim_needs_room_for_its_window():
 
 def test_psnr_takes_the_smallest_pictures():
     assert psnr_y(noise(1, 1), noise(1, 1)) == math.inf
+
+
+def by_hand(a, b, block, border):
+    """Errors sorted one pixel at a time."""
+    height, width = a.shape[:2]
+    error = np.abs(luma(a) - luma(b))
+    beside, elsewhere = [], []
+    for y in range(border, height - border):
+        for x in range(border, width - border):
+            neighbours = [(y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x)]
+            inside = [(v, u) for v, u in neighbours if 0 <= v < height and 0 <= u < width]
+            foreign = any((v // block, u // block) != (y // block, x // block) for v, u in inside)
+            (beside if foreign else elsewhere).append(error[y, x])
+    return np.mean(beside) / np.mean(elsewhere)
+
+
+@given(st.integers(9, 30), st.integers(9, 30), st.integers(4, 8), st.integers(0, 2))
+@settings(max_examples=15)
+def test_seams_are_counted_at_both_sides_of_edges(height, width, block, border):
+    a, b = noise(height, width), noise(height, width, 1)
+    expected = by_hand(a, b, block, border)
+    assert seam_ratio(a, b, block, border) == pytest.approx(expected)
+    assert seam_ratio(b, a, block, border) == pytest.approx(expected)
+
+
+def test_a_grid_of_blocks_is_seen():
+    truth = noise(64, 64) // 2
+    even, grid = truth + 9, truth + 9
+    grid[31:33] += 9
+    grid[:, 31:33] += 9
+    assert seam_ratio(even, truth, 32) == pytest.approx(1)
+    assert seam_ratio(grid, truth, 32) == pytest.approx(2, rel=0.02)  # more where lines cross
+    assert seam_ratio(grid, truth, 24) < 1.2
+    assert seam_ratio(grid, even, 32) == math.inf
+
+
+def test_without_edges_or_differences_there_are_no_seams():
+    a, b = noise(32, 32), noise(32, 32, 1)
+    assert seam_ratio(a, b, 32) == seam_ratio(a, a, 8) == seam_ratio(a, b, 2, border=1) == 1

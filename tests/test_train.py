@@ -446,7 +446,7 @@ def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypa
 
 FLAT = Row(
     "flat",
-    dict.fromkeys(("bicubic", "masa", "self", "shuffled"), Score(20.0, 0.5)),
+    dict.fromkeys(("bicubic", "masa", "self", "shuffled"), Score(20.0, 0.5, 1.0)),
     {"hr": picture(8, 8)},
 )
 

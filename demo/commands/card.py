@@ -113,12 +113,13 @@ def part(name: str, runs: Sequence[Run], scores: dict[str, Any] | None) -> str:
         lines.append(f"| {' | '.join([*numbers, run.note or reached])} |")
     lines += ["", f"![PSNR on the validation scenes over hours of training]({name}.png)", ""]
     if scores:
-        lines += [f"{scores['n']} scenes; {scores['protocol']}", "", "| | PSNR | SSIM |"]
-        lines += ["|---|---:|---:|"]
+        lines += [f"{scores['n']} scenes; {scores['protocol']}", "", "| | PSNR | SSIM | seams |"]
+        lines += ["|---|---:|---:|---:|"]
         for key, words in _ROWS.items():
             if key in scores["mean"]:
                 mean = scores["mean"][key]
-                lines.append(f"| {words} | {mean['psnr']:.2f} dB | {mean['ssim']:.4f} |")
+                psnr, ssim, seams = mean["psnr"], mean["ssim"], mean["seams"]
+                lines.append(f"| {words} | {psnr:.2f} dB | {ssim:.4f} | {seams:.2f} |")
         lines.append("")
     return "\n".join(lines)
 

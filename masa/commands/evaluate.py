@@ -7,6 +7,8 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -120,24 +122,25 @@ def table(rows: Sequence[Row], how: dict[str, str]) -> str:
         f"{how['folder']} ({how['layout']}, {len(rows)} pictures), {how['weights']}, "
         f"{how['device']} {how['precision']}",
         how["protocol"],
-        f"{'':32}{'PSNR':>8}{'SSIM':>9}",
+        f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}",
     ]
     for name, score in mean_scores(rows).items():
-        lines.append(f"{_TITLES[name]:32}{score.psnr:8.3f}{score.ssim:9.4f}")
+        lines.append(f"{_TITLES[name]:32}{score.psnr:8.3f}{score.ssim:9.4f}{score.seams:8.3f}")
     return "\n".join(lines)
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """A line per picture: name, then PSNR and SSIM of each method."""
+    """A line per picture: name, then PSNR, SSIM and seams of each method."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     methods = list(rows[0].scores)
-    writer.writerow(["name", *(f"{m}_{kind}" for m in methods for kind in ("psnr", "ssim"))])
+    writer.writerow(
+        ["name", *(f"{m}_{kind}" for m in methods for kind in ("psnr", "ssim", "seams"))]
+    )
     for row in rows:
         scores = [row.scores[method] for method in methods]
-        writer.writerow(
-            [row.name, *(v for s in scores for v in (f"{s.psnr:.4f}", f"{s.ssim:.6f}"))]
-        )
+        numbers = ((f"{s.psnr:.4f}", f"{s.ssim:.6f}", f"{s.seams:.4f}") for s in scores)
+        writer.writerow([row.name, *chain.from_iterable(numbers)])
     return text.getvalue()
 
 
@@ -146,7 +149,7 @@ def json_text(rows: Sequence[Row], how: dict[str, str]) -> str:
 
     def plain(row_scores: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: {"psnr": finite(score.psnr), "ssim": score.ssim}
+            name: {key: finite(value) for key, value in asdict(score).items()}
             for name, score in row_scores.items()
         }
 
