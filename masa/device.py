@@ -64,12 +64,12 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-_ROUNDS = 8
+_ROUNDS = 20
 
 
 @lru_cache(maxsize=1)
 def _bf16_pays_on_cpu() -> bool:
-    """Time one of the network's convolutions in both types, some 100 ms, once per process."""
+    """Time one of the network's convolutions in both types, some 150 ms, once per process."""
     dtypes = (torch.bfloat16, torch.float32)
     operands = [
         [
