@@ -14,7 +14,7 @@ from typing import Any
 from masa.errors import UserError
 from masa.train import CHECKPOINT, LOG, load_checkpoint
 
-_TOLD = ("crop", "batch", "lr", "lr_final", "stage", "seed", "config", "augmentation")
+_TOLD = ("crop", "batch", "optimizer", "lr", "lr_final", "stage", "seed", "config", "augmentation")
 
 
 @dataclass(frozen=True)

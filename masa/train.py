@@ -41,11 +41,13 @@ from masa.images import Pixels
 from masa.losses import FullObjective, L1Objective, Objective, Parts
 from masa.memory import keep_freed_memory
 from masa.model import MASA
+from masa.optimizer import BETAS, Muon
 from masa.predictor import Predictor
 from masa.vgg import load_vgg
 from masa.weights import load_model, save_weights
 
 Stage = Literal["rec", "full"]
+OptimizerName = Literal["adam", "muon"]
 
 CHECKPOINT = "last.pt"
 BEST = "best.safetensors"
@@ -81,6 +83,8 @@ class Settings:
     """Pixels, a multiple of 32."""
     batch: int = 6
     """Samples per step and process."""
+    optimizer: OptimizerName = "adam"
+    """``adam`` as in the paper, or ``muon``; learning rates mean about the same to both."""
     lr: float = 2e-4
     """Highest learning rate."""
     lr_final: float = 1e-6
@@ -118,6 +122,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.stage not in get_args(Stage):
             raise UserError(f"There is no stage '{self.stage}': use rec or full.")
+        if self.optimizer not in get_args(OptimizerName):
+            raise UserError(f"There is no optimizer '{self.optimizer}': use adam or muon.")
         if self.steps is None and self.hours is None:
             raise UserError("The length of the training is missing: give --steps or --hours.")
         if self.precision == "fp16":
@@ -187,12 +193,7 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.model = make_model(settings, saved)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=settings.lr,
-            betas=(0.9, 0.999),
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        self.optimizer = make_optimizer(settings, self.model)
         self.objective = make_objective(settings)
         self.dataset = PairDataset(
             settings.data, settings.crop, settings.augmentation, settings.seed, settings.cache
@@ -506,6 +507,16 @@ class Trainer:
             _say(f"'{self.out / name}' could not be written ({error.strerror or error}).")
 
 
+def make_optimizer(settings: Settings, model: MASA) -> torch.optim.Optimizer:
+    """What moves the network's weights."""
+    if settings.optimizer == "muon":
+        return Muon(model.parameters(), settings.lr)
+    device = next(model.parameters()).device.type
+    return torch.optim.Adam(
+        model.parameters(), settings.lr, betas=BETAS, fused=device in ("cpu", "cuda")
+    )
+
+
 def make_objective(settings: Settings) -> Objective:
     """The loss of the stage. Raises ``UserError`` where VGG19's weights are missing."""
     if settings.stage == "rec":
@@ -532,8 +543,9 @@ def make_model(settings: Settings, saved: dict[str, Any] | None = None) -> MASA:
     if saved:
         config = MASAConfig.from_dict(saved["config"])
         wrong = [k for k, v in settings.config.items() if getattr(config, k) != v]
-        if saved["settings"]["stage"] != settings.stage:
-            wrong.append("stage")
+        # Checkpoints from before there was a choice are Adam's.
+        known = {"optimizer": "adam", **saved["settings"]}
+        wrong += [k for k in ("stage", "optimizer") if known[k] != getattr(settings, k)]
         if wrong:
             raise UserError(
                 f"The run in '{settings.out}' was started with another {', '.join(wrong)}: choose "

@@ -20,7 +20,8 @@ def write_run(folder, init=None, hours=2.0):
         {"step": 800, "seconds": 3600 * hours, "val_ref": 30.25, **numbers},
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    settings = {"init": init, "crop": 96, "batch": 3, "lr": 2e-4, "lr_final": 1e-5, "data": "/x"}
+    settings = {"init": init, "crop": 96, "batch": 3, "lr": 2e-4, "lr_final": 1e-5}
+    settings |= {"optimizer": "muon", "data": "/x"}
     torch.save({"format": 1, "settings": settings}, folder / "last.pt")
 
 
@@ -44,9 +45,7 @@ def test_a_card_from_a_log_and_an_evaluation(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "Words of my own." in text
     assert "Trained for 2.0 hours of wall-clock time in 800 steps" in text
-    row = (
-        "| first | 2.0 | 800 | 3 of 96x96 | 0.0002 to 1e-05 | 30.25 dB with the nearest reference |"
-    )
+    row = "| first | 2.0 | 800 | 3 of 96x96 | 0.0002 to 1e-05, muon | 30.25 dB with the nearest "
     assert row in text
     assert "2 scenes; PSNR on Y." in text
     assert "| nearest reference | 30.25 dB | 0.9000 | 1.04 |" in text

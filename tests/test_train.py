@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from masa.errors import UserError
 from masa.evaluate import Row, Score
 from masa.model import MASA
 from masa.train import (
+    OptimizerName,
     Settings,
     Summary,
     Timer,
@@ -197,7 +199,11 @@ def test_gradients_are_clipped(settings):
 # ------------------------------------------------------------------------------- sessions
 
 
-def test_an_interrupted_run_ends_like_an_uninterrupted_one(settings, stop_after, tmp_path):
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
+    settings, stop_after, tmp_path, optimizer
+):
+    settings = replace(settings, optimizer=optimizer, config={"channels": 16})  # wide for Muon
     train(settings)
     halves = replace(settings, out=str(tmp_path / "halves"))
     stop_after(3)
@@ -286,12 +292,14 @@ def test_without_resume_it_starts_anew(settings):
     assert [line["step"] for line in log_of(settings)] == [1, 2]
 
 
-def test_a_run_does_not_change_its_network_or_stage(settings):
+def test_a_run_does_not_change_its_network_stage_or_optimizer(settings):
     train(replace(settings, steps=1))
     with pytest.raises(UserError, match="adaptation"):
         train(replace(settings, config={"channels": 4, "adaptation": "none"}))
     with pytest.raises(UserError, match="stage"):
         train(replace(settings, stage="full"))
+    with pytest.raises(UserError, match="optimizer"):
+        train(replace(settings, optimizer="muon"))
     train(replace(settings, steps=2, config={}))  # what is not said is not contradicted
     assert checkpoint_of(settings)["config"]["channels"] == 4
 
@@ -615,6 +623,7 @@ def test_intervals():
         {"clip": -1.0},
         {"ema": 1.0},
         {"stage": "half"},
+        {"optimizer": "sgd"},
         {"precision": "fp16"},
     ],
 )

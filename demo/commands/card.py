@@ -107,6 +107,7 @@ def part(name: str, runs: Sequence[Run], scores: dict[str, Any] | None) -> str:
         samples = f"{batch} of {crop}x{crop}" if crop and batch else ""
         rates = [run.settings.get(key) for key in ("lr", "lr_final")]
         rate = f"{rates[0]:g} to {rates[1]:g}" if None not in rates else ""
+        rate += f", {run.settings['optimizer']}" if "optimizer" in run.settings else ""
         last = run.validations[-1] if run.validations else None
         reached = f"{last['val_ref']:.2f} dB with the nearest reference" if last else ""
         numbers = [run.name, f"{run.seconds / 3600:.1f}", f"{run.steps:,}", samples, rate]

@@ -10,7 +10,7 @@ from masa.config import Adaptation
 from masa.data import Augmentation, Orient
 from masa.device import Device
 from masa.errors import UserError
-from masa.train import Settings, Stage, train
+from masa.train import OptimizerName, Settings, Stage, train
 
 EPILOG = """examples:
   with a GPU:      python -m masa train --data CUFED/train --val CUFED5 --out runs/rec --hours 24
@@ -80,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("optimisation")
     option(group, "crop", "side of training crops in pixels, a multiple of 32", type=int)
     option(group, "batch", "samples per step and process", type=int)
+    option(
+        group,
+        "optimizer",
+        "adam, as in the paper, or muon",
+        choices=get_args(OptimizerName),
+    )
     option(group, "lr", "highest learning rate", type=float)
     option(group, "lr-final", "learning rate at the end", type=float)
     option(group, "warmup", "steps until the highest learning rate", type=int)
