@@ -21,11 +21,8 @@ BETAS = (0.9, 0.999)
 _RMS = 0.2  # of Adam's typical steps: with it, one learning rate serves both (Liu et al., 2025)
 _NARROW = 16  # kernels with fewer inputs or outputs are none of Muon's
 _ROUNDS = 5
-_QUINTIC = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # steep at 0; after 5 rounds all singular values are near 1
+# Steep at 0, so that after these rounds all singular values are near 1.
+_QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(torch.optim.Optimizer):

@@ -193,7 +193,7 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.model = make_model(settings, saved)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimizer = make_optimizer(settings, self.model)
+        self.optimizer = make_optimizer(settings, self.model, self.device)
         self.objective = make_objective(settings)
         self.dataset = PairDataset(
             settings.data, settings.crop, settings.augmentation, settings.seed, settings.cache
@@ -507,14 +507,12 @@ class Trainer:
             _say(f"'{self.out / name}' could not be written ({error.strerror or error}).")
 
 
-def make_optimizer(settings: Settings, model: MASA) -> torch.optim.Optimizer:
-    """What moves the network's weights."""
+def make_optimizer(settings: Settings, model: MASA, device: torch.device) -> torch.optim.Optimizer:
+    """What moves the network's weights, which will be on ``device``."""
     if settings.optimizer == "muon":
         return Muon(model.parameters(), settings.lr)
-    device = next(model.parameters()).device.type
-    return torch.optim.Adam(
-        model.parameters(), settings.lr, betas=BETAS, fused=device in ("cpu", "cuda")
-    )
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.Adam(model.parameters(), settings.lr, betas=BETAS, fused=fused)
 
 
 def make_objective(settings: Settings) -> Objective:

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
@@ -27,6 +27,7 @@ from masa.evaluate import (
     Against,
     Layout,
     Row,
+    Score,
     detect_layout,
     evaluate,
     find_scenes,
@@ -134,9 +135,8 @@ def csv_text(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     methods = list(rows[0].scores)
-    writer.writerow(
-        ["name", *(f"{m}_{kind}" for m in methods for kind in ("psnr", "ssim", "seams"))]
-    )
+    kinds = [field.name for field in fields(Score)]
+    writer.writerow(["name", *(f"{method}_{kind}" for method in methods for kind in kinds)])
     for row in rows:
         scores = [row.scores[method] for method in methods]
         numbers = ((f"{s.psnr:.4f}", f"{s.ssim:.6f}", f"{s.seams:.4f}") for s in scores)
