@@ -189,6 +189,7 @@ class Trainer:
         elif self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all batches have the same size
         dtype = resolve_precision(settings.precision, self.device)
+        self.precision = "bf16" if dtype == torch.bfloat16 else "fp32"
         saved = load_checkpoint(self.out / CHECKPOINT) if resume else None
         torch.manual_seed(settings.seed)
         self.model = make_model(settings, saved)
@@ -208,7 +209,7 @@ class Trainer:
         )
         self.accelerator = Accelerator(
             cpu=self.device.type == "cpu",
-            mixed_precision="bf16" if dtype == torch.bfloat16 else "no",
+            mixed_precision="bf16" if self.precision == "bf16" else "no",
             kwargs_handlers=[ddp],
         )
         self.device = self.accelerator.device
@@ -354,9 +355,9 @@ class Trainer:
         if not self.is_main:
             return
         what = f"resuming at step {self.step}" if self._resumed else "starting"
-        precision = "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32"
         processes = self.accelerator.num_processes
-        on = f"{self.device.type}, {precision}" + (f", {processes} processes" * (processes > 1))
+        on = f"{self.device.type}, {self.precision}"
+        on += f", {processes} processes" * (processes > 1)
         _say(f"{self.out}: {what}; {len(self.dataset)} pairs, {len(self.scenes)} scenes; {on}")
 
     def _tell_end(self, finished: bool) -> None:
@@ -417,7 +418,7 @@ class Trainer:
     def _scores(self) -> list[Row] | None:
         """All scenes' rows, shared among processes; ``None`` if asked to stop meanwhile."""
         accelerator = self.accelerator
-        predictor = Predictor(self.ema, self.device.type, "fp32")
+        predictor = Predictor(self.ema, self.device.type, self.precision)
         mine = range(accelerator.process_index, len(self.scenes), accelerator.num_processes)
 
         def check() -> None:

@@ -30,6 +30,7 @@ from masa.discriminator import Discriminator
 from masa.errors import UserError
 from masa.evaluate import Row, Score
 from masa.model import MASA
+from masa.predictor import Predictor
 from masa.train import (
     OptimizerName,
     Settings,
@@ -399,6 +400,24 @@ def test_validation_measures_the_average_and_keeps_the_best(settings, scenes):
     board = EventAccumulator(settings.out).Reload().Tags()
     assert {"train/loss", "train/lr", "validation/val_ref"} <= set(board["scalars"])
     assert set(board["images"]) == {"scene/000", "scene/001"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_validation_is_as_precise_as_training(
+    settings, scenes, precision, monkeypatch, fresh_accelerate
+):
+    used = []
+
+    def predictor(model, device, chosen):
+        used.append(chosen)
+        return Predictor(model, device, chosen)
+
+    monkeypatch.setattr(masa.train, "Predictor", predictor)
+    run = replace(settings, val=str(scenes), precision=precision, steps=1)
+    train(run)
+    assert used == 2 * [precision]
+    average = checkpoint_of(run)["ema"].values()
+    assert all(value.dtype == torch.float32 for value in average)
 
 
 def test_validation_needs_two_scenes_with_references(settings, tmp_path):
