@@ -268,11 +268,12 @@ class Trainer:
                 self._agree()
                 save = saving.due(self.step, self._seconds)
                 ending = self.progress >= 1 or self._stopping
-                if self.step % settings.log_steps == 0 or save or ending:
+                validate = bool(self.scenes) and validation.due(self.step, self._seconds)
+                if self.step % settings.log_steps == 0 or save or validate or ending:
                     display.loss = self._log(log, window)
                     window = []
                 display.show(self.step, self.progress)
-                if self.scenes and validation.due(self.step, self._seconds) and self.progress < 1:
+                if validate and self.progress < 1:
                     self._validate(log)
                 if save and not self._save():
                     saving.postpone(self._seconds + _RETRY_SECONDS)
@@ -370,8 +371,8 @@ class Trainer:
     def _log(self, log: RunLog, window: list[Parts]) -> float:
         """Log the means of the steps in ``window``; returns the loss.
 
-        Raises ``UserError`` if training has diverged. Nothing is saved without being logged
-        first, so the checkpoint is from before that.
+        Raises ``UserError`` if training has diverged. Nothing is saved or validated without being
+        logged first, so the checkpoint is from before that.
         """
         means = {key: torch.stack([parts[key] for parts in window]).mean() for key in window[0]}
         values = torch.stack(list(means.values())).to(torch.float32)
@@ -544,7 +545,10 @@ def make_model(settings: Settings, saved: dict[str, Any] | None = None) -> MASA:
         wrong = [k for k, v in settings.config.items() if getattr(config, k) != v]
         # Checkpoints from before there was a choice are Adam's.
         known = {"optimizer": "adam", **saved["settings"]}
-        wrong += [k for k in ("stage", "optimizer") if known[k] != getattr(settings, k)]
+        lasting = ["stage", "optimizer"]
+        if known["stage"] == "full":
+            lasting.append("crop")  # the discriminator's size follows from it
+        wrong += [k for k in lasting if known[k] != getattr(settings, k)]
         if wrong:
             raise UserError(
                 f"The run in '{settings.out}' was started with another {', '.join(wrong)}: choose "

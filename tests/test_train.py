@@ -378,6 +378,14 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(settings, monkeypatc
     assert all(value.isfinite().all() for value in saved["model"].values())
 
 
+def test_divergence_is_found_before_it_is_validated(settings, scenes, monkeypatch):
+    monkeypatch.setattr(
+        masa.train.L1Objective, "__call__", lambda *given: (math.nan * given[1].mean(), {})
+    )
+    with pytest.raises(UserError, match="diverged shortly before step 2"):
+        train(replace(settings, val=str(scenes), val_steps=2, log_steps=100))
+
+
 # ----------------------------------------------------------------------------- validation
 
 
@@ -534,6 +542,8 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
     train(halves)
     assert log_of(halves) == lines
     assert same_run(checkpoint_of(halves), checkpoint_of(settings))
+    with pytest.raises(UserError, match="another crop"):
+        train(replace(halves, crop=64))
 
 
 def test_full_stage_needs_vgg(settings):
