@@ -8,8 +8,6 @@ Whatever a person hands in becomes the former in :func:`read_photo`, or is refus
 
 import io
 import math
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 
 from masa.config import SCALE
 from masa.errors import UserError
+from masa.files import write_whole
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -551,18 +550,9 @@ def write_photo(path: str | Path, rgb: Pixels, alpha: Pixels | None = None) -> N
     `encode` raises, and ImageError where the folder or the disk does not take the file.
     """
     path = Path(path)
-    _write_whole(path, encode(path.suffix, rgb, alpha))
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    # In the same folder, because only there a rename cannot turn into a copy.
-    partial = path.with_name(f".{uuid.uuid4().hex}.part")
+    data = encode(path.suffix, rgb, alpha)
     try:
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, data)
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
         raise ImageError(

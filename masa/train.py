@@ -37,6 +37,7 @@ from masa.device import resolve_device, resolve_precision
 from masa.discriminator import Discriminator
 from masa.errors import UserError
 from masa.evaluate import Row, Scene, evaluate, find_scenes, mean_scores, predictor_upscale
+from masa.files import write_whole
 from masa.images import Pixels
 from masa.losses import FullObjective, L1Objective, Objective, Parts
 from masa.memory import keep_freed_memory
@@ -597,17 +598,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from masa.config import MASAConfig
 from masa.errors import UserError
+from masa.files import write_whole
 from masa.model import MASA
 
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
@@ -120,15 +119,7 @@ def save_weights(
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     content = save(tensors, {**(metadata or {}), _CONFIG_KEY: json.dumps(config.to_dict())})
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write_whole(path, content)
 
 
 def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

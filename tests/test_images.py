@@ -1058,12 +1058,10 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
     before = path.read_bytes()
 
-    def fill_disk(partial, data):
-        with partial.open("wb") as file:
-            file.write(data[:10])
-        raise OSError(errno.ENOSPC, "No space left on device", str(partial))
+    def fill_disk(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    monkeypatch.setattr(os, "fsync", fill_disk)
     with pytest.raises(ImageError) as caught:
         write_photo(path, noise(16, 16, seed=1))
     assert "no space left" in plain(caught.value)

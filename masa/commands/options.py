@@ -9,6 +9,7 @@ from typing import get_args
 from masa.device import Device, Precision
 from masa.errors import UserError
 from masa.evaluate import Refs
+from masa.files import write_whole
 from masa.predictor import DEFAULT_MEMORY, Predictor
 from masa.weights import DEFAULT_WEIGHTS, load_model
 
@@ -86,10 +87,10 @@ def references(text: str) -> Refs:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file and the folders above it. Raises ``UserError``."""
+    """Write a file, whole or not at all, and the folders above it. Raises ``UserError``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text.encode())
     except OSError as error:
         raise UserError(
             f"'{path}' could not be written ({error.strerror}): choose another place."
