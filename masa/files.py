@@ -14,7 +14,7 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
     Raises ``OSError`` where the folder or the disk does not take it; then the old file remains.
     """
     # In the same folder, because only there a rename cannot turn into a copy.
-    partial = path.with_name(f".{uuid.uuid4().hex}.part")
+    partial = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         with partial.open("xb") as file:
             file.write(data)
