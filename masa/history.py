@@ -1,20 +1,20 @@
 """What weights went through: the runs they were trained in, from the runs' own logs.
 
-A run is one call of training in one folder, continued as often as need be. Weights that start
-from others take on those others' runs, so that hours and curve reach back to the first step.
+A run is training in one folder with the same settings, in as many sessions as need be. Weights that
+start from others take on those others' runs, so that hours and curve reach back to the first step.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from masa.errors import UserError
-from masa.train import CHECKPOINT, LOG, load_checkpoint
-
-_TOLD = ("crop", "batch", "optimizer", "lr", "lr_final", "stage", "seed", "config", "augmentation")
+from masa.runlog import LOG, read_log
+from masa.train import CHECKPOINT, load_checkpoint, told
 
 
 @dataclass(frozen=True)
@@ -34,30 +34,35 @@ class Run:
     """For a run without a log: where its numbers are from."""
 
 
-def read_run(folder: Path) -> tuple[Run, str | None]:
-    """A run from its folder, and the weights that it started from, if any.
+def read_run(folder: Path) -> tuple[list[Run], str | None]:
+    """A folder's runs, and the weights that the first started from, if any.
 
     Raises ``UserError`` if there is no log or checkpoint to read.
     """
     saved = load_checkpoint(folder / CHECKPOINT)
-    try:
-        lines = [json.loads(line) for line in (folder / LOG).read_text("utf-8").splitlines()]
-    except (OSError, ValueError):
-        lines = []
+    lines = sorted(read_log(folder / LOG), key=lambda line: line["seconds"])
     if saved is None or not lines:
         raise UserError(
             f"'{folder}' holds no run: name the folder that 'train' was given as --out, with its "
             f"{LOG} and {CHECKPOINT}."
         )
-    settings = saved["settings"]
-    run = Run(
-        folder.name,
-        max(line["seconds"] for line in lines),
-        int(max(line["step"] for line in lines)),
-        {key: settings[key] for key in _TOLD if key in settings},
-        [line for line in lines if "val_ref" in line],
-    )
-    return run, settings.get("init")
+    if not any("settings" in line for line in lines):  # an older log
+        lines = [{"step": 0, "seconds": 0.0, "settings": told(saved["settings"])}, *lines]
+    starts = [place for place, line in enumerate(lines) if "settings" in line]
+    runs = []
+    for first, after in pairwise([*starts, len(lines)]):
+        start, end = lines[first], lines[min(after, len(lines) - 1)]
+        validations = [_since(start, line) for line in lines[first:after] if "val_ref" in line]
+        last = _since(start, end)
+        runs.append(
+            Run(folder.name, last["seconds"], int(last["step"]), start["settings"], validations)
+        )
+    return [run for run in runs if run.steps] or runs[-1:], saved["settings"].get("init")
+
+
+def _since(start: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log with its place counted from ``start``."""
+    return {**line, **{key: line[key] - start[key] for key in ("step", "seconds")}}
 
 
 def read_history(path: Path) -> list[Run]:

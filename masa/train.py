@@ -9,21 +9,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 import math
-import os
 import pickle
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
@@ -38,12 +35,12 @@ from masa.discriminator import Discriminator
 from masa.errors import UserError
 from masa.evaluate import Row, Scene, evaluate, find_scenes, mean_scores, predictor_upscale
 from masa.files import write_whole
-from masa.images import Pixels
 from masa.losses import FullObjective, L1Objective, Objective, Parts
 from masa.memory import keep_freed_memory
 from masa.model import MASA
 from masa.optimizer import BETAS, Muon
 from masa.predictor import Predictor
+from masa.runlog import RunLog, say
 from masa.vgg import load_vgg
 from masa.weights import load_model, save_weights
 
@@ -53,7 +50,6 @@ OptimizerName = Literal["adam", "muon"]
 CHECKPOINT = "last.pt"
 BEST = "best.safetensors"
 FINAL = "final.safetensors"
-LOG = "log.jsonl"
 FORMAT = 1
 """Version of the checkpoint's layout."""
 
@@ -142,6 +138,16 @@ class Settings:
             raise UserError(f"--ema is {self.ema}: give a decay from 0 up to, not including, 1.")
 
 
+_TOLD = ("crop", "batch", "optimizer", "lr", "lr_final", "stage", "seed", "config", "augmentation")
+
+
+def told(settings: Mapping[str, Any], processes: int = 1) -> dict[str, Any]:
+    """Those of a session's settings that say what was learned from what; samples per step of all
+    processes together as ``batch``."""
+    found = {key: settings[key] for key in _TOLD if key in settings}
+    return {**found, "batch": processes * found["batch"]}
+
+
 @dataclass(frozen=True)
 class Summary:
     """How a session ended."""
@@ -226,7 +232,7 @@ class Trainer:
         self.best: float | None = None
         self._validated = 0.0  # when, in the run's time
         self._seconds_before = 0.0
-        self._resumed = saved is not None
+        self._before: dict[str, Any] | None = None  # what a resumed run was trained with
         if saved:
             self._restore(saved)
         self._started = time.perf_counter()
@@ -254,7 +260,11 @@ class Trainer:
         """Advance the run to its end or until :meth:`stop`."""
         settings = self.settings
         self._tell_start()
-        log = RunLog(self.out, self.step if self._resumed else None, self.is_main)
+        log = RunLog(self.out, None if self._before is None else self.step, self.is_main)
+        if self._before and not log.tells_settings:  # an older log, or one that a full disk cut
+            log.settings(0, 0.0, self._before)
+        processes = self.accelerator.num_processes
+        log.settings(self.step, self._seconds, told(asdict(settings), processes))
         validation = Timer(settings.val_minutes * 60, self._validated, settings.val_steps)
         saving = Timer(settings.save_minutes * 60, self._seconds)
         window: list[Parts] = []
@@ -356,18 +366,18 @@ class Trainer:
     def _tell_start(self) -> None:
         if not self.is_main:
             return
-        what = f"resuming at step {self.step}" if self._resumed else "starting"
+        what = "starting" if self._before is None else f"resuming at step {self.step}"
         processes = self.accelerator.num_processes
         on = f"{self.device.type}, {self.precision}"
         on += f", {processes} processes" * (processes > 1)
-        _say(f"{self.out}: {what}; {len(self.dataset)} pairs, {len(self.scenes)} scenes; {on}")
+        say(f"{self.out}: {what}; {len(self.dataset)} pairs, {len(self.scenes)} scenes; {on}")
 
     def _tell_end(self, finished: bool) -> None:
         if not self.is_main:
             return
         end = "finished" if finished else "interrupted; the same command goes on from here"
         best = "" if self.best is None else f"; best validation {self.best:.3f} dB"
-        _say(f"{self.out}: step {self.step} after {duration(self._seconds)}, {end}{best}")
+        say(f"{self.out}: step {self.step} after {duration(self._seconds)}, {end}{best}")
 
     def _log(self, log: RunLog, window: list[Parts]) -> float:
         """Log the means of the steps in ``window``; returns the loss.
@@ -407,7 +417,7 @@ class Trainer:
         log.write({"step": self.step, "seconds": self._seconds, **line})
         log.pictures(self.step, scores[:_STRIPS])
         if self.is_main:
-            _say(
+            say(
                 f"step {self.step}: {line['val_ref']:.3f} dB with references, "
                 f"{line['val_self']:.3f} with the LR itself, {line['val_unrelated']:.3f} with "
                 f"unrelated ones, {line['bicubic']:.3f} bicubic"
@@ -468,6 +478,7 @@ class Trainer:
         self.ema.load_state_dict(saved["ema"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.objective.load_state_dict(saved["objective"])
+        self._before = told(saved["settings"])
         self.step, self.samples = saved["step"], saved["samples"]
         self.best, self._seconds_before = saved["best"], saved["seconds"]
         self._validated = saved.get("validated", saved["seconds"])  # lacking in older checkpoints
@@ -488,7 +499,7 @@ class Trainer:
                 raise UserError(
                     f"{problem}: make room on the disk; an older checkpoint there is intact."
                 ) from None
-            _say(f"{problem}; training goes on, and the next attempt is in a minute.")
+            say(f"{problem}; training goes on, and the next attempt is in a minute.")
             return False
         if last_chance:
             self._save_weights(FINAL)
@@ -507,7 +518,7 @@ class Trainer:
         try:
             save_weights(self.out / name, self.ema.state_dict(), self.model.config, metadata)
         except OSError as error:
-            _say(f"'{self.out / name}' could not be written ({error.strerror or error}).")
+            say(f"'{self.out / name}' could not be written ({error.strerror or error}).")
 
 
 def make_optimizer(settings: Settings, model: MASA, device: torch.device) -> torch.optim.Optimizer:
@@ -569,7 +580,7 @@ def make_model(settings: Settings, saved: dict[str, Any] | None = None) -> MASA:
     model.load_state_dict(fitting, strict=config == initial.config)
     fresh = len(model.state_dict()) - len(fitting)
     if fresh:
-        _say(f"{fresh} of {len(model.state_dict())} tensors are not in '{settings.init}' and fresh")
+        say(f"{fresh} of {len(model.state_dict())} tensors are not in '{settings.init}' and fresh")
     return model
 
 
@@ -645,83 +656,6 @@ class Timer:
         self._next = until
 
 
-class RunLog:
-    """``log.jsonl`` and TensorBoard's files in the run's folder; nothing, unless ``active``.
-
-    Lines after step ``step``, from which the run resumes, are taken out; all of them, if it starts
-    anew. A full disk costs lines, not the run.
-    """
-
-    def __init__(self, folder: Path, step: int | None, active: bool) -> None:
-        self._path = folder / LOG
-        self._active = active
-        self._board: Any = None
-        if not active:
-            return
-        with self._tolerant():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._forget_after(-1 if step is None else step)
-            self._board = _tensorboard(folder, step)
-
-    def write(self, line: dict[str, float]) -> None:
-        """Append numbers; ``step`` and ``seconds`` among them place the others."""
-        if not self._active:
-            return
-        with self._tolerant():
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            if self._board:
-                for key in line.keys() - {"step", "seconds"}:
-                    self._board.add_scalar(_board_name(key), line[key], int(line["step"]))
-
-    def pictures(self, step: int, rows: Sequence[Row]) -> None:
-        """Show bicubic enlargement, result, reference and truth of each row side by side."""
-        if not self._board:
-            return
-        with self._tolerant():
-            for row in rows:
-                images = [
-                    row.pictures[k] for k in ("bicubic", "masa", "ref", "hr") if k in row.pictures
-                ]
-                self._board.add_image(f"scene/{row.name}", strip(images), step, dataformats="HWC")
-            self._board.flush()
-
-    def close(self) -> None:
-        """Write what is pending."""
-        if self._board:
-            with self._tolerant():
-                self._board.close()
-
-    @contextlib.contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            _say(f"The log in '{self._path.parent}' could not be written ({error.strerror}).")
-
-    def _forget_after(self, step: int) -> None:
-        if not self._path.exists():
-            return
-        lines = self._path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _step_of(line) <= step]
-        if len(kept) < len(lines):
-            partial = self._path.with_name(f".{LOG}.part")
-            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            os.replace(partial, self._path)
-
-
-def strip(images: Sequence[Pixels]) -> Pixels:
-    """Pictures ``(H, W, 3)`` side by side, smaller ones padded below with white."""
-    height = max(len(image) for image in images)
-    return np.concatenate(
-        [
-            np.pad(image, [(0, height - len(image)), (0, 0), (0, 0)], constant_values=255)
-            for image in images
-        ],
-        axis=1,
-    )
-
-
 class Display:
     """A progress bar, or a line per minute where standard error is no terminal."""
 
@@ -745,7 +679,7 @@ class Display:
             self._bar.update(progress - self._bar.n)
         elif now >= self._next:
             self._next = now + _PLAIN_SECONDS
-            _say(f"{100 * progress:.1f} %, {self._text(step, progress, now)}")
+            say(f"{100 * progress:.1f} %, {self._text(step, progress, now)}")
 
     def close(self) -> None:
         """Leave the terminal to others."""
@@ -767,33 +701,6 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02} min"
     return f"{minutes} min" if seconds >= 90 else f"{round(seconds)} s"
-
-
-def _tensorboard(folder: Path, step: int | None) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        _say("TensorBoard is not installed; the log is in log.jsonl alone.")
-        return None
-    return SummaryWriter(str(folder), purge_step=None if step is None else step + 1)
-
-
-def _board_name(key: str) -> str:
-    return f"validation/{key}" if key.startswith("val_") or key == "bicubic" else f"train/{key}"
-
-
-def _step_of(line: str) -> float:
-    """A log line's step; infinite for one that was cut off."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
-def _say(text: str) -> None:
-    """A line on standard error that does not tear a progress bar apart."""
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
 
 
 def _ignore_interrupts(worker: int) -> None:
@@ -823,7 +730,7 @@ def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
         nonlocal first
         if first is None:
             first = time.monotonic()
-            _say("Stopping after this step; the state will be saved.")
+            say("Stopping after this step; the state will be saved.")
             stop()
         elif time.monotonic() - first > _IMPATIENT_SECONDS:
             restore()

@@ -76,6 +76,26 @@ def test_hours_reach_back_to_the_first_step(tmp_path, capsys):
     assert "from its description" in text
 
 
+def test_each_row_is_told_with_its_own_settings(tmp_path):
+    write_run(tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    lines = log.read_text().splitlines()
+    told = [
+        {"step": step, "seconds": seconds, "settings": {"crop": crop, "batch": 8}}
+        for step, seconds, crop in ((0, 0.0, 64), (200, 1800.0, 96), (800, 7200.0, 128))
+    ]
+    lines[2:2] = ['{"step": 150, "seco', json.dumps(told[1])]  # torn while the disk was full
+    log.write_text("\n".join([json.dumps(told[0]), *lines, json.dumps(told[2])]))
+    assert card(tmp_path, tmp_path / "run") == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "Trained for 2.0 hours of wall-clock time in 800 steps" in text
+    assert "| run | 0.5 | 200 | 8 of 64x64 |  | 29.00 dB with the nearest reference |" in text
+    assert "| run | 1.5 | 600 | 8 of 96x96 |  | 30.25 dB with the nearest reference |" in text
+    assert "128x128" not in text  # started with, but not trained with
+    _, second = read_history(tmp_path / "mine.json")
+    assert [(line["step"], line["seconds"]) for line in second.validations] == [(600, 5400.0)]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

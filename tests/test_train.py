@@ -29,6 +29,7 @@ from masa.data import Augmentation
 from masa.discriminator import Discriminator
 from masa.errors import UserError
 from masa.evaluate import Row, Score
+from masa.history import read_run
 from masa.model import MASA
 from masa.predictor import Predictor
 from masa.train import (
@@ -42,7 +43,6 @@ from masa.train import (
     load_checkpoint,
     make_model,
     save_checkpoint,
-    strip,
     train,
 )
 from masa.weights import load_model, save_weights
@@ -108,8 +108,10 @@ def stop_after(monkeypatch):
 
 
 def log_of(settings, without=("seconds",)):
-    lines = (Path(settings.out) / "log.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in without} for line in lines]
+    """The log's numbers."""
+    lines = [json.loads(line) for line in (Path(settings.out) / "log.jsonl").open()]
+    lines = [line for line in lines if "settings" not in line]
+    return [{k: v for k, v in line.items() if k not in without} for line in lines]
 
 
 def checkpoint_of(settings):
@@ -303,6 +305,26 @@ def test_a_run_does_not_change_its_network_stage_or_optimizer(settings):
         train(replace(settings, optimizer="muon"))
     train(replace(settings, steps=2, config={}))  # what is not said is not contradicted
     assert checkpoint_of(settings)["config"]["channels"] == 4
+
+
+def test_the_log_says_what_each_part_was_trained_with(settings):
+    train(replace(settings, steps=1))
+    train(replace(settings, steps=2))  # how long is not what with
+    train(replace(settings, steps=4, lr=1e-5))
+    (first, second), init = read_run(Path(settings.out))
+    assert init is None
+    assert (first.steps, first.settings["lr"]) == (2, settings.lr)
+    assert (second.steps, second.settings["lr"], second.settings["batch"]) == (2, 1e-5, 2)
+    assert first.seconds + second.seconds == checkpoint_of(settings)["seconds"]
+    # A log that does not say so, of an older version, is told from the checkpoint.
+    log = Path(settings.out) / "log.jsonl"
+    lines = [line for line in log.read_text().splitlines() if "settings" not in line]
+    log.write_text("".join(line + "\n" for line in lines))
+    (whole,), _ = read_run(Path(settings.out))
+    assert (whole.steps, whole.settings["lr"]) == (4, 1e-5)
+    train(replace(settings, steps=5, lr=1e-6))
+    old, new = read_run(Path(settings.out))[0]
+    assert [(run.steps, run.settings["lr"]) for run in (old, new)] == [(4, 1e-5), (1, 1e-6)]
 
 
 def test_a_damaged_checkpoint_is_refused(settings):
@@ -684,10 +706,3 @@ def test_timers():
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
-
-
-def test_strips_are_as_high_as_their_highest_picture():
-    row = strip([np.zeros((4, 3, 3), np.uint8), np.zeros((6, 2, 3), np.uint8)])
-    assert row.shape == (6, 5, 3)
-    assert (row[4:, :3] == 255).all()
-    assert (row[:, 3:] == 0).all()

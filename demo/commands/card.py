@@ -59,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
     """Read, draw, write; returns 0."""
     runs = read_history(args.before) if args.before else []
     if args.folder:
-        last, init = read_run(args.folder)
+        new, init = read_run(args.folder)
         if init and not runs:
             raise UserError(
                 f"The run started from '{init}': give that one's history with --before, or its "
                 "hours would be missing."
             )
-        runs.append(last)
+        runs += new
     if not runs:
         raise UserError("There is nothing to tell: name a run's folder, or a history --before it.")
     scores = _scores(args.evaluation) if args.evaluation else None
