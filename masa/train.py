@@ -10,6 +10,7 @@ import contextlib
 import copy
 import io
 import math
+import os
 import pickle
 import signal
 import sys
@@ -235,6 +236,7 @@ class Trainer:
         self._before: dict[str, Any] | None = None  # what a resumed run was trained with
         if saved:
             self._restore(saved)
+        self._check_start()
         self._started = time.perf_counter()
         self._seconds = self._seconds_before
         self._asked_to_stop = False  # by a signal, in this process, at any time
@@ -357,7 +359,7 @@ class Trainer:
             # Its own, as a loader draws from it: a session must not change the global one.
             generator=torch.Generator(),
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_group,
         )
         return iter(self.accelerator.prepare(loader))
 
@@ -428,31 +430,33 @@ class Trainer:
             self._save_weights(BEST)
 
     def _scores(self) -> list[Row] | None:
-        """All scenes' rows, shared among processes; ``None`` if asked to stop meanwhile."""
+        """All scenes' rows, shared among processes; ``None`` if one is asked to stop meanwhile."""
         accelerator = self.accelerator
         predictor = Predictor(self.ema, self.device.type, self.precision)
         mine = range(accelerator.process_index, len(self.scenes), accelerator.num_processes)
 
         def check() -> None:
-            if self._asked_to_stop and accelerator.num_processes == 1:
+            if self._asked_to_stop:
                 raise _StoppedError
 
+        part: list[tuple[int, Row]] | None
         try:
-            measured = list(
-                evaluate(
-                    predictor_upscale(predictor, check),
-                    self.scenes,
-                    ("self", "shuffled"),
-                    numbers=mine,
-                    keep=_STRIPS,
-                )
+            measured = evaluate(
+                predictor_upscale(predictor, check),
+                self.scenes,
+                ("self", "shuffled"),
+                numbers=mine,
+                keep=_STRIPS,
             )
+            part = list(zip(mine, measured, strict=True))
         except _StoppedError:
-            return None
-        rows = list(zip(mine, measured, strict=True))
-        if self.accelerator.num_processes > 1:
-            rows = sorted(gather_object(rows), key=lambda pair: pair[0])
-        return [row for _, row in rows]
+            part = None
+        rows: list[tuple[int, Row]] = []
+        for found in gather_object([part]):
+            if found is None:
+                return None
+            rows += found
+        return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
     # ------------------------------------------------------------------------ checkpoints
 
@@ -484,26 +488,39 @@ class Trainer:
         self._validated = saved.get("validated", saved["seconds"])  # lacking in older checkpoints
         torch.set_rng_state(saved["torch_rng"].cpu())
 
+    def _check_start(self) -> None:
+        """Raise ``UserError`` in all processes unless all of them start from the same state."""
+        starts = gather_object([(self.step, self._seconds_before)])
+        if len(set(starts)) > 1:
+            raise UserError(
+                f"The machines' checkpoints in '{self.out}' differ (steps "
+                f"{', '.join(str(step) for step, _ in starts)}): let --out be a folder that they "
+                f"share, or copy {CHECKPOINT} to each."
+            )
+
     def _save(self, last_chance: bool = False) -> bool:
         """Write the checkpoint; ``False``, with a message, if the disk does not take it.
 
-        At the last chance, that is a ``UserError``, and the averaged weights are written too.
+        At the last chance, that is a ``UserError``, and the averaged weights are written too. All
+        processes learn how it went, so that they save again at the same step.
         """
-        if not self.is_main:
-            return True
-        try:
-            save_checkpoint(self.out / CHECKPOINT, self._state())
-        except OSError as error:
-            problem = f"'{self.out / CHECKPOINT}' could not be written ({error.strerror or error})"
-            if last_chance:
-                raise UserError(
-                    f"{problem}: make room on the disk; an older checkpoint there is intact."
-                ) from None
+        problem = None
+        if self.is_main:
+            try:
+                save_checkpoint(self.out / CHECKPOINT, self._state())
+            except OSError as error:
+                reason = error.strerror or error
+                problem = f"'{self.out / CHECKPOINT}' could not be written ({reason})"
+        problem = gather_object([problem])[0]
+        if problem and last_chance:
+            raise UserError(
+                f"{problem}: make room on the disk; an older checkpoint there is intact."
+            )
+        if problem and self.is_main:
             say(f"{problem}; training goes on, and the next attempt is in a minute.")
-            return False
         if last_chance:
             self._save_weights(FINAL)
-        return True
+        return not problem
 
     def _save_weights(self, name: str) -> None:
         if not self.is_main:
@@ -703,9 +720,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if seconds >= 90 else f"{round(seconds)} s"
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; only the main one shall act on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_group(worker: int) -> None:
+    """Ctrl-C, and what stops a job, reach a whole group of processes; only the main one, which
+    still needs its workers, shall act on it."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers import picture
 from PIL import Image
@@ -287,6 +289,14 @@ def test_time_adds_up_over_sessions_and_ends_the_run(settings, stop_after, monke
     assert 60 <= second.seconds < 70
     rates = [line["lr"] for line in log_of(timed)]
     assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def test_signals_to_the_group_do_not_reach_workers(settings, stop_after):
+    groups = []
+    stop_after(1, lambda trainer: groups.extend(os.getpgid(c.pid) for c in active_children()))
+    assert train(replace(settings, workers=1, steps=1)).finished
+    assert len(groups) == 1
+    assert os.getpgid(0) not in groups
 
 
 def test_without_resume_it_starts_anew(settings):
@@ -594,6 +604,47 @@ def test_bf16_learns_like_fp32(settings, fresh_accelerate):
     for a, b in zip(exact, rounded, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=0.02)
     assert all(v.dtype == torch.float32 for v in checkpoint_of(settings)["model"].values())
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """Pretends that this is the first of two processes, the other having this to say."""
+
+    def pretend(other):
+        monkeypatch.setattr(Accelerator, "num_processes", 2)
+        monkeypatch.setattr(masa.train, "gather_object", lambda mine: [*mine, *other(mine)])
+
+    return pretend
+
+
+def test_processes_that_found_different_checkpoints_do_not_start(settings, beside):
+    train(replace(settings, steps=1))
+    beside(lambda mine: [(0, 0.0)])
+    with pytest.raises(UserError, match=r"differ \(steps 1, 0\): let --out"):
+        train(settings)
+
+
+def test_all_processes_stop_validating(settings, scenes, beside, monkeypatch):
+    """Where one is asked to stop, and where its neighbour was."""
+    trainer = Trainer(replace(settings, val=str(scenes)))
+    beside(lambda mine: [None])
+    assert trainer._scores() is None
+    beside(lambda mine: mine)
+    trainer.stop()
+    monkeypatch.setattr(masa.evaluate, "measure", None)  # nothing is finished any more
+    assert trainer._scores() is None
+
+
+def test_processes_learn_that_the_first_could_not_save(settings, monkeypatch):
+    trainer = Trainer(settings)
+    trainer.is_main = False
+    assert trainer._save()
+    assert not Path(settings.out).exists()
+    gathered = "'last.pt' could not be written (No space left on device)"
+    monkeypatch.setattr(masa.train, "gather_object", lambda mine: [gathered, *mine])
+    assert not trainer._save()
+    with pytest.raises(UserError, match="No space"):
+        trainer._save(last_chance=True)
 
 
 @pytest.mark.slow
