@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 import gradio as gr
 
@@ -22,8 +22,9 @@ from demo.figures import result as result_figures
 from demo.figures.coarse import block_near
 from demo.figures.cost import DenseMatch, dense_match, rematch, rematch_figure
 from demo.figures.places import block_corner, padding_words
-from demo.files import serve_png
-from demo.jobs import EASEL, Finished, Rank, Step, Stopped, follow, rank
+from demo.files import in_use, serve_png
+from demo.front import GONE
+from demo.jobs import EASEL, Finished, Rank, Step, Steps, Stopped, follow, rank
 from demo.runs import Request, predictor_for
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, View
@@ -31,7 +32,9 @@ from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
 from masa.metrics import psnr_y
 from masa.predictor import Progress
-from masa.shifts import PRESETS, Shift
+from masa.shifts import PRESETS, RANGES, Shift
+
+Value = TypeVar("Value")
 
 HR_MODE = "It is sharp: make the small photo from it"
 LR_MODE = "It is small: enlarge it"
@@ -56,22 +59,57 @@ class Inputs:
     mode: str
     weights: str
     shift: str
-    """A preset's name, or ``custom``."""
+    """A preset's name, or ``custom``, which is made of the numbers below."""
     gain: float
     offset: float
+    contrast: float
     gamma: float
+    temperature: float
     saturation: float
 
     def request(self) -> Request:
-        """What is asked for. Raises ``UserError``."""
+        """What is asked for. Raises ``UserError``, and ``OSError`` for files that are gone."""
         if not self.photo:
             raise UserError("Add a photo first, or click one of the examples.")
         refs = tuple(path for path, _ in self.gallery or () if path)
         if self.mode not in (HR_MODE, LR_MODE):
             raise UserError("Say whether the photo is small or sharp.")
-        amounts = {name: getattr(self, name) for name in ("gain", "offset", "gamma", "saturation")}
-        shift = chosen_shift(self.shift, amounts)
+        shift = chosen_shift(self.shift, {name: getattr(self, name) for name in RANGES})
+        for path in (self.photo, *refs):
+            in_use(path)
         return Request(self.photo, refs, self.mode == HR_MODE, self.weights, shift)
+
+
+class Latest:
+    """Which of a visitor's runs is the newest: older ones end, and nothing follows them."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Of the newest run; 0 before the first."""
+        self.asked: Inputs | None = None
+        """What it was started with, while it is under way."""
+        self.touched = False
+        """The visitor chose pictures, which no example must replace unasked."""
+
+    def begin(self, inputs: Inputs) -> int:
+        """The number of a new run."""
+        self.number += 1
+        self.asked = inputs
+        return self.number
+
+    def end(self, number: int | None = None) -> None:
+        """Nothing is under way any more, if run ``number`` is the newest (or, ``None``, anyway)."""
+        if number in (self.number, None):
+            self.asked = None
+
+    def only(self, number: int, steps: Generator[Value, None, None]) -> Iterator[Value]:
+        """``steps`` for as long as run ``number`` is the newest; after that they are closed."""
+        with closing(steps):
+            if number == self.number:
+                for step in steps:
+                    if number != self.number:
+                        return
+                    yield step
 
 
 def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
@@ -88,7 +126,7 @@ def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
 
 def enlarge(
     inputs: Inputs, showcase: Showcase, before: Exploration | None = None
-) -> Iterator[Step | Finished[Exploration]]:
+) -> Steps[Exploration]:
     """The first step of a run, to the enlarged picture; an example that is ready is given at once.
 
     ``before`` is the visitor's last exploration, of which what stays the same is used again.
@@ -106,23 +144,30 @@ def enlarge(
         )
 
 
-def compare(x: Exploration | None) -> Iterator[Step | Finished[Exploration]]:
-    """The second step: the same network without the reference."""
+def compare(x: Exploration | None) -> Steps[Exploration]:
+    """The second step: the same network without the reference, if that is not known yet."""
+    known = made(x)
+    if known.plain is not None:
+        yield Finished(known)  # without a place in the line
+        return
     with told_kindly():
-        made = _made(x)
-        yield from follow(lambda progress: without_reference(made, progress=progress))
+        yield from follow(lambda progress: without_reference(known, progress=progress))
 
 
-def switch_off(x: Exploration | None) -> Iterator[Step | Finished[Exploration]]:
-    """The third step: either branch of DRAM switched off."""
+def switch_off(x: Exploration | None) -> Steps[Exploration]:
+    """The third step: either branch of DRAM switched off, if that is not known yet."""
+    known = made(x)
+    if known.switched_off:
+        yield Finished(known)
+        return
     with told_kindly():
-        made = _made(x)
-        yield from follow(lambda progress: without_branches(made, progress=progress))
+        yield from follow(lambda progress: without_branches(known, progress=progress))
 
 
-def _made(x: Exploration | None) -> Exploration:
+def made(x: Exploration | None) -> Exploration:
+    """``x``, which may have been forgotten. Raises ``gr.Error``."""
     if x is None:
-        raise UserError("There is nothing to go on from: enlarge a photo first.")
+        raise _spoken("There is no run to show: press Enlarge (a run is kept for a while only).")
     return x
 
 
@@ -146,7 +191,7 @@ def told_kindly() -> Iterator[None]:
             "There is not enough memory for these pictures now: try smaller ones."
         ) from None
     except OSError:
-        raise _spoken("A picture is no longer on the server: upload it again.") from None
+        raise _spoken(GONE) from None
 
 
 def _spoken(sentence: str) -> gr.Error:
@@ -157,8 +202,8 @@ def progress_bar(step: Step) -> str:
     """HTML of a progress bar with what is being done and the time left."""
     left = "" if step.seconds_left is None else f", about {step.seconds_left:.0f} s left"
     return (
-        f'<div class="progress" role="status"><progress max="1" value="{step.share:.3f}">'
-        f"</progress> {html.escape(step.doing)}{left}</div>"
+        f'<div class="progress"><progress max="1" value="{step.share:.3f}" aria-label="Progress">'
+        f'</progress> <span role="status">{html.escape(step.doing)}</span>{left}</div>'
     )
 
 
@@ -235,7 +280,7 @@ def try_matching(
     block: int,
     factor: float,
     dilations: Sequence[int],
-) -> Iterator[Step | Finished[Trial]]:
+) -> Steps[Trial]:
     """Match again with other settings, beside dense matching.
 
     Where it can be measured, the result is then painted too, and the trial given a second time.
@@ -243,6 +288,8 @@ def try_matching(
     """
 
     def match_again(progress: Progress) -> Trial:
+        if not dilations:
+            raise UserError("Choose at least one dilation.")
         try:
             config = MASAConfig(
                 lr_block=int(block), ref_factor=float(factor), dilations=tuple(sorted(dilations))
@@ -298,11 +345,12 @@ def compared_files(x: Exploration, left: str, right: str) -> tuple[str, str]:
 def report(x: Exploration) -> str:
     """Markdown: sizes, time, scores, verdict and notes."""
     height, width = x.result.shape[:2]
+    scores = result_figures.measure(x)
     lines = [
         f"**{width // SCALE} x {height // SCALE} to {width} x {height} pixels in "
         f"{sum(x.seconds.values()):.1f} s.**",
-        result_figures.verdict(x),
-        result_figures.scores_table(x),
+        result_figures.verdict(x, scores),
+        result_figures.scores_table(x, scores),
     ]
     if x.hint:
         lines.insert(0, f"*{x.hint}*")

@@ -13,8 +13,8 @@ import numpy as np
 from demo.exploration import Exploration
 from demo.figures.result import measure
 from demo.files import png
-from demo.jobs import EASEL, rank
-from demo.tabs import TABS, View
+from demo.jobs import EASEL, Finished, Step, Steps, rank
+from demo.tabs import FIGURES, TABS, View
 
 SNIPPET = '''"""Repeats this run with the Python package; put the pictures beside this file."""
 
@@ -91,10 +91,18 @@ def settings(x: Exploration) -> dict[str, object]:
     }
 
 
-def as_zip(x: Exploration, view: View | None = None) -> bytes:
+def pack(x: Exploration, view: View | None = None) -> Steps[bytes]:
     """:func:`export` as one zip file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in export(x, view):
+        for number, (name, data) in enumerate(export(x, view)):
             archive.writestr(name, data)
-    return buffer.getvalue()
+            yield Step(min(number / len(FIGURES), 1), "Packing", None)
+    yield Finished(buffer.getvalue())
+
+
+def as_zip(x: Exploration) -> bytes:
+    """:func:`pack` for those who only wait."""
+    *_, packed = pack(x)
+    assert isinstance(packed, Finished)
+    return packed.value

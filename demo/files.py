@@ -53,6 +53,12 @@ def serve_png(rgb: Pixels, name: str = "picture.png", alpha: Pixels | None = Non
     return serve(png(rgb, alpha), name)
 
 
+def in_use(path: str) -> None:
+    """Let an uploaded file's age count from now. Raises ``OSError`` if it was deleted."""
+    if Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        os.utime(path)
+
+
 def use_own_folder() -> None:
     """Let uploads and results lie in a folder of this process alone, which goes when it ends.
 

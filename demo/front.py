@@ -52,6 +52,7 @@ NOT_FITTING = (
     "This request lacks a field or holds a value of the wrong kind: the page's description of its "
     "API lists what each field takes."
 )
+GONE = "A picture is no longer on the server: upload it again."
 OUR_FAULT = "Something went wrong on the server and was noted there: please try again."
 FORGOTTEN = "This run was forgotten to make room for those of other visitors: press Enlarge again."
 
@@ -103,10 +104,12 @@ class Shelf:
         kept = Kept(x)
         with self._lock:
             self._use(kept)
-            total = kept.bytes
-            for other in reversed(self._alive()[:-1]):
-                total += other.bytes
-                if total > self._most:
+            total, counted = 0, set()
+            for other in reversed(self._alive()):
+                if id(other.x) not in counted:  # an example is the same for all who look at it
+                    counted.add(id(other.x))
+                    total += other.bytes
+                if total > self._most and other is not kept:
                     other.x = None
         return kept
 
@@ -117,9 +120,9 @@ class Shelf:
         return kept.x
 
     def bytes(self) -> int:
-        """Held by all sessions together; what two of them share counts twice."""
+        """Held by all sessions together."""
         with self._lock:
-            return sum(kept.bytes for kept in self._alive())
+            return sum({id(kept.x): kept.bytes for kept in self._alive()}.values())
 
     def _use(self, kept: Kept) -> None:
         self._kept = [ref for ref in self._kept if ref() not in (None, kept)]
@@ -164,7 +167,7 @@ class Front(gr.Blocks):
         except InvalidPathError:
             raise gr.Error(NOT_UPLOADED, print_exception=False) from None
         except ComponentProcessingError as error:
-            sentence = UNREADABLE if _of_a_picture(error.__cause__) else NOT_FITTING
+            sentence = _of_a_picture(error.__cause__) or NOT_FITTING
             raise gr.Error(sentence, print_exception=False) from None
         except gr.Error:
             raise gr.Error(NOT_A_CHOICE, print_exception=False) from None
@@ -277,10 +280,12 @@ def _local(path: str) -> str:
     return path
 
 
-def _of_a_picture(error: BaseException | None) -> bool:
-    """Whether Gradio failed to open a picture, which it does to see what kind it is."""
+def _of_a_picture(error: BaseException | None) -> str | None:
+    """What to say if Gradio failed to open a picture, which it does to see what kind it is."""
+    if isinstance(error, FileNotFoundError):
+        return GONE
     kinds = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError)
-    return isinstance(error, kinds)
+    return UNREADABLE if isinstance(error, kinds) else None
 
 
 def _from_text(text: str, folder: str) -> str:

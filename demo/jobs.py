@@ -201,7 +201,11 @@ class Finished(Generic[Value]):
     value: Value
 
 
-def follow(job: Callable[[Progress], Value]) -> Generator[Step | Finished[Value], None, None]:
+Steps = Generator[Step | Finished[Value], None, None]
+"""Reports of a job while it goes on, and what it made."""
+
+
+def follow(job: Callable[[Progress], Value]) -> Steps[Value]:
     """Wait for a turn, run ``job(progress)`` in a thread; yields its steps, then what it returned.
 
     What the job raises is raised here. Closing the iterator stops the job at its next step.

@@ -14,9 +14,9 @@ from demo.callbacks import CUSTOM, Inputs, told_kindly
 from demo.drawn import Drawn
 from demo.figures import robustness as figures
 from demo.files import serve, serve_png
+from demo.front import GONE
 from demo.jobs import Finished, Step, follow
 from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Kept, Sweep, Trial
-from demo.settings import KEEP_SECONDS
 from masa.errors import UserError
 from masa.ladder import NAMED
 from masa.predictor import Progress
@@ -118,8 +118,8 @@ class Slot:
 class LaboratoryTab:
     """Lays itself out where it is made; :meth:`wire` connects it with the page's inputs."""
 
-    def __init__(self) -> None:
-        self.found = gr.State(None, time_to_live=KEEP_SECONDS)
+    def __init__(self, keep_seconds: float) -> None:
+        self.found = gr.State(None, time_to_live=keep_seconds)
         gr.Markdown(INTRO)
         with gr.Row():
             self.family = gr.Dropdown(
@@ -185,7 +185,7 @@ class LaboratoryTab:
                     label="Left: compared with",
                     elem_id="lab-compared",
                 )
-                self.divider = gr.Slider(0, 100, 50, step=1, label="Divider (for the keyboard)")
+                self.divider = gr.Slider(0, 100, 50, step=1, label="Divider")
             self.slider = gr.ImageSlider(
                 label="Drag to compare",
                 format="png",
@@ -226,7 +226,9 @@ class LaboratoryTab:
 
     # ------------------------------------------------------------------ what happens
 
-    def wire(self, tab: gr.Tab, inputs: Sequence[Any], free: dict[str, Any]) -> None:
+    def wire(
+        self, tab: gr.Tab, open_tab: gr.State, inputs: Sequence[Any], free: dict[str, Any]
+    ) -> None:
         """Connect the tab; ``inputs`` are the page's, ``free`` the options of every event."""
         asked = [*inputs, self.family, self.points, self.networks, self.named, *self.amounts]
         preview = [self.preview.image, self.preview.words]
@@ -240,16 +242,23 @@ class LaboratoryTab:
             [self.found, self.bar, self.results, *choice, *shown, self.table, self.download],
             **free,
         )
+        # A result that was chosen meanwhile is marked again.
+        swept.success(self.show_chosen, [self.found, *choice], shown, **free)
+        swept.failure(lambda: "", None, self.bar, **free)
         # Only what follows the cancelling comes after the sweep's last report.
         stopped = self.stop.click(None, None, None, cancels=[swept], api_visibility="private")
         stopped.then(lambda: "", None, self.bar, **free)
-        for event in (
-            tab.select,
-            self.points.release,
-            self.named.input,
-            *(amount.release for amount in self.amounts),
-        ):
-            event(self.show_preview, asked, preview, trigger_mode="always_last", **free)
+        tab.select(self.show_preview, asked, preview, trigger_mode="always_last", **free)
+        photo, refs, mode = inputs[:3]
+        changing = [photo.change, refs.change, mode.change, self.points.input, self.named.input]
+        gr.on(
+            [*changing, *(amount.input for amount in self.amounts)],
+            self.renew_preview,
+            [open_tab, *asked],
+            preview,
+            trigger_mode="always_last",
+            **free,
+        )
         self.family.input(
             lambda family: (gr.Column(visible=family == NAMED), gr.Slider(visible=family != NAMED)),
             self.family,
@@ -272,12 +281,18 @@ class LaboratoryTab:
             lambda at: gr.ImageSlider(slider_position=at), self.divider, self.slider, **free
         )
 
+    def renew_preview(self, open_tab: str, *values: Any) -> Updates:
+        """:meth:`show_preview` while somebody sees it."""
+        return self.show_preview(*values) if open_tab == ID else {}
+
     def show_preview(self, *values: Any) -> Updates:
         """The changed references; a sentence instead where there is nothing to change yet."""
         try:
             return self.preview.fill(
                 figures.preview(laboratory.changed_references(trial_of(values)))
             )
+        except OSError:
+            return {self.preview.image: gr.Image(visible=False), self.preview.words: GONE}
         except UserError as error:
             return {self.preview.image: gr.Image(visible=False), self.preview.words: str(error)}
 

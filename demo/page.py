@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,9 +11,9 @@ import gradio as gr
 
 from demo import callbacks
 from demo.api import offer_api
-from demo.callbacks import HR_MODE, LR_MODE, PICTURES, SHIFTS, Inputs
+from demo.callbacks import CUSTOM, HR_MODE, LR_MODE, PICTURES, SHIFTS, Inputs, Latest, made
 from demo.exploration import Exploration
-from demo.export import as_zip
+from demo.export import pack
 from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
 from demo.figures.network import HIGHLIGHT, network_svg
 from demo.files import serve, serve_png
@@ -48,6 +48,7 @@ CSS = """
 @media (max-width: 700px) {
   /* The first thing to see is a result; the form follows. */
   #results { order: -1; }
+  #network { order: 3; }
   #to-inputs { display: block; }
   #examples { max-height: 330px; overflow-y: auto; }
   /* Numbers of a table stay whole. */
@@ -134,7 +135,7 @@ THEME = gr.themes.Soft(font=FONT).set(
 )
 
 BESIDE = {"result": (), "coarse": ("pixel",), "fine": ("pixel",), "pixel": ("pixel",)}
-BESIDE |= {"adaptation": ("scale", "channel"), "aggregation": ("scale",), "cost": ()}
+BESIDE |= {"adaptation": ("scale", "channel"), "aggregation": ("scale",), "cost": (), ID: ()}
 """Which controls stand above each tab."""
 
 Updates = dict[Any, Any]
@@ -159,6 +160,9 @@ class Page:
             starts=(self.enlarge.__name__,), title="MASA-SR", analytics_enabled=False
         )
         with self.blocks:
+            self.latest = gr.State(Latest())
+            self.run = gr.State(0)
+            """Number of the run that is shown."""
             self.explored = gr.State(None, time_to_live=keep_seconds)
             self.open_tab = gr.State(TABS[0].id)
             self.dense = gr.State(None, time_to_live=keep_seconds)
@@ -169,7 +173,7 @@ class Page:
                     self._lay_out_inputs()
                     self._lay_out_examples()
                 with gr.Column(scale=5, min_width=320, elem_id="results"):
-                    self._lay_out_results()
+                    self._lay_out_results(keep_seconds)
             self._wire()
             offer_api()
         self.blocks.queue(max_size=QUEUE)
@@ -202,23 +206,26 @@ class Page:
         self.shift = gr.Radio(
             SHIFTS, value=SHIFTS[0], label="Change the reference's light", elem_id="shift"
         )
-        with gr.Accordion("Own change of light", open=False):
+        with gr.Accordion(f"The change of light called “{CUSTOM}”", open=False):
             self.amounts = [
                 gr.Slider(
                     low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title()
                 )
                 for name, (low, neutral, high) in RANGES.items()
-                if name in ("gain", "offset", "gamma", "saturation")
             ]
         self.weights = gr.Dropdown(
-            shipped_weights(), value=DEFAULT_WEIGHTS, label="Weights", elem_id="weights"
+            shipped_weights(),
+            value=DEFAULT_WEIGHTS,
+            label="Weights",
+            info=f"{DEFAULT_WEIGHTS} is the best; the others are for the laboratory's comparison.",
+            elem_id="weights",
         )
         with gr.Row():
             self.go = gr.Button("Enlarge x4", variant="primary", elem_id="go")
             self.stop = gr.Button("Stop", elem_id="stop")
         self.inputs = [self.photo, self.refs, self.mode, self.weights, self.shift, *self.amounts]
 
-    def _lay_out_results(self) -> None:
+    def _lay_out_results(self, keep_seconds: float) -> None:
         self.bar = gr.HTML(elem_id="bar")
         self.network = gr.HTML(network_svg(TABS[0].id), elem_id="network", js_on_load=OPEN_TAB)
         with gr.Row(visible=False) as pixel_row:
@@ -252,8 +259,8 @@ class Page:
                     if tab.id == "cost":
                         self._lay_out_trial()
                         gr.Markdown(paper_table())
-            with gr.Tab(LABEL, id=ID, elem_id=f"tab-{ID}") as self.laboratory_tab:
-                self.laboratory = LaboratoryTab()
+            with gr.Tab(LABEL, id=ID, elem_id=f"tab-{ID}") as self.tab_of[ID]:
+                self.laboratory = LaboratoryTab(keep_seconds)
 
     def _lay_out_comparison(self) -> None:
         self.compare = gr.ImageSlider(
@@ -267,7 +274,7 @@ class Page:
         with gr.Row():
             self.left = gr.Dropdown(names, value=PICTURES["bicubic"], label="Left", min_width=240)
             self.right = gr.Dropdown(names, value=PICTURES["result"], label="Right", min_width=240)
-            self.divider = gr.Slider(0, 100, 50, step=1, label="Divider (for the keyboard)")
+            self.divider = gr.Slider(0, 100, 50, step=1, label="Divider")
         self.report = gr.Markdown(elem_id="report")
         with gr.Row():
             self.download = gr.DownloadButton(
@@ -341,26 +348,27 @@ class Page:
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         # Whatever runs the network waits in the line of demo.jobs, where it can be told its place.
         free = private | {"concurrency_limit": None}
-        figures = [part for slot in self.slots.values() for part in (slot.image, slot.words)]
+        # A visitor who asks for something else need not wait: the newest run ends the others.
+        again = free | {"trigger_mode": "multiple"}
         shown = [self.compare, self.left, self.right, self.download, self.report]
-        state = [self.explored, self.bar]
+        new = [self.run, self.explored, self.bar, *shown, *self.view]
+        new += [self.trial, self.trial_words, self.archive]
 
-        runs = []
-        starts = [(self.go.click, self.inputs), (self.examples.load_input_event.then, self.inputs)]
-        for start, inputs in starts:
-            first = start(
-                self.enlarge,
-                [self.explored, *inputs],
-                [*state, *shown, *self.view, *figures],
-                **free,
-            )
-            runs += [first, *self._wire_rest(first, free, state, shown, figures)]
-            start(None, js=SHOW_RESULTS, **private)
-        loaded = self.blocks.load(
-            self.open, None, [*state, *shown, *self.view, self.photo, self.refs, self.mode], **free
-        )
-        self._fill_after(loaded, free, figures)
+        # Listeners of one event are called one after the other, so what is quick comes first.
         self.blocks.load(None, js=MOVE_BY_KEYS, **private)
+        runs = []
+        for start in (self.go.click, self.examples.load_input_event.then):
+            start(None, js=SHOW_RESULTS, **private)
+            first = start(self.enlarge, [self.latest, self.explored, *self.inputs], new, **again)
+            runs += [first, *self._wire_rest(first, again)]
+        loaded = self.blocks.load(
+            self.open, self.latest, [*new, self.photo, self.refs, self.mode], **free
+        )
+        runs.append(loaded)
+        self._fill_after(loaded, again)
+        chosen = [self.photo.upload, self.photo.clear, self.refs.upload, self.refs.delete]
+        gr.on([*chosen, self.mode.input], self.touch, self.latest, None, **free)
+        gr.on([amount.input for amount in self.amounts], lambda: CUSTOM, None, self.shift, **free)
         settings = [self.block, self.factor, self.dilations]
         tried = gr.on(
             # The button is for the keyboard, with which a slider is never released.
@@ -372,15 +380,18 @@ class Page:
             **free,
         )
         runs.append(tried)
+        for run in runs:
+            run.failure(lambda: "", None, self.bar, **free)
         # Only what follows the cancelling comes after a run's last report.
         stopped = self.stop.click(None, None, None, cancels=runs, api_visibility="private")
-        stopped.then(lambda: "", None, self.bar, **free)
+        stopped.then(self.halt, self.latest, self.bar, **free)
 
-        for tab in TABS:
-            self.tab_of[tab.id].select(
-                partial(self.opened, tab), None, [self.open_tab, *self.controls.values()], **free
+        for name, gradio_tab in self.tab_of.items():
+            gradio_tab.select(None, js=f"() => ({HIGHLIGHT})('{name}')", **private)
+            gradio_tab.select(
+                partial(self.opened, name), None, [self.open_tab, *self.controls.values()], **free
             )
-            self.tab_of[tab.id].select(None, js=f"() => ({HIGHLIGHT})('{tab.id}')", **private)
+        for tab in TABS:
             for figure in tab.figures:
                 if figure.clickable:
                     self.slots[figure.id].image.select(
@@ -404,7 +415,10 @@ class Page:
                 trigger_mode="always_last",
                 **free,
             )
-        self.pack.click(self.make_archive, [self.explored, *self.view], self.archive, **free)
+        packed = self.pack.click(
+            self.make_archive, [self.explored, *self.view], [self.archive, self.bar], **free
+        )
+        packed.failure(lambda: "", None, self.bar, **free)
         self.network.pick(self.jump, None, self.tabs, **free)
         for choice in (self.left, self.right):
             choice.input(
@@ -414,59 +428,77 @@ class Page:
             lambda at: gr.ImageSlider(slider_position=at), self.divider, self.compare, **free
         )
 
-        self.laboratory.wire(self.laboratory_tab, self.inputs, free)
-        self.laboratory_tab.select(
-            lambda: [gr.update(visible=False) for _ in self.controls],
-            None,
-            list(self.controls.values()),
-            **free,
-        )
-        self.laboratory_tab.select(None, js=f"() => ({HIGHLIGHT})('{ID}')", **private)
+        self.laboratory.wire(self.tab_of[ID], self.open_tab, self.inputs, free)
 
-    def _wire_rest(
-        self, first: Any, free: dict, state: list, shown: list, figures: list
-    ) -> list[Any]:
-        """What follows an enlarged picture: figures at once, then two more runs."""
-        filled = self._fill_after(first, free, figures)
-        compared = first.success(
-            self.compare_plain, [self.explored, *self.view], [*state, *shown, *figures], **free
-        )
-        switched = compared.success(
-            self.switch_off, [self.explored, *self.view], [*state, *figures], **free
-        )
-        return [filled, compared, switched]
+    def _wire_rest(self, first: Any, options: dict[str, Any]) -> list[Any]:
+        """What follows a picture: figures at once, then two more runs, which Stop ends."""
+        self._fill_after(first, options)
+        inputs = [self.latest, self.run, self.explored, *self.view]
+        late = self._parts([figure.id for figure in FIGURES.values() if figure.late])
+        more = [self.explored, self.bar, self.left, self.right, self.report, *late]
+        compared = first.success(self.compare_plain, inputs, more, **options)
+        switched = compared.success(self.switch_off, inputs, more, **options)
+        return [compared, switched]
 
-    def _fill_after(self, first: Any, free: dict, figures: list) -> Any:
+    def _fill_after(self, first: Any, options: dict[str, Any]) -> None:
         inputs = [self.explored, *self.view]
-        filled = first.success(self.fill, inputs, figures, **free)
-        filled.success(self.settle, inputs, self._parts(_dependent()), **free)
-        return filled
+        figures = self._parts(list(FIGURES))
+        filled = first.success(self.fill, [self.latest, self.run, *inputs], figures, **options)
+        filled.success(self.settle, inputs, self._parts(_dependent()), **options)
 
-    def enlarge(self, before: Exploration | None, *values: Any) -> Iterator[Updates]:
+    def enlarge(
+        self, latest: Latest, before: Exploration | None, *values: Any
+    ) -> Iterator[Updates]:
         """A new run, to the enlarged picture."""
-        for step in callbacks.enlarge(Inputs(*values), self.showcase, before):
-            if isinstance(step, Step):
+        inputs = Inputs(*values)
+        if inputs == latest.asked:
+            return  # pressed twice: it would lose its place in the line
+        number = latest.begin(inputs)
+        try:
+            for step in latest.only(number, callbacks.enlarge(inputs, self.showcase, before)):
+                if isinstance(step, Step):
+                    yield {self.bar: callbacks.progress_bar(step)}
+                else:
+                    yield self._new(number, step.value)
+        finally:
+            latest.end(number)
+
+    def open(self, latest: Latest) -> Iterator[Updates]:
+        """The first example as soon as it is ready, unless the visitor has chosen otherwise."""
+        for example in self.showcase.examples[:1]:
+            while not (latest.touched or latest.number or self.showcase.gave_up(example.name)):
+                x = self.showcase.wait(example.name, 0)
+                if x is not None:
+                    refs = [(str(ref), None) for ref in example.refs]
+                    form = {self.photo: str(example.hr), self.refs: refs, self.mode: HR_MODE}
+                    yield self._new(latest.number, x) | form
+                    return
+                step = Step(0, "Preparing the first example", None)
                 yield {self.bar: callbacks.progress_bar(step)}
-            else:
-                yield self._new(step.value)
+                self.showcase.wait(example.name, 1)
+            if not latest.asked:
+                yield {self.bar: ""}
 
-    def open(self) -> Iterator[Updates]:
-        """The first example, if there are any, as soon as it is ready."""
-        if not self.showcase.examples:
-            return
-        example = self.showcase.examples[0]
-        x = None
-        while x is None:
-            yield {self.bar: callbacks.progress_bar(Step(0, "Preparing the first example", None))}
-            x = self.showcase.wait(example.name, 1)
-        refs = [(str(ref), None) for ref in example.refs]
-        yield self._new(x) | {self.photo: str(example.hr), self.refs: refs, self.mode: HR_MODE}
+    def touch(self, latest: Latest) -> None:
+        """The visitor has chosen a picture."""
+        latest.touched = True
 
-    def fill(self, x: Exploration, *view: Any) -> Iterator[Updates]:
+    def halt(self, latest: Latest) -> str:
+        """Stop was pressed, and what was under way is cancelled: no progress any more."""
+        latest.end()
+        return ""
+
+    def fill(
+        self, latest: Latest, run: int, x: Exploration | None, *view: Any
+    ) -> Iterator[Updates]:
         """Every tab's figures, a tab at a time."""
         place = rank(background=True)
-        for tab in TABS:
-            yield self._drawn(x, view, [figure.id for figure in tab.figures], place)
+
+        def tabs() -> Generator[Updates, None, None]:
+            for tab in TABS:
+                yield self._drawn(made(x), view, [figure.id for figure in tab.figures], place)
+
+        yield from latest.only(run, tabs())
 
     def settle(self, x: Exploration | None, *view: Any) -> Updates:
         """What was chosen while figures were still being filled must not be drawn over."""
@@ -474,16 +506,20 @@ class Page:
             return {}
         return self._drawn(x, view, _dependent())
 
-    def compare_plain(self, x: Exploration, *view: Any) -> Iterator[Updates]:
+    def compare_plain(
+        self, latest: Latest, run: int, x: Exploration | None, *view: Any
+    ) -> Iterator[Updates]:
         """The same network without the reference, and what that shows."""
-        yield from self._follow(callbacks.compare(x), view, shown=True)
+        yield from self._follow(latest.only(run, callbacks.compare(x)), view)
 
-    def switch_off(self, x: Exploration, *view: Any) -> Iterator[Updates]:
+    def switch_off(
+        self, latest: Latest, run: int, x: Exploration | None, *view: Any
+    ) -> Iterator[Updates]:
         """The branches of DRAM switched off, and what that shows."""
-        yield from self._follow(callbacks.switch_off(x), view, shown=False)
+        yield from self._follow(latest.only(run, callbacks.switch_off(x)), view)
 
     def _follow(
-        self, steps: Iterator[Step | Finished[Exploration]], view: Sequence[Any], shown: bool
+        self, steps: Iterator[Step | Finished[Exploration]], view: Sequence[Any]
     ) -> Iterator[Updates]:
         for step in steps:
             if isinstance(step, Step):
@@ -491,19 +527,25 @@ class Page:
                 continue
             x = step.value
             late = [figure.id for figure in FIGURES.values() if figure.late]
-            drawn = self._drawn(x, view, late, rank(background=True))
-            updates = {self.explored: x, self.bar: ""} | drawn
-            yield updates | (self._shown(x) if shown else {})
+            updates = self._drawn(x, view, late, rank(background=True))
+            # What is being compared stays: there is only more to choose from.
+            names = list(callbacks.pictures_of(x).values())
+            updates |= {
+                self.left: gr.Dropdown(choices=names),
+                self.right: gr.Dropdown(choices=names),
+            }
+            yield updates | {self.explored: x, self.bar: "", self.report: callbacks.report(x)}
 
-    def opened(self, tab: Tab) -> Updates:
+    def opened(self, tab: str) -> Updates:
         """A tab is open: its controls. Its figures are there, as every choice redraws all tabs."""
-        updates: Updates = {self.open_tab: tab.id}
+        updates: Updates = {self.open_tab: tab}
         for name, control in self.controls.items():
-            updates[control] = gr.update(visible=name in BESIDE[tab.id])
+            updates[control] = gr.update(visible=name in BESIDE[tab])
         return updates
 
     def moved(self, what: str, x: Exploration | None, tab: str, *view: Any) -> Iterator[Updates]:
         """A control above the figures was moved: the open tab follows first, then the others."""
+        x = made(x)
         for shown in sorted(TABS, key=lambda t: t.id != tab):
             if names := _dependent(what, shown):
                 yield self._drawn(x, view, names)
@@ -518,8 +560,9 @@ class Page:
             event: gr.EventData,
         ) -> Iterator[Updates]:
             at = getattr(event, "index", None)
-            if x is None or not callbacks.is_pixel(at):
+            if not callbacks.is_pixel(at):
                 return
+            x = made(x)
             view = callbacks.click(x, _view((row, column, scale, channel)), name, at)
             chosen = {self.row: view.row, self.column: view.column}
             values = (view.row, view.column, scale, channel)
@@ -533,11 +576,14 @@ class Page:
         wanted = str(getattr(event, "tab", ""))
         return gr.Tabs(selected=wanted) if wanted in self.tab_of else gr.skip()
 
-    def make_archive(self, x: Exploration | None, *view: Any) -> Any:
+    def make_archive(self, x: Exploration | None, *view: Any) -> Iterator[Updates]:
         """Everything of this run in one file."""
-        if x is None:
-            raise gr.Error("There is nothing to pack yet: enlarge a photo first.")
-        return gr.File(value=serve(as_zip(x, _view(view)), "masa.zip"), visible=True)
+        for step in pack(made(x), _view(view)):
+            if isinstance(step, Step):
+                yield {self.bar: callbacks.progress_bar(step)}
+            else:
+                file = gr.File(value=serve(step.value, "masa.zip"), visible=True)
+                yield {self.bar: "", self.archive: file}
 
     def match_otherwise(
         self,
@@ -548,8 +594,7 @@ class Page:
         dilations: list[int],
     ) -> Iterator[Updates]:
         """Other settings of the matching, beside dense matching."""
-        if x is None:
-            raise gr.Error("There is nothing to match yet: enlarge a photo first.")
+        x = made(x)
         known = dense[1] if dense is not None and dense[0] is x.matches else None
         for step in callbacks.try_matching(x, known, block, factor, dilations):
             if isinstance(step, Step):
@@ -569,28 +614,20 @@ class Page:
 
     def choose_pictures(self, x: Exploration | None, left: str, right: str) -> Any:
         """Other pictures in the slider."""
-        return gr.skip() if x is None else callbacks.compared_files(x, left, right)
+        return callbacks.compared_files(made(x), left, right)
 
     # ------------------------------------------------------------------ new values
 
-    def _new(self, x: Exploration) -> Updates:
+    def _new(self, run: int, x: Exploration) -> Updates:
         """Everything that a new picture changes at once; its figures follow."""
         view = View.opening(x)
         scales = [(f"x{scale}", scale) for scale in sorted(x.scales)]
-        return self._shown(x) | {
-            self.explored: x,
-            self.bar: "",
-            self.row: gr.Slider(maximum=x.lr.height - 1, value=view.row),
-            self.column: gr.Slider(maximum=x.lr.width - 1, value=view.column),
-            self.scale: gr.Radio(choices=scales, value=view.scale),
-            self.channel: gr.Slider(value=-1),
-        }
-
-    def _shown(self, x: Exploration) -> Updates:
-        """The Result tab's picture, choices and numbers."""
         names = list(callbacks.pictures_of(x).values())
         left, right = PICTURES["bicubic"], PICTURES["result"]
         return {
+            self.run: run,
+            self.explored: x,
+            self.bar: "",
             self.compare: callbacks.compared_files(x, left, right),
             self.left: gr.Dropdown(choices=names, value=left),
             self.right: gr.Dropdown(choices=names, value=right),
@@ -598,17 +635,23 @@ class Page:
                 value=serve_png(x.result, "masa_x4.png", x.alpha), interactive=True
             ),
             self.report: callbacks.report(x),
+            self.row: gr.Slider(maximum=x.lr.height - 1, value=view.row),
+            self.column: gr.Slider(maximum=x.lr.width - 1, value=view.column),
+            self.scale: gr.Radio(choices=scales, value=view.scale),
+            self.channel: gr.Slider(value=-1),
+            # What was made of the run before.
+            self.trial: gr.Image(value=None, visible=False),
+            self.trial_words: "",
+            self.archive: gr.File(value=None, visible=False),
         }
 
     def _drawn(
         self,
-        x: Exploration | None,
+        x: Exploration,
         view: Sequence[Any],
         names: Sequence[str],
         place: Rank | None = None,
     ) -> Updates:
-        if x is None:
-            return {}
         updates: Updates = {}
         drawn = callbacks.draw(x, _view(view), names, place)
         for name, (path, alt, summary) in zip(names, drawn, strict=True):

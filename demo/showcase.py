@@ -40,6 +40,7 @@ class Showcase:
         self.examples = list(load_examples() if examples is None else examples)
         self._digests = {request_for(e).digest(): e for e in self.examples}
         self._ready: dict[str, Exploration] = {}
+        self._given_up: set[str] = set()
         self._changed = threading.Condition()
 
     def example_of(self, request: Request) -> Example | None:
@@ -61,8 +62,12 @@ class Showcase:
     def wait(self, name: str, seconds: float) -> Exploration | None:
         """The exploration called ``name``, waiting for it so long at most."""
         with self._changed:
-            self._changed.wait_for(lambda: name in self._ready, seconds)
+            self._changed.wait_for(lambda: name in self._ready or self.gave_up(name), seconds)
             return self._ready.get(name)
+
+    def gave_up(self, name: str) -> bool:
+        """Whether the example called ``name`` could not be prepared."""
+        return name in self._given_up
 
     def prepare(self) -> None:
         """Make all examples ready, one after the other."""
@@ -76,6 +81,15 @@ class Showcase:
                 self.put(example, _in_spare_time(partial(without_branches, x)))
             except UserError as error:
                 log.warning("The example %s could not be prepared: %s", example.name, error)
+                self._give_up(example)
+            except Exception:  # the others may still succeed
+                log.exception("The example %s could not be prepared", example.name)
+                self._give_up(example)
+
+    def _give_up(self, example: Example) -> None:
+        with self._changed:
+            self._given_up.add(example.name)
+            self._changed.notify_all()
 
     def prepare_in_background(self) -> None:
         """:meth:`prepare` in a thread that does not keep the process alive, nor anybody waiting."""

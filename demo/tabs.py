@@ -69,7 +69,10 @@ class Tab:
     figures: tuple[Figure, ...]
 
 
-_LATER = "Not there yet: it needs another run of the network, which follows the picture."
+_LATER = (
+    "Not there yet: it needs another run of the network, which follows the picture. After Stop, "
+    "press Enlarge for it."
+)
 _NO_HR = (
     "This needs the sharp photo, which is known only when the small photo is made from it: choose "
     "“It is sharp”."
@@ -176,6 +179,7 @@ COARSE = Tab(
             "The winning score of every block, a sum of one cosine for each dilation. Low "
             "scores mean that the reference holds nothing alike.",
             lambda x, v: coarse.score_heat(x),
+            clickable=True,
         ),
     ),
 )
@@ -191,6 +195,7 @@ FINE = Tab(
             "Colour is the direction, strength the distance from the pixel's own place. Smooth "
             "colours mean that whole objects were found again.",
             lambda x, v: fine.displacement(x),
+            clickable=True,
         ),
         Figure(
             "similarity",
@@ -198,12 +203,14 @@ FINE = Tab(
             "Cosine similarity of each pixel's patch with its match, at most 1. The copied "
             "features are multiplied by it.",
             lambda x, v: fine.similarity(x),
+            clickable=True,
         ),
         Figure(
             "given",
             "What the network is given",
             "The reference's own pixels, moved to where the matches put them. The network gets "
-            "features moved in the same way, never these pixels. Click one to follow it.",
+            "features moved in the same way, never these pixels. Click any pixel, here or in the "
+            "other maps, to follow it.",
             lambda x, v: fine.given(x),
             clickable=True,
         ),
@@ -213,6 +220,7 @@ FINE = Tab(
             "Lines where adjacent pixels take their texture from places that are not adjacent. "
             "Jumps along a grid come from the blocks.",
             lambda x, v: fine.discontinuities(x),
+            clickable=True,
         ),
         Figure(
             "patch_search",
@@ -228,6 +236,7 @@ FINE = Tab(
             "Distance between each match and the true place, in pixels of the sharp photo. The "
             "truth was measured for the two cameras of the first example only.",
             lambda x, v: fine.disparity_error(x),
+            clickable=True,
             missing=lambda x, v: _NO_TRUTH,
         ),
     ),
@@ -276,7 +285,7 @@ AGGREGATION = Tab(
     (
         Figure(
             "branches",
-            "The two branches and their sum",
+            "The two branches and what they become",
             "Features of the reference branch, of the photo branch, and after merging. Like "
             "colours are like features.",
             lambda x, v: aggregation.branches(x, v.scale),
@@ -337,6 +346,8 @@ PIXEL = Tab(
             "Which reference each pixel of the photo took its texture from. The shares are of "
             "the whole photo.",
             lambda x, v: pixel.reference_shares(x),
+            clickable=True,
+            missing=lambda x, v: pixel.why_no_shares(x),
         ),
         Figure(
             "provenance",

@@ -216,6 +216,28 @@ def test_arrow_keys_move_what_a_figure_shows_as_chosen(page):
         assert page.evaluate("document.activeElement.closest('.figure').id") == f"figure-{figure}"
 
 
+def test_another_wish_ends_what_is_under_way(page, photos):
+    """An example is clicked while an own photo is enlarged, and again while tabs are filled."""
+    first = page.locator("#report").inner_text()
+    upload(page, photos / "small.png", photos / "ref.png")
+    for _ in range(2):
+        run(page)
+        expect(page.locator("#bar progress")).to_be_visible(timeout=PATIENT)
+        page.locator("#examples button").first.click()
+        expect(page.locator("#report")).to_have_text(first, timeout=PATIENT, use_inner_text=True)
+        upload(page, photos / "small.png", photos / "ref.png")
+    run(page)
+    expect(page.locator("#report")).to_contain_text("53 x 37 to 212 x 148", timeout=PATIENT)
+    page.locator("#examples button").first.click()
+    expect(page.locator("#report")).to_have_text(first, timeout=PATIENT, use_inner_text=True)
+    wait_for(lambda: not jobs.NETWORK._line and jobs.NETWORK._holder is None, PATIENT / 1000)
+    page.wait_for_timeout(2500)  # what is late would be late by less
+    expect(page.locator("#report")).to_have_text(first, use_inner_text=True)
+    expect(page.locator("#bar progress")).to_have_count(0)
+    page.get_by_role("tab", name="Coarse blocks").click()
+    expect(page.locator("#words-block_pair")).to_contain_text("row 5, column 8")
+
+
 def test_a_change_of_light_is_a_new_run(page):
     before = page.locator("#report").inner_text()
     page.get_by_label("darker").check()
@@ -276,6 +298,7 @@ def test_what_is_no_picture_is_refused_in_one_sentence(page, photos):
     expect(message).to_be_visible(timeout=PATIENT)
     assert "letter.png" in message.inner_text()
     assert "Traceback" not in message.inner_text()
+    expect(page.locator("#bar progress")).to_have_count(0, timeout=PATIENT)
 
 
 def test_everything_can_be_packed(page, tmp_path):
@@ -293,8 +316,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(chromium, server):
     page = context.new_page()
     page.goto(server, wait_until="load")
     expect(page.locator("#report table")).to_be_visible(timeout=PATIENT)
-    result, form = (page.locator(name).bounding_box()["y"] for name in ("#results", "#inputs"))
-    assert result < form  # the first thing to see is a result
+    result, form = (page.locator(name).bounding_box()["y"] for name in ("#compare", "#inputs"))
+    assert result < 500 and form > 844  # the first screen shows the result
     for name in ("Result", "Fine matching", "Adaptation", "Cost"):
         page.get_by_role("tab", name=name).click()
         page.wait_for_timeout(500)

@@ -114,8 +114,8 @@ def test_any_size(lr, ref):
     x = explored(lr, ref)
     for figure in all_figures(x):
         check(figure)
-    assert result.verdict(x)
-    assert result.scores_table(x)
+    assert told(x)
+    assert table_of(x)
 
 
 def test_large_maps_fit():
@@ -127,11 +127,21 @@ def test_large_maps_fit():
 # ---------------------------------------------------------------------------- result
 
 
+def told(x):
+    """The verdict on ``x``, as the page says it."""
+    return result.verdict(x, result.measure(x))
+
+
+def table_of(x):
+    """The table of scores of ``x``, as the page shows it."""
+    return result.scores_table(x, result.measure(x))
+
+
 def test_scores_are_the_metrics_of_the_shown_pictures(x):
-    table = result.scores_table(x)
+    table = table_of(x)
     for shown in (x.result, x.plain, x.bicubic):
         assert f"{psnr_y(shown, x.hr):.2f} dB | {ssim_y(shown, x.hr):.4f}" in table
-    words = result.verdict(x)
+    words = told(x)
     assert f"{psnr_y(x.result, x.hr):.2f} dB" in words
     assert f"{psnr_y(x.plain, x.hr):.2f} dB" in words
     gain = psnr_y(x.result, x.hr) - psnr_y(x.plain, x.hr)
@@ -158,13 +168,13 @@ def test_the_verdict_s_thresholds(x, error, judgement):
         plain=(hr + noise).clip(0, 255).astype(np.uint8),
         result=(hr + error * noise).clip(0, 255).astype(np.uint8),
     )
-    assert f"**The reference {judgement}.**" in result.verdict(made)
+    assert f"**The reference {judgement}.**" in told(made)
 
 
 def test_an_exact_result_has_no_strange_numbers(x):
     exact = replace(x, result=x.hr, plain=x.hr)
-    assert "made no difference" in result.verdict(exact)
-    better = result.verdict(replace(x, result=x.hr))
+    assert "made no difference" in told(exact)
+    better = told(replace(x, result=x.hr))
     assert "helped clearly" in better
     assert "∞ dB" in better
     assert "nan" not in better
@@ -175,14 +185,14 @@ def test_an_exact_result_has_no_strange_numbers(x):
 
 def test_without_the_sharp_photo_nothing_is_claimed(x):
     unknown = replace(x, hr=None)
-    words = result.verdict(unknown)
+    words = told(unknown)
     change = np.abs(luma(x.result) - luma(x.plain)).mean()
     assert f"by {change:.1f} grey levels" in words
     assert "cannot be measured" in words
     assert "dB" not in words
     for claim in ("helped", "hurt", "better", "improve"):
         assert claim not in words
-    assert result.scores_table(unknown) == ""
+    assert table_of(unknown) == ""
     assert result.measure(unknown) is None
     assert result.error_map(unknown) is None
     assert result.gain_map(unknown) is None
@@ -192,9 +202,9 @@ def test_without_the_sharp_photo_nothing_is_claimed(x):
 
 def test_before_the_second_run(x):
     early = replace(x, plain=None, switched_off={})
-    assert "not computed yet" in result.verdict(early)
-    assert "not computed yet" in result.verdict(replace(early, hr=None))
-    assert "without the reference" not in result.scores_table(early)
+    assert "not computed yet" in told(early)
+    assert "not computed yet" in told(replace(early, hr=None))
+    assert "without the reference" not in table_of(early)
     assert result.reference_gift(early) is None
     assert result.gain_map(early) is None
     assert aggregation.switched_off(early, "ref") is None
@@ -204,9 +214,9 @@ def test_before_the_second_run(x):
 
 def test_without_a_reference(x):
     own_reference = replace(x, self_reference=True, plain=x.result)
-    assert "No reference was given" in result.verdict(own_reference)
-    assert "No reference was given" in result.verdict(replace(own_reference, hr=None))
-    assert "without a reference" in result.scores_table(own_reference)
+    assert "No reference was given" in told(own_reference)
+    assert "No reference was given" in told(replace(own_reference, hr=None))
+    assert "without a reference" in table_of(own_reference)
 
 
 def test_numbers_of_the_maps(x):

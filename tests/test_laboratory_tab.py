@@ -6,7 +6,7 @@ import time
 import gradio as gr
 import numpy as np
 import pytest
-from helpers import picture, taken
+from helpers import is_one_sentence, picture, taken
 
 from demo import laboratory_tab
 from demo.callbacks import CUSTOM, HR_MODE, LR_MODE
@@ -35,7 +35,7 @@ def pair(tmp_path_factory):
 
 def values(pair, photo="hr.png", mode=HR_MODE, family="gain", points=3, named=(), amounts=NEUTRAL):
     gallery = [(str(pair / "ref.png"), None)]
-    page = [str(pair / photo), gallery, mode, "masa-rec", "off", 1.0, 0.0, 1.0, 1.0]
+    page = [str(pair / photo), gallery, mode, "masa-rec", "off", *NEUTRAL]
     return [*page, family, points, ["masa-rec"], list(named), *amounts]
 
 
@@ -113,7 +113,7 @@ def test_results_that_were_deleted_are_missed_kindly(pair, tmp_path, monkeypatch
 @pytest.fixture(scope="module")
 def tab():
     with gr.Blocks():
-        return LaboratoryTab()
+        return LaboratoryTab(60)
 
 
 def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
@@ -153,3 +153,11 @@ def test_the_preview_says_what_is_missing(pair, tab):
     missing = values(pair)
     missing[1] = []
     assert "Add a reference" in tab.show_preview(*missing)[tab.preview.words]
+    gone = values(pair)
+    gone[1] = [(str(pair / "deleted.png"), None)]
+    assert is_one_sentence(tab.show_preview(*gone)[tab.preview.words])
+
+
+def test_the_preview_follows_the_form_while_it_is_seen(pair, tab):
+    assert "clip" in tab.renew_preview("laboratory", *values(pair))[tab.preview.words]
+    assert tab.renew_preview("result", *values(pair)) == {}

@@ -237,8 +237,20 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
     )
 
 
-def reference_shares(x: Exploration) -> Drawn:
-    """Which reference each LR pixel was given. Panel ``lr`` is in LR pixels."""
+def why_no_shares(x: Exploration) -> str:
+    """In a sentence, why :func:`reference_shares` gives ``None``."""
+    if x.self_reference:
+        return "No reference was given, so all of the texture is the photo's own."
+    return "There is one reference, so all of the texture came from it."
+
+
+def reference_shares(x: Exploration) -> Drawn | None:
+    """Which reference each LR pixel was given; ``None`` unless there are several.
+
+    Panel ``lr`` is in LR pixels.
+    """
+    if len(x.ref.placements) == 1:
+        return None
     number = own_places(x).number
     count = len(x.ref.placements)
     shares = np.bincount(number.ravel(), minlength=count) / number.size
@@ -248,15 +260,10 @@ def reference_shares(x: Exploration) -> Drawn:
     picture = blend(picture, enlarge(colours, zoom), 0.5)
     image, ((left, top),) = arrange([picture], ["Which reference each pixel used"], least=WIDTH)
     rows = [_share_row(x, i, float(share)) for i, share in enumerate(shares)]
-    if x.self_reference:
-        summary = "No reference was given, so **100 %** of the texture is the photo's own."
-    elif count == 1:
-        summary = "There is one reference, so **100 %** of the texture came from it."
-    else:
-        listed = ", ".join(
-            f"{reference_words(x, int(i))} gave **{shares[i]:.1%}**" for i in np.argsort(-shares)
-        )
-        summary = f"Of all pixels of the photo, {listed}."
+    listed = ", ".join(
+        f"{reference_words(x, int(i))} gave **{shares[i]:.1%}**" for i in np.argsort(-shares)
+    )
+    summary = f"Of all pixels of the photo, {listed}."
     if words := padding_words(x):
         summary = f"{summary} {words}"
     return Drawn(

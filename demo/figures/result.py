@@ -69,13 +69,12 @@ def gain_db(better: float, worse: float) -> float:
 # ---------------------------------------------------------------------------- words
 
 
-def verdict(x: Exploration, scores: Scores | None = None) -> str:
+def verdict(x: Exploration, scores: Scores | None) -> str:
     """Markdown: whether the reference helped, in plain words with this run's numbers.
 
-    ``scores`` are :func:`measure`'s, measured here if not given. With an unknown sharp photo it
+    ``scores`` are :func:`measure`'s. With an unknown sharp photo it
     claims nothing about quality.
     """
-    scores = scores or measure(x)
     if scores is None:
         return _verdict_unmeasured(x)
     against_bicubic = (
@@ -102,9 +101,8 @@ def verdict(x: Exploration, scores: Scores | None = None) -> str:
     )
 
 
-def scores_table(x: Exploration, scores: Scores | None = None) -> str:
+def scores_table(x: Exploration, scores: Scores | None) -> str:
     """Markdown table of PSNR and SSIM; an empty string if the sharp photo is unknown."""
-    scores = scores or measure(x)
     if scores is None:
         return ""
     rows = [("MASA with the reference", scores.masa)]

@@ -1,0 +1,162 @@
+"""What the page makes of several wishes at once, called without a browser."""
+
+import contextlib
+import os
+
+import gradio as gr
+import pytest
+from helpers import is_one_sentence
+from PIL import Image
+
+from demo import callbacks
+from demo import files as demo_files
+from demo.callbacks import LR_MODE, Inputs, Latest
+from demo.examples import load_examples
+from demo.jobs import Finished, Step
+from demo.page import Page
+from demo.showcase import Showcase
+from masa.errors import UserError
+from masa.shifts import RANGES
+
+NEUTRAL = tuple(neutral for _, neutral, _ in RANGES.values())
+FORM = ("photo.png", [], LR_MODE, "masa-rec", "off", *NEUTRAL)
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """A page with one example that is not ready; new runs are told apart by what they are."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(Page, "_new", lambda self, run, x: {"run": run, "x": x})
+    return Page(Showcase(load_examples()[:1]), 60)
+
+
+class Slow:
+    """Stands for the steps of a run: endless, unless it is given a result."""
+
+    def __init__(self, result=None):
+        self.result, self.closed = result, False
+
+    def __call__(self, *_):
+        with contextlib.ExitStack() as stack:
+            stack.callback(setattr, self, "closed", True)
+            while self.result is None:
+                yield Step(0.1, "working", None)
+            yield Finished(self.result)
+
+
+def test_the_newest_run_ends_the_others(page, monkeypatch):
+    latest, slow = Latest(), Slow()
+    monkeypatch.setattr(callbacks, "enlarge", slow)
+    older = page.enlarge(latest, None, *FORM)
+    assert "working" in next(older)[page.bar]
+    monkeypatch.setattr(callbacks, "enlarge", Slow("newer"))
+    (newer,) = page.enlarge(latest, None, "another.png", *FORM[1:])
+    assert newer == {"run": 2, "x": "newer"}
+    assert list(older) == [] and slow.closed
+
+
+def test_pressing_twice_keeps_the_place_in_the_line(page, monkeypatch):
+    latest = Latest()
+    monkeypatch.setattr(callbacks, "enlarge", Slow())
+    first = page.enlarge(latest, None, *FORM)
+    next(first)
+    assert list(page.enlarge(latest, None, *FORM)) == []
+    assert "working" in next(first)[page.bar]
+    assert page.halt(latest) == ""  # Stop
+    first.close()
+    assert "working" in next(page.enlarge(latest, None, *FORM))[page.bar]
+
+
+def test_a_run_that_failed_can_be_repeated(page, monkeypatch):
+    def fails(*_):
+        yield Step(0, "Starting", None)
+        raise gr.Error("no")
+
+    latest = Latest()
+    monkeypatch.setattr(callbacks, "enlarge", fails)
+    for _ in range(2):
+        steps = page.enlarge(latest, None, *FORM)
+        next(steps)
+        with pytest.raises(gr.Error):
+            next(steps)
+
+
+def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
+    latest = Latest()
+    run = latest.begin(Inputs(*FORM))
+    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
+    filling = page.fill(latest, run, "x", 0, 0, 4, -1)
+    assert next(filling)["drawn"]
+    comparing = page.compare_plain(latest, run, "x", 0, 0, 4, -1)
+    slow = Slow()
+    monkeypatch.setattr(callbacks, "compare", slow)
+    assert "working" in next(comparing)[page.bar]
+    latest.begin(Inputs(*FORM))
+    assert list(filling) == list(comparing) == [] and slow.closed
+    for later in (page.fill, page.compare_plain, page.switch_off):
+        assert list(later(latest, run, None, 0, 0, 4, -1)) == []
+
+
+def test_an_example_replaces_nothing_that_was_chosen(page):
+    name = page.showcase.examples[0].name
+
+    def opening(latest):
+        steps = page.open(latest)
+        assert "Preparing" in next(steps)[page.bar]
+        return steps
+
+    chosen, started, waiting = Latest(), Latest(), Latest()
+    openings = [opening(latest) for latest in (chosen, started, waiting)]
+    page.touch(chosen)
+    number = started.begin(Inputs(*FORM))
+    page.showcase._ready[name] = "example"
+    assert list(openings[0]) == [{page.bar: ""}]
+    assert list(openings[1]) == []  # the bar is the run's
+    (shown,) = openings[2]
+    assert shown["x"] == "example" and page.photo in shown
+    started.end(number)
+    assert list(page.open(started)) == [{page.bar: ""}]
+
+
+@pytest.mark.parametrize("error", [UserError("no"), RuntimeError("no")], ids=type)
+def test_an_example_that_fails_keeps_nobody_waiting(page, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("demo.showcase.paint", fails)
+    steps = page.open(Latest())
+    next(steps)
+    page.showcase.prepare()
+    assert list(steps) == [{page.bar: ""}]
+
+
+def test_a_forgotten_run_is_a_sentence(page):
+    latest = Latest()
+    for called in (
+        lambda: list(page.fill(latest, 0, None, 0, 0, 4, -1)),
+        lambda: list(page.compare_plain(latest, 0, None, 0, 0, 4, -1)),
+        lambda: list(page.switch_off(latest, 0, None, 0, 0, 4, -1)),
+        lambda: list(page.moved("pixel", None, "fine", 0, 0, 4, -1)),
+        lambda: list(page.make_archive(None, 0, 0, 4, -1)),
+        lambda: list(page.match_otherwise(None, None, 8, 1.5, [1])),
+        lambda: page.choose_pictures(None, "Bicubic", "Bicubic"),
+    ):
+        with pytest.raises(gr.Error, match="press Enlarge") as raised:
+            called()
+        assert is_one_sentence(raised.value.message)
+
+
+def test_using_an_upload_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    upload, example = tmp_path / "served" / "photo.png", tmp_path / "example.png"
+    (tmp_path / "served").mkdir()
+    for path in (upload, example):
+        Image.new("RGB", (16, 16)).save(path)
+        os.utime(path, (0, 0))
+    Inputs(str(upload), [(str(example), None)], *FORM[2:]).request()
+    assert upload.stat().st_mtime > 0 and example.stat().st_mtime == 0
+    demo_files.sweep(60)
+    assert upload.exists()
+    upload.unlink()
+    with pytest.raises(gr.Error, match="no longer on the server"), callbacks.told_kindly():
+        Inputs(str(upload), [], *FORM[2:]).request()
