@@ -141,7 +141,7 @@ class LaboratoryTab:
             self.named = gr.CheckboxGroup(
                 [*changing, CUSTOM], value=changing, label="Changes of light", elem_id="lab-named"
             )
-            with gr.Accordion(f"The change called “{CUSTOM}”", open=False):
+            with gr.Accordion(f"Your own change of light, “{CUSTOM}”", open=False):
                 self.amounts = [
                     gr.Slider(
                         low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title()

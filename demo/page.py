@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isqrt
 from typing import Any
 
 import gradio as gr
@@ -23,7 +24,7 @@ from demo.laboratory_tab import ID, LABEL, LaboratoryTab
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, TABS, Figure, Tab, View
-from masa.config import MASAConfig
+from masa.config import SCALE, MASAConfig
 from masa.matching import Matches
 from masa.shifts import RANGES
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
@@ -33,6 +34,7 @@ CSS = """
 .progress progress { width: 100%; height: 10px; }
 .gradio-container h3 { margin-top: 0.4em; }
 #network [data-tab] { cursor: pointer; }
+#examples button { text-align: left; justify-content: flex-start; }
 #refs .grid-wrap { padding-top: 34px; }
 /* A figure's buttons stand above it, where they hide none of its words. */
 .figure .image-container { padding-top: 32px; }
@@ -192,7 +194,16 @@ class Page:
             buttons=[],
             alt_text="The photo you chose",
         )
-        self.mode = gr.Radio([LR_MODE, HR_MODE], value=LR_MODE, label="What is it?", elem_id="mode")
+        side = isqrt(LIMITS.max_lr_pixels)
+        self.mode = gr.Radio(
+            [LR_MODE, HR_MODE],
+            value=LR_MODE,
+            label="What is it?",
+            info=f"Small: up to {side} x {side} pixels. "
+            f"Sharp: up to {SCALE * side} x {SCALE * side}. "
+            f"Any file: up to {LIMITS.max_file_bytes // 2**20} MB.",
+            elem_id="mode",
+        )
         self.refs = gr.Gallery(
             label=f"References (up to {LIMITS.max_references})",
             type="filepath",
@@ -206,7 +217,7 @@ class Page:
         self.shift = gr.Radio(
             SHIFTS, value=SHIFTS[0], label="Change the reference's light", elem_id="shift"
         )
-        with gr.Accordion(f"The change of light called “{CUSTOM}”", open=False):
+        with gr.Accordion(f"Your own change of light, “{CUSTOM}”", open=False):
             self.amounts = [
                 gr.Slider(
                     low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title()
