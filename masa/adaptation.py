@@ -125,6 +125,8 @@ class SpatialAdaptation(nn.Module):
         if learned or torch.is_grad_enabled():
             scale, shift = self._scale_and_shift(lr, ref, lr_stats)
             out = torch.addcmul(shift, _normalised(ref, ref_stats), scale)
+            if not learned:
+                return Adapted(out, None, None)
             std, mean = lr_stats.unbiased_std, lr_stats.mean
             return Adapted(out, scale - std.to(scale.dtype), shift - mean.to(shift.dtype))
 

@@ -47,6 +47,15 @@ def test_sam_is_its_formula():
     assert gamma.std() > 0.01  # or the comparison would say nothing of gamma
 
 
+def test_gamma_and_beta_are_for_those_who_ask():
+    module = fill(SpatialAdaptation(4))
+    lr, ref = features()
+    found = module(lr, ref, channel_stats([lr]), channel_stats([ref]))
+    assert (found.gamma, found.beta) == (None, None)
+    assert found.out.requires_grad
+    assert torch.equal(found.out, adapt(module, lr, ref).out)
+
+
 def test_sam_starts_as_adain():
     module = SpatialAdaptation(4)
     initialise(module)
