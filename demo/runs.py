@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from demo.settings import LIMITS, MEMORY, PIECE
+from demo.settings import FEATURE_MEMORY, FEATURES, LIMITS, MEMORY, PIECE
 from demo.zerogpu import device
+from masa.cache import FeatureCache
 from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
 from masa.cost import executed_cost
@@ -86,9 +87,14 @@ def predictor_for(weights: str) -> Predictor:
     return _predictor(weights, device())
 
 
+_FEATURES = FeatureCache(FEATURES, FEATURE_MEMORY)
+
+
 @lru_cache(maxsize=4)
 def _predictor(weights: str, device: str) -> Predictor:
-    return Predictor(load_model(weights), device, limits=LIMITS, memory=MEMORY, largest=PIECE)
+    return Predictor(
+        load_model(weights), device, limits=LIMITS, memory=MEMORY, features=_FEATURES, largest=PIECE
+    )
 
 
 DETAIL_PIXELS = 256 * 256

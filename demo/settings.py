@@ -21,6 +21,12 @@ LIMITS = replace(
 MEMORY = 6 * 2**30
 """Bytes one run may take."""
 
+FEATURES = 8
+"""Encoded photos and references that all networks together keep: one of each for four networks."""
+
+FEATURE_MEMORY = 2 * 2**30
+"""Bytes that these may take; five of the largest references, 1.7 GiB in float32, just fit."""
+
 PIECE = 256
 """LR pixels a side of the pieces that large pictures are worked on in, so that a run can be stopped
 within two seconds on two cores: with larger ones, single steps take longer."""

@@ -27,6 +27,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from masa.cache import FeatureCache
 from masa.canvas import lr_canvas, ref_canvas
 from masa.config import SCALE, MASAConfig
 from masa.cost import Cost, executed_cost
@@ -120,7 +121,7 @@ def _measure_run(case: Case, runs: int, device: str, stages: bool) -> Measured:
     def pictures() -> tuple[Pixels, list[Pixels]]:
         return picture(case.lr), [picture(case.ref) for _ in range(case.references)]
 
-    predictor = Predictor(MASA(), device, case.precision, _LIMITS, _MEMORY, cached=0)
+    predictor = _predictor(MASA(), device, case, FeatureCache(0))
     inputs, others = pictures(), pictures()
     seconds = _median_seconds(lambda: predictor.run(*inputs), runs, where)
     found = Measured(seconds, _peak(where, baseline), _device_name(where))
@@ -128,7 +129,7 @@ def _measure_run(case: Case, runs: int, device: str, stages: bool) -> Measured:
     ref = ref_canvas(inputs[1], lr, predictor.config)
     sizes = lr.rgb.shape[:2], ref.down.shape[:2]
     if stages:
-        cached = Predictor(predictor.model, device, case.precision, _LIMITS, _MEMORY, cached=1)
+        cached = _predictor(predictor.model, device, case, FeatureCache())
         cached.run(*inputs)
         found.same_references = _seconds(lambda: cached.run(others[0], inputs[1]), where)
         found.same_lr = _seconds(lambda: cached.run(*others), where)
@@ -138,6 +139,10 @@ def _measure_run(case: Case, runs: int, device: str, stages: bool) -> Measured:
     calls = run_convolutions(*sizes, predictor.config, predictor.dtype)
     found.floor = _floor(calls, runs, where)
     return found
+
+
+def _predictor(model: MASA, device: str, case: Case, features: FeatureCache) -> Predictor:
+    return Predictor(model, device, case.precision, _LIMITS, _MEMORY, features)
 
 
 def _measure_training(case: TrainingCase, runs: int, device: str) -> Measured:

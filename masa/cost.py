@@ -107,6 +107,21 @@ def _cost(
     )
 
 
+def feature_bytes(
+    lr: Size, ref_down: Size, config: MASAConfig | None = None, itemsize: int = 4
+) -> tuple[int, int]:
+    """Bytes of an encoded LR and of an encoded reference; ``itemsize`` is that of a feature."""
+    config = config or MASAConfig()
+    per_map = config.channels * itemsize
+    pixels, ref_pixels = lr[0] * lr[1], ref_down[0] * ref_down[1]
+    pyramid = 21 / 16  # a map and its half and its quarter
+    picture = 3 * 4 * pixels  # the LR's own, kept for the skip connection
+    return (
+        int(pixels * pyramid * per_map) + picture,
+        int(ref_pixels * (16 * pyramid + 1) * per_map),
+    )
+
+
 MIN_TILE = 32
 """Smallest side of a tile in LR pixels; below it, overlaps cost more than they save."""
 
@@ -129,9 +144,7 @@ def peak_bytes(
     config = config or MASAConfig()
     per_map = config.channels * itemsize
     pixels, ref_pixels = lr[0] * lr[1], ref_down[0] * ref_down[1]
-    pyramid = 21 / 16  # a map and its half and its quarter
-    ref_features = ref_pixels * (16 * pyramid + 1) * per_map
-    lr_features = pixels * pyramid * per_map
+    lr_features, ref_features = feature_bytes(lr, ref_down, config, itemsize)
 
     def worked_on(size: Size, halo: int) -> int:
         if tile is None or tile >= max(size):

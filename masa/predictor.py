@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from masa.aggregation import Branches
+from masa.cache import FeatureCache
 from masa.canvas import LRCanvas, RefCanvas, lr_canvas, ref_canvas
 from masa.config import SCALE, MASAConfig
-from masa.cost import Size, choose_tile, executed_cost, peak_bytes
+from masa.cost import Size, choose_tile, executed_cost, feature_bytes, peak_bytes
 from masa.device import resolve_device, resolve_precision
 from masa.errors import UserError
 from masa.images import (
@@ -93,15 +91,15 @@ class Predictor:
         precision: str = "auto",
         limits: Limits = DEFAULT_LIMITS,
         memory: int = DEFAULT_MEMORY,
-        cached: int = 2,
+        features: FeatureCache | None = None,
         largest: int | None = None,
     ) -> None:
         """``model`` defaults to the shipped weights; a copy of it is moved to the device.
 
-        ``memory`` bounds a run in bytes, ``cached`` is the number of encoded LRs and of encoded
-        references that are kept. ``largest`` bounds the pieces that pictures are worked on in, in
-        LR pixels a side, as a run can be stopped only between the steps of a piece. Raises
-        ``UserError`` for a device or precision that cannot work.
+        ``memory`` bounds a run in bytes, not counting earlier LRs and references in ``features``,
+        which several predictors may share. ``largest`` bounds the pieces that pictures are worked
+        on in, in LR pixels a side, as a run can be stopped only between the steps of a piece.
+        Raises ``UserError`` for a device or precision that cannot work.
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -111,8 +109,8 @@ class Predictor:
         self.limits = limits
         self.memory = memory
         self.largest = largest
-        self._encoded_lr: _Cache[LRFeatures] = _Cache(cached)
-        self._encoded_ref: _Cache[RefFeatures] = _Cache(cached)
+        self._features = FeatureCache() if features is None else features
+        self._network = object()  # tells its features from those of other networks
 
     @property
     def config(self) -> MASAConfig:
@@ -180,15 +178,19 @@ class Predictor:
         ref = ref_canvas(ref_rgbs, lr, config)
         tile = self.choose_tile(lr, ref)
         cost = executed_cost(*_sizes(lr, ref), config)
+        lr_bytes, ref_bytes = feature_bytes(*_sizes(lr, ref), self.config, self.dtype.itemsize)
         clock = _Clock(progress, cost.total, self._synchronise)
 
         with clock.stage("encode_lr", "Reading the photo", cost.encode_lr):
-            lr_features = self._encoded_lr.get(
-                _digest(lr.rgb), lambda: self.model.encode_lr(self._tensor(lr.rgb))
+            lr_features = self._features.get(
+                (self._network, _digest(lr.rgb)),
+                lr_bytes,
+                lambda: self.model.encode_lr(self._tensor(lr.rgb)),
             )
         with clock.stage("encode_ref", "Reading the reference", cost.encode_ref) as on_share:
-            ref_features = self._encoded_ref.get(
-                _digest(ref.rgb, ref.down),
+            ref_features = self._features.get(
+                (self._network, _digest(ref.rgb, ref.down)),
+                ref_bytes,
                 lambda: self.model.encode_ref(
                     self._tensor(ref.rgb), self._tensor(ref.down), tile, on_share
                 ),
@@ -266,30 +268,6 @@ class _Clock:
         self._synchronise()
         self.seconds[name] = time.perf_counter() - start
         self._done += work
-
-
-_Value = TypeVar("_Value")
-
-
-class _Cache(Generic[_Value]):
-    """The last few values by key, safe to share between threads."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._values: OrderedDict[bytes, _Value] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: bytes, make: Callable[[], _Value]) -> _Value:
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-        value = make()  # outside the lock: it may take seconds
-        with self._lock:
-            self._values[key] = value
-            while len(self._values) > self._capacity:
-                self._values.popitem(last=False)
-        return value
 
 
 def _digest(*pictures: Pixels) -> bytes:

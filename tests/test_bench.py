@@ -11,6 +11,7 @@ from demo.commands import bench as command
 from masa import bench
 from masa.__main__ import main
 from masa.bench import Case, Like, Measured, TrainingCase, measure, run_convolutions
+from masa.cache import FeatureCache
 from masa.config import MASAConfig
 from masa.cost import executed_cost
 from masa.model import MASA
@@ -78,7 +79,7 @@ def test_a_case_is_measured_in_a_process_of_its_own():
 
 def test_the_profiler_finds_every_stage():
     """The network's names are those the bench asks for."""
-    predictor = Predictor(MASA(SMALL), "cpu", "fp32", cached=0)
+    predictor = Predictor(MASA(SMALL), "cpu", "fp32", features=FeatureCache(0))
     lr, ref = picture(16, 16), picture(64, 64)
     stages = bench._stages(lambda: predictor.run(lr, [ref]), torch.device("cpu"))
     assert list(stages) == list(bench.STAGES)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from masa.aggregation import Branches
+from masa.cache import FeatureCache
 from masa.canvas import lr_canvas, lr_from_hr, ref_canvas
 from masa.config import MASAConfig
 from masa.errors import UserError
@@ -142,20 +143,33 @@ def test_one_changed_pixel_is_another_picture(counted):
     assert counts == {"encode_lr": 1, "encode_ref": 2}
 
 
-def test_the_cache_forgets_what_was_used_longest_ago(small_model, counted):
-    predictor, counts = counted
-    lr, refs = picture(16, 16), [picture(32, 32, seed=seed) for seed in range(1, 4)]
-    for number in (0, 1, 0, 2, 0):  # 2 pushes 1 out, as 0 was used since
+def test_the_cache_forgets_what_was_used_longest_ago(counted):
+    predictor, counts = counted  # of four, one is the LR
+    lr, refs = picture(16, 16), [picture(32, 32, seed=seed) for seed in range(1, 5)]
+    for number in (0, 1, 2, 0, 3, 0):  # 3 pushes 1 out, as 0 was used since
         predictor.run(lr, [refs[number]])
-    assert counts["encode_ref"] == 3
+    assert counts == {"encode_lr": 1, "encode_ref": 4}
     predictor.run(lr, [refs[1]])
-    assert counts["encode_ref"] == 4
+    assert counts["encode_ref"] == 5
 
 
 def test_nothing_is_kept_if_nothing_may_be(small_model):
-    predictor = Predictor(small_model, "cpu", "fp32", cached=0)
+    features = FeatureCache(0)
+    predictor = Predictor(small_model, "cpu", "fp32", features=features)
     lr = picture(16, 16)
     np.testing.assert_array_equal(predictor.run(lr).rgb, predictor.run(lr).rgb)
+    assert features.bytes == 0
+
+
+def test_networks_share_a_cache_and_keep_their_features_apart(small_model, full_model):
+    lr, ref = picture(16, 16), picture(48, 32, seed=2)
+    models = small_model, full_model
+    alone = [Predictor(model, "cpu", "fp32").run(lr, [ref]).rgb for model in models]
+    features = FeatureCache()
+    sharing = [Predictor(model, "cpu", "fp32", features=features) for model in models]
+    for _ in range(2):
+        for predictor, expected in zip(sharing, alone, strict=True):
+            np.testing.assert_array_equal(predictor.run(lr, [ref]).rgb, expected)
 
 
 # ---------------------------------------------------------------------------- settings of a run

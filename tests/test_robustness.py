@@ -25,7 +25,7 @@ def networks():
         mode: fill(MASA(MASAConfig(channels=8, adaptation=mode)), in_blocks=1)
         for mode in ("sam", "none")
     }
-    return {name: Predictor(m.eval(), "cpu", "fp32", cached=1) for name, m in models.items()}
+    return {name: Predictor(m.eval(), "cpu", "fp32") for name, m in models.items()}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from demo.figures.robustness import MOST_NETWORKS, sheet
 from demo.files import png
 from demo.laboratory import default_networks
+from masa.cache import FeatureCache
 from masa.canvas import lr_from_hr
 from masa.commands.options import add_device, add_memory, references, write_text
 from masa.errors import UserError
@@ -180,11 +181,12 @@ def _rungs(args: argparse.Namespace) -> list[Rung]:
 def _networks(args: argparse.Namespace) -> tuple[dict[str, Predictor], dict[str, str]]:
     """Predictors by name, and digests of the files behind them."""
     networks, digests = {}, {}
+    features = FeatureCache(2 * MOST_NETWORKS)
     for given in dict.fromkeys(args.networks):
         path = find_weights(given)
         digests[path.stem] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         networks[path.stem] = Predictor(
-            load_model(given), args.device, args.precision, memory=args.memory, cached=1
+            load_model(given), args.device, args.precision, memory=args.memory, features=features
         )
     if len(networks) > MOST_NETWORKS:
         raise UserError(f"{len(networks)} networks are too many: choose at most {MOST_NETWORKS}.")

@@ -1,0 +1,49 @@
+"""What networks encoded last, kept so that it need not be encoded again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+_Value = TypeVar("_Value")
+
+
+class FeatureCache:
+    """The values used last, of one predictor or of several together; safe to share among threads.
+
+    What was used longest ago is forgotten before a new value is made, so that at no time more is
+    held than allowed. A value that alone is larger is not kept.
+    """
+
+    def __init__(self, most: int = 4, most_bytes: int = 2 * 2**30) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()  # with their sizes
+        self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        """What is held now."""
+        return sum(size for _, size in self._values.values())
+
+    def get(self, key: Hashable, size: int, make: Callable[[], _Value]) -> _Value:
+        """The value of ``key``: the one that is held, or a new one, which takes ``size`` bytes."""
+        keep = self._most > 0 and size <= self._most_bytes
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key][0]
+            if keep:
+                self._make_room(size)
+        value = make()  # outside the lock: it may take seconds
+        if keep:
+            with self._lock:
+                self._values.pop(key, None)
+                self._make_room(size)  # again, as others may have come meanwhile
+                self._values[key] = value, size
+        return value
+
+    def _make_room(self, size: int) -> None:
+        while len(self._values) >= self._most or self.bytes + size > self._most_bytes:
+            self._values.popitem(last=False)
