@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,9 @@ def give_back() -> None:
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # of glibc's <malloc.h>
-_LIBRARY = ctypes.CDLL(None)
+_LIBRARY: ctypes.CDLL | None = None
+with suppress(TypeError):  # Windows wants a library's name
+    _LIBRARY = ctypes.CDLL(None)
 
 
 def _tune(parameter: int, value: int) -> None:

@@ -1,6 +1,9 @@
 """Peak memory is what was really taken, or not told."""
 
+import ctypes
+import importlib.util
 import platform
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +43,21 @@ def test_where_it_cannot_be_measured_nothing_is_claimed(monkeypatch, tmp_path):
     with measured_peak(CPU) as peak:
         pass
     assert peak.bytes is None
+
+
+def test_without_a_c_library_nothing_is_tuned(monkeypatch):
+    """As on Windows, where none can be opened without its name."""
+
+    def unnamed(name):
+        raise TypeError("bad argument type for built-in operation")
+
+    monkeypatch.setattr(ctypes, "CDLL", unnamed)
+    spec = importlib.util.spec_from_file_location("fresh", memory.__file__)
+    fresh = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fresh", fresh)  # where dataclasses look their module up
+    spec.loader.exec_module(fresh)
+    fresh.keep_freed_memory()
+    fresh.give_back()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
