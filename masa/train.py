@@ -11,7 +11,6 @@ import copy
 import io
 import math
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -53,6 +52,14 @@ BEST = "best.safetensors"
 FINAL = "final.safetensors"
 FORMAT = 1
 """Version of the checkpoint's layout."""
+
+_FLAGS = {
+    "val_minutes": "val-every",
+    "val_steps": "val-every",
+    "save_minutes": "save-every",
+    "log_steps": "log-every",
+}
+"""Options that are called otherwise than the setting that they give."""
 
 _RETRY_SECONDS = 60.0  # after a checkpoint could not be written
 _PLAIN_SECONDS = 60.0  # between progress lines where there is no terminal
@@ -126,15 +133,18 @@ class Settings:
             raise UserError("The length of the training is missing: give --steps or --hours.")
         if self.precision == "fp16":
             raise UserError("Training in fp16 would need loss scaling: use bf16 or fp32.")
-        positive = ("batch", "lr", "clip", "log_steps", "steps", "hours", "val_steps")
-        at_least_0 = ("lr_final", "warmup", "val_minutes", "save_minutes", "workers", "seed")
+        positive = ("batch", "lr", "clip", "steps", "hours", "save_minutes", "val_steps")
+        positive += ("log_steps", "lr_discriminator")
+        at_least_0 = ("lr_final", "warmup", "val_minutes", "workers", "seed")
+        at_least_0 += ("perceptual_weight", "adversarial_weight")
         for name in positive + at_least_0:
             value = getattr(self, name)
             if value is None:
                 continue
             if not math.isfinite(value) or value < 0 or (value == 0 and name in positive):
                 least = "more than 0" if name in positive else "0 or more"
-                raise UserError(f"--{name.replace('_', '-')} is {value}: give {least}.")
+                flag = _FLAGS.get(name, name.replace("_", "-"))
+                raise UserError(f"--{flag} is {value}: give {least}.")
         if not 0 <= self.ema < 1:
             raise UserError(f"--ema is {self.ema}: give a decay from 0 up to, not including, 1.")
 
@@ -641,7 +651,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         version = state["format"]
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError):
+    except Exception:  # arbitrary bytes make a reader raise nearly every built-in exception
         raise UserError(f"The checkpoint '{path}' is damaged: {advice}.") from None
     if version != FORMAT:
         raise UserError(f"The checkpoint '{path}' is of another version ({version}): {advice}.")

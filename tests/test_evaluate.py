@@ -304,6 +304,7 @@ def test_equal_pictures_have_no_number_in_json(tmp_path, weights, capsys):
     ("extra", "message"),
     [
         (["--border", "-1"], "--border is -1"),
+        (["--seed", "-1"], "--seed is -1"),
         (["--refs", "4"], "no reference 4"),
         (["--layout", "sun80"], "groundtruth"),
         (["--csv", "."], "could not be written"),

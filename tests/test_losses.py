@@ -156,9 +156,10 @@ def test_unusable_vgg_files_are_refused(tmp_path):
     bad = tmp_path / "bad.pth"
     with pytest.raises(UserError, match="no file"):
         load_vgg(bad)
-    bad.write_bytes(b"no weights")
-    with pytest.raises(UserError, match="cannot be read"):
-        load_vgg(bad)
+    for content in (b"no weights", b"\x80\x02.", b"\x80\x02c\xff\n\n."):
+        bad.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read"):
+            load_vgg(bad)
     torch.save({"features.0.weight": torch.zeros(1)}, bad)
     with pytest.raises(UserError, match="does not hold VGG19"):
         load_vgg(bad)

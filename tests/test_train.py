@@ -340,9 +340,10 @@ def test_the_log_says_what_each_part_was_trained_with(settings):
 def test_a_damaged_checkpoint_is_refused(settings):
     path = Path(settings.out) / "last.pt"
     path.parent.mkdir()
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match="damaged"):
-        train(settings)
+    for content in (b"not a checkpoint", b"", b"\x80\x02.", b"\x80\x02c\xff\n\n."):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="damaged"):
+            train(settings)
     torch.save({"format": 99}, path)
     with pytest.raises(UserError, match="another version"):
         train(settings)
@@ -388,7 +389,7 @@ def test_a_disk_that_stays_full_is_an_error_in_the_end(settings, monkeypatch):
         train(settings)
 
 
-@pytest.mark.parametrize("save_minutes", [0.0, 1e-9])
+@pytest.mark.parametrize("save_minutes", [1e9, 1e-9])
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(settings, monkeypatch, save_minutes):
     objective = masa.train.L1Objective.__call__
 
@@ -406,7 +407,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(settings, monkeypatc
     with pytest.raises(UserError, match=r"diverged.*lower --lr"):
         train(replace(settings, log_steps=3, save_minutes=save_minutes))
     saved = checkpoint_of(settings)
-    assert saved["step"] == (3 if save_minutes else 2)
+    assert saved["step"] == (3 if save_minutes < 1 else 2)
     assert all(value.isfinite().all() for value in saved["model"].values())
 
 
@@ -727,11 +728,22 @@ def test_intervals():
         {"stage": "half"},
         {"optimizer": "sgd"},
         {"precision": "fp16"},
+        {"lr_discriminator": 0.0},
+        {"adversarial_weight": -1.0},
+        {"perceptual_weight": float("nan")},
     ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UserError):
         Settings("D", "O", **{"steps": 1, **wrong})
+
+
+@pytest.mark.parametrize("flag", ["--save-every", "--val-every", "--log-every", "--lr-final"])
+def test_options_are_refused_by_their_names(flag):
+    with pytest.raises(UserError, match=f"^{flag} is -1"):
+        options("--steps", "1", f"{flag}=-1")
+    with pytest.raises(UserError, match=r"^--val-every is -1"):
+        options("--steps", "1", "--val-every=-1m")
 
 
 def test_impossible_networks_are_refused(settings):

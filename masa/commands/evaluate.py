@@ -93,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns 0."""
     if args.border < 0:
         raise UserError(f"--border is {args.border}: give 0 or more pixels.")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}: give 0 or more.")
     if not args.folder.is_dir():
         raise UserError(f"There is no folder '{args.folder}': give the folder of a test set.")
     layout = args.layout or detect_layout(args.folder)

@@ -113,7 +113,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     switch(group, "cache", "keep decoded pictures in memory")
     option(group, "save-every", "minutes between checkpoints", type=float, default=5.0)
     option(
-        group, "val-every", "between validations: minutes, as 20m, or steps, as 500", default="20m"
+        group,
+        "val-every",
+        "between validations: minutes, as 20m, or steps, as 500; 0m for the first and last alone",
+        default="20m",
     )
     option(group, "log-every", "steps that a line of the log sums up", type=int, default=10)
 
