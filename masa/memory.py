@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -99,7 +100,7 @@ def give_back() -> None:
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # of glibc's <malloc.h>
-_LIBRARY: ctypes.CDLL | None = None
+_LIBRARY: Any = None
 with suppress(TypeError):  # Windows wants a library's name
     _LIBRARY = ctypes.CDLL(None)
 

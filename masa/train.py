@@ -133,10 +133,26 @@ class Settings:
             raise UserError("The length of the training is missing: give --steps or --hours.")
         if self.precision == "fp16":
             raise UserError("Training in fp16 would need loss scaling: use bf16 or fp32.")
-        positive = ("batch", "lr", "clip", "steps", "hours", "save_minutes", "val_steps")
-        positive += ("log_steps", "lr_discriminator")
-        at_least_0 = ("lr_final", "warmup", "val_minutes", "workers", "seed")
-        at_least_0 += ("perceptual_weight", "adversarial_weight")
+        positive = (
+            "batch",
+            "lr",
+            "lr_discriminator",
+            "clip",
+            "steps",
+            "hours",
+            "save_minutes",
+            "val_steps",
+            "log_steps",
+        )
+        at_least_0 = (
+            "lr_final",
+            "warmup",
+            "val_minutes",
+            "workers",
+            "seed",
+            "perceptual_weight",
+            "adversarial_weight",
+        )
         for name in positive + at_least_0:
             value = getattr(self, name)
             if value is None:
