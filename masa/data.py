@@ -21,10 +21,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from masa.errors import UserError
-from masa.images import ImageError, read_photo, reduce_x4, to_tensor
+from masa.images import ImageError, Pixels, read_photo, reduce_x4, to_tensor
 from masa.shifts import random_luminance
 
-Pixels = NDArray[np.uint8]
 Orient = Literal["apart", "together", "off"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -50,7 +49,11 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How samples are varied; the defaults are the paper's training."""
+    """How samples are varied.
+
+    The defaults are the paper's, with two exceptions: its pairs are no larger than its crops, so it
+    had no ``ref_jitter``, and it turned nothing in its first 30 epochs or so and in the full stage.
+    """
 
     swap: bool = True
     """Picture and reference change roles in half of the samples."""

@@ -21,7 +21,7 @@ from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
 from masa.data import SUFFIXES, find_pairs
 from masa.errors import UserError
-from masa.images import Pixels, enlarge_x4, read_photo
+from masa.images import ImageError, Pixels, enlarge_x4, read_photo
 from masa.metrics import psnr_y, seam_ratio, ssim_y
 from masa.predictor import Predictor
 
@@ -192,15 +192,15 @@ def evaluate(
     border: int = 0,
     numbers: Sequence[int] | None = None,
     keep: int = 0,
+    on_unreadable: Callable[[Scene, ImageError], None] | None = None,
 ) -> Iterator[Row]:
     """Measure scenes one after the other, yielding each when it is done.
 
     ``against`` repeats the network with the LR as its own reference (``self``) or with the next
-    scene's reference (``shuffled``), which has nothing to do with the picture. ``border`` pixels
-    are left out on every side. ``numbers`` picks scenes by position, all of them by default.
-    The pictures of the first ``keep`` scenes are kept. Raises ``UserError`` for pictures that
-    cannot be used and for
-    shuffling fewer than two references.
+    scene's reference (``shuffled``). ``border`` pixels are left out on every side. ``numbers``
+    picks scenes by position, all of them by default. The pictures of the first ``keep`` scenes are
+    kept. A scene with a picture that cannot be read is told to ``on_unreadable`` and left out, if
+    that is given. Otherwise, and for shuffling fewer than two references, raises ``UserError``.
     """
     if not set(against) <= set(get_args(Against)):
         raise UserError(f"There is no such comparison: use {' or '.join(get_args(Against))}.")
@@ -211,18 +211,24 @@ def evaluate(
         )
     for number in range(len(scenes)) if numbers is None else numbers:
         scene = scenes[number]
-        lr, hr = lr_from_hr(read_photo(scene.hr, "high-resolution photo").rgb)
-        ref = read_references(scene)
-        references = {"masa": ref}
-        if "self" in against:
-            references["self"] = None
-        if "shuffled" in against:
-            references["shuffled"] = read_references(scenes[(number + 1) % len(scenes)])
+        try:
+            lr, hr = lr_from_hr(read_photo(scene.hr, "high-resolution photo").rgb)
+            references = {"masa": read_references(scene)}
+            if "self" in against:
+                references["self"] = None
+            if "shuffled" in against:
+                references["shuffled"] = read_references(scenes[(number + 1) % len(scenes)])
+        except ImageError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(scene, error)
+            continue
         results = {"bicubic": enlarge_x4(lr)}
         scores = {"bicubic": measure(results["bicubic"], hr, border)}
         for method, reference in references.items():
             results[method] = upscale(lr, reference)
             scores[method] = measure(results[method], hr, border)
+        ref = references["masa"]
         known = {"hr": hr} if ref is None else {"hr": hr, "ref": ref}
         yield Row(scene.name, scores, {**results, **known} if number < keep else {})
 
@@ -290,11 +296,11 @@ def stitch(refs: Sequence[Pixels]) -> Pixels:
     return np.concatenate([centred(ref) for ref in refs])
 
 
-def protocol(layout: Layout, refs: Refs, border: int) -> str:
-    """One line that says how the numbers were made."""
+def protocol(layout: Layout, refs: Refs, border: int, seed: int = 0) -> str:
+    """One line that says how the numbers were made; ``seed`` drew Sun80's references."""
     reference = {
         "cufed5": f"{'all references, stitched' if refs == 'all' else f'reference {refs}'}",
-        "sun80": "one reference, drawn at random",
+        "sun80": f"one reference, drawn at random with seed {seed}",
         "pairs": "the pair's reference",
     }.get(layout, "the LR picture itself as its reference")
     return (

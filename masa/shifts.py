@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masa.errors import UserError
-
-Pixels = NDArray[np.uint8]
+from masa.images import Pixels
 
 RANGES: dict[str, tuple[float, float, float]] = {
     "gain": (0.4, 1.0, 1.6),

@@ -10,6 +10,7 @@ import pytest
 from helpers import picture
 from PIL import Image
 
+import masa.evaluate
 from masa.__main__ import main
 from masa.errors import UserError
 from masa.evaluate import (
@@ -23,6 +24,7 @@ from masa.evaluate import (
     measure,
     predictor_upscale,
     protocol,
+    read_references,
     stitch,
 )
 from masa.images import enlarge_x4, reduce_x4
@@ -248,7 +250,7 @@ def test_the_protocol_says_what_was_done():
     assert "4 border pixels" in protocol("cufed5", 1, 4)
     assert "all references, stitched" in protocol("cufed5", "all", 0)
     assert "reference 3" in protocol("cufed5", 3, 0)
-    assert "random" in protocol("sun80", "all", 0)
+    assert "random with seed 3" in protocol("sun80", "all", 0, seed=3)
     assert "LR picture itself" in protocol("urban100", "all", 0)
     for word in ("Y of BT.601", "bicubic"):
         assert word in protocol("pairs", "all", 0)
@@ -290,6 +292,51 @@ def test_command_prints_and_writes_the_numbers(cufed5, weights, tmp_path, capsys
             assert float(row[f"{method}_seams"]) == pytest.approx(entry[method]["seams"], abs=1e-4)
     mean = np.mean([entry["masa"]["psnr"] for entry in content["pictures"]])
     assert content["mean"]["masa"]["psnr"] == pytest.approx(mean)
+
+
+def test_command_leaves_out_what_cannot_be_read(cufed5, weights, tmp_path, capsys):
+    (cufed5 / "001_0.png").write_text("no picture")
+    (cufed5 / "000_1.png").write_text("no picture")
+    details = tmp_path / "all.json"
+    options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--json", str(details)]
+    assert main(["evaluate", str(cufed5), *options]) == 2
+    printed, complaints = capsys.readouterr()
+    assert "1 of 3 pictures" in printed
+    for name, file in (("000", "000_1.png"), ("001", "001_0.png")):
+        (line,) = (part for part in complaints.splitlines() if f"{name} is left out: " in part)
+        assert f"'{file}'" in line
+    content = json.loads(details.read_text())
+    assert content["left_out"] == ["000", "001"]
+    assert [p["name"] for p in content["pictures"]] == ["002"]
+    (cufed5 / "002_0.png").write_text("no picture")
+    assert main(["evaluate", str(cufed5), *options]) == 2
+    assert "None of the pictures" in capsys.readouterr().err
+
+
+def test_command_shuffles_references_and_draws_them_by_seed(sun80, weights, tmp_path, monkeypatch):
+    drawn = []
+
+    def seen(scene):
+        drawn.append(scene.refs)
+        return read_references(scene)
+
+    monkeypatch.setattr(masa.evaluate, "read_references", seen)
+    details = tmp_path / "all.json"
+    options = ["--against", "shuffled", "--seed", "3", "--weights", weights, "--device", "cpu"]
+    assert main(["evaluate", str(sun80), *options, "--json", str(details)]) == 0
+    a, b = (scene.refs for scene in find_scenes(sun80, seed=3))
+    assert drawn == [a, b, b, a]  # each its own and the next one's
+    content = json.loads(details.read_text())
+    assert content["protocol"] == protocol("sun80", "all", 0, seed=3)
+    assert set(content["mean"]) == {"bicubic", "masa", "shuffled"}
+
+
+def test_command_takes_a_layout_other_than_the_recognised_one(cufed5, weights, capsys):
+    options = ["--layout", "images", "--weights", weights, "--device", "cpu"]
+    assert main(["evaluate", str(cufed5), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "(images, 9 pictures)" in printed
+    assert "the LR picture itself as its reference" in printed
 
 
 def test_equal_pictures_have_no_number_in_json(tmp_path, weights, capsys):

@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from itertools import chain
@@ -27,6 +28,7 @@ from masa.evaluate import (
     Against,
     Layout,
     Row,
+    Scene,
     Score,
     detect_layout,
     evaluate,
@@ -36,6 +38,7 @@ from masa.evaluate import (
     predictor_upscale,
     protocol,
 )
+from masa.images import ImageError
 
 EPILOG = """examples:
   CUFED5, five references stitched:  python -m masa evaluate CUFED5 --border 0
@@ -90,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print, write; returns 0."""
+    """Measure, print, write; returns 0, or 2 if pictures could not be read and were left out."""
     if args.border < 0:
         raise UserError(f"--border is {args.border}: give 0 or more pixels.")
     if args.seed < 0:
@@ -101,12 +104,23 @@ def run(args: argparse.Namespace) -> int:
     scenes = find_scenes(args.folder, layout, args.refs, args.seed)
     against = [name for name in get_args(Against) if name in args.against]
     network = predictor(args)
-    measured = evaluate(predictor_upscale(network), scenes, against, args.border)
+    left_out: list[str] = []
+
+    def leave_out(scene: Scene, error: ImageError) -> None:
+        left_out.append(scene.name)
+        tqdm.write(f"{scene.name} is left out: {error}", file=sys.stderr)
+
+    measured = evaluate(
+        predictor_upscale(network), scenes, against, args.border, on_unreadable=leave_out
+    )
     rows = list(tqdm(measured, total=len(scenes), unit="picture"))
-    how = {
+    if not rows:
+        raise UserError(f"None of the pictures in '{args.folder}' can be measured.")
+    how: dict[str, Any] = {
         "folder": str(args.folder),
         "layout": layout,
-        "protocol": protocol(layout, args.refs, args.border),
+        "protocol": protocol(layout, args.refs, args.border, args.seed),
+        "left_out": left_out,
         "weights": str(args.weights),
         "device": network.device.type,
         "precision": str(network.dtype).removeprefix("torch."),
@@ -116,13 +130,14 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.csv, csv_text(rows))
     if args.json:
         write_text(args.json, json_text(rows, how))
-    return 0
+    return 2 if left_out else 0
 
 
-def table(rows: Sequence[Row], how: dict[str, str]) -> str:
+def table(rows: Sequence[Row], how: dict[str, Any]) -> str:
     """The means, for reading."""
+    count = f"{len(rows)} of {len(rows) + len(how['left_out'])}" if how["left_out"] else len(rows)
     lines = [
-        f"{how['folder']} ({how['layout']}, {len(rows)} pictures), {how['weights']}, "
+        f"{how['folder']} ({how['layout']}, {count} pictures), {how['weights']}, "
         f"{how['device']} {how['precision']}",
         how["protocol"],
         f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}",
@@ -146,7 +161,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def json_text(rows: Sequence[Row], how: dict[str, str]) -> str:
+def json_text(rows: Sequence[Row], how: dict[str, Any]) -> str:
     """Everything, for programs; an infinite PSNR (of equal pictures) is null."""
 
     def plain(row_scores: dict[str, Any]) -> dict[str, Any]:
