@@ -27,9 +27,8 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0, or 2 after a sentence on what the user should change."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command's arguments, with its function as ``run``; ``SystemExit`` for wrong usage."""
     parser = argparse.ArgumentParser(
         prog="python -m masa",
         description="MASA-SR: reference-based x4 super-resolution.",
@@ -49,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             subparser.epilog = command.EPILOG
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, or 2 after a sentence on what the user should change."""
+    arguments = parse(list(sys.argv[1:] if argv is None else argv))
     try:
         return arguments.run(arguments)
     except UserError as error:

@@ -1,6 +1,9 @@
 """The command line, called in this process."""
 
+import importlib
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,8 @@ import torch
 from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
-from masa.__main__ import COMMANDS, main
+from masa.__main__ import COMMANDS, main, parse
+from masa.canvas import lr_canvas, ref_canvas
 from masa.commands.options import positive_gigabytes, size
 from masa.commands.upscale import plan
 from masa.config import MASAConfig
@@ -17,6 +21,8 @@ from masa.images import enlarge_x4, read_photo
 from masa.model import MASA
 from masa.predictor import Predictor
 from masa.weights import load_model, save_weights
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -170,18 +176,34 @@ def test_a_bad_photo_does_not_stop_the_others(upscale, photos, capsys):
     assert is_one_sentence(line.removeprefix("b.png: "))
 
 
-def test_little_memory_means_tiles(photos, weights, monkeypatch):
-    used = []
+def test_weights_for_bgr_pictures(upscale, photos, weights):
+    for word, bgr in (("--bgr", True), ("--no-bgr", False)):
+        assert upscale("lr/a.png", "--out", "x.png", word) == 0
+        network = Predictor(load_model(weights, bgr), "cpu", "fp32")
+        expected = network.upscale(photos / "lr" / "a.png").rgb
+        np.testing.assert_array_equal(read_photo(photos / "x.png").rgb, expected)
+    other = Predictor(load_model(weights, True), "cpu", "fp32").upscale(photos / "lr" / "a.png")
+    assert not np.array_equal(other.rgb, expected)
+
+
+def test_little_memory_means_tiles(upscale, photos, weights, monkeypatch):
+    rgb = picture(96, 96)
+    Image.fromarray(rgb).save(photos / "large.png")
+    predictor = Predictor(load_model(weights), "cpu", "fp32")
+    lr = lr_canvas(rgb, predictor.config)
+    enough = predictor.predicted_bytes(lr, ref_canvas([], lr, predictor.config), 32)
+    tiles = []
     run = Predictor.run
 
     def spy(self, *args, **kwargs):
-        used.append(self.memory)
-        return run(self, *args, **kwargs)
+        result = run(self, *args, **kwargs)
+        tiles.append(result.tile)
+        return result
 
     monkeypatch.setattr(Predictor, "run", spy)
-    words = ["upscale", photos / "lr" / "a.png", "--out", photos / "x.png", "--weights", weights]
-    assert main([*map(str, words), "--memory", "0.5"]) == 0
-    assert used == [2**29]
+    assert upscale("large.png", "--out", "x.png") == 0
+    assert upscale("large.png", "--out", "x.png", f"--memory={enough / 2**30}") == 0
+    assert tiles == [None, 32]
 
 
 @pytest.mark.slow
@@ -334,6 +356,30 @@ def test_help_of_a_command(command, capsys):
     assert f"python -m masa {command}" in out
     _, _, examples = out.partition("examples:")
     assert f"python -m masa {command}" in examples
+
+
+def commands_in(text):
+    """What follows ``-m masa`` wherever a text has it, in lines of their own and in sentences."""
+    text = text.replace("\\\n", " ")
+    quoted = re.compile(r"`python -m masa ([^`]+)`")
+    found = [*quoted.findall(text), *re.findall(r"-m masa ([^`#;\n]+)", quoted.sub("", text))]
+    return [shlex.split(words) for words in found if not words.startswith("COMMAND")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "weights/README.md"])
+def test_commands_in_documents_can_be_called(page):
+    found = commands_in((ROOT / page).read_text("utf-8"))
+    assert len(found) > 3
+    for words in found:
+        assert parse(words).command in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_of_a_command_can_be_called(command):
+    found = commands_in(importlib.import_module(COMMANDS[command][0]).EPILOG)
+    assert found
+    for words in found:
+        parse(words)
 
 
 def test_info(capsys):

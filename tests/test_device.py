@@ -5,7 +5,7 @@ import torch
 from helpers import is_one_sentence
 
 import masa.device
-from masa.device import resolve_device, resolve_precision
+from masa.device import DTYPES, resolve_device, resolve_precision
 from masa.errors import UserError
 
 CPU = torch.device("cpu")
@@ -74,9 +74,23 @@ def test_auto_on_a_gpu(monkeypatch, supported, dtype):
     assert resolve_precision("auto", torch.device("cuda")) == dtype
 
 
-def test_the_measurement_decides_and_is_made_once(monkeypatch):
+@pytest.mark.parametrize(("share", "chosen"), [(0.5, "bf16"), (0.9, "fp32"), (2.0, "fp32")])
+def test_the_measurement_decides_and_is_made_once(monkeypatch, share, chosen):
+    """On a clock by which a convolution in bfloat16 takes that share of one in float32."""
+    now = 0.0
+
+    def convolve(image, weight, padding):
+        nonlocal now
+        now += share if image.dtype == weight.dtype == torch.bfloat16 else 1.0
+
     masa.device._bf16_pays_on_cpu.cache_clear()
-    first = resolve_precision("auto", CPU)
-    assert first in (torch.float32, torch.bfloat16)
-    monkeypatch.setattr(masa.device.F, "conv2d", None)
-    assert resolve_precision("auto", CPU) == first
+    monkeypatch.setattr(masa.device.F, "conv2d", convolve)
+    monkeypatch.setattr(masa.device.time, "perf_counter", lambda: now)
+    try:
+        assert resolve_precision("auto", CPU) == DTYPES[chosen]
+        taken = now
+        assert taken > 0
+        assert resolve_precision("auto", CPU) == DTYPES[chosen]
+        assert now == taken
+    finally:
+        masa.device._bf16_pays_on_cpu.cache_clear()  # others measure for themselves

@@ -25,6 +25,7 @@ from torch import nn
 
 import masa.evaluate
 import masa.train
+from masa.__main__ import main
 from masa.commands.train import add_arguments, parse_interval, settings_from
 from masa.config import MASAConfig
 from masa.data import Augmentation
@@ -674,6 +675,22 @@ def test_two_processes_with_half_the_batch_do_the_same(settings, scenes, tmp_pat
 
 
 # --------------------------------------------------------------------------------- options
+
+
+def test_the_command_tells_whether_the_run_is_complete(settings, stop_after):
+    words = f"train --data {settings.data} --out {settings.out} --channels 4 --crop 32 --batch 2"
+    words += " --steps 2 --log-every 1 --device cpu --precision fp32"
+    stop_after(1)
+    assert main(words.split()) == 1
+    stop_after(None)
+    assert main(words.split()) == 0
+    assert [line["step"] for line in log_of(settings)] == [1, 2]
+    first = log_of(settings, ())[0]
+    stop_after(1)
+    assert main([*words.split(), "--no-resume"]) == 1
+    (again,) = log_of(settings, ())
+    assert (again["loss"], again["step"]) == (first["loss"], 1)
+    assert again["seconds"] != first["seconds"]
 
 
 def options(*extra):
