@@ -120,11 +120,13 @@ class Visitor:
     def event(self, element, event):
         """The page's reaction to an event of the element called so."""
         wanted = [self.ids[element], event]
-        return next(d for d in self.config["dependencies"] if wanted in d["targets"])
+        found = (d for d in self.config["dependencies"] if wanted in d["targets"])
+        return next(d for d in found if d["backend_fn"])
 
     def after(self, dependency):
         """What follows an event's success."""
-        return [d for d in self.config["dependencies"] if d["trigger_after"] == dependency["id"]]
+        found = [d for d in self.config["dependencies"] if d["trigger_after"] == dependency["id"]]
+        return [d for d in found if not d["trigger_only_on_failure"]]
 
     def upload(self, pixels):
         files = {"files": ("photo.png", encode(".png", pixels))}

@@ -73,7 +73,8 @@ def asked_on_the_page(http):
     config, session = http.get("/config").json(), uuid.uuid4().hex
     components = {c["id"]: c["props"] for c in config["components"]}
     ids = {props["elem_id"]: i for i, props in components.items() if props.get("elem_id")}
-    click = next(d for d in config["dependencies"] if [ids["go"], "click"] in d["targets"])
+    clicks = (d for d in config["dependencies"] if [ids["go"], "click"] in d["targets"])
+    click = next(d for d in clicks if d["backend_fn"])
     given = {ids["photo"]: upload(http), ids["mode"]: LR_MODE, ids["shift"]: SHIFTS[0]}
     data = [given.get(i, components[i].get("value")) for i in click["inputs"]]
     body = {"data": data, "fn_index": click["id"], "session_hash": session}
