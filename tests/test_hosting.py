@@ -21,7 +21,15 @@ from PIL import Image
 from serving import ROOT, served_apart
 
 from demo.front import MAX_REQUEST
-from demo.settings import KEEP_SECONDS, LIMITS, MEMORY, QUEUE, SESSION_MEMORY, SESSIONS
+from demo.settings import (
+    FEATURE_MEMORY,
+    KEEP_SECONDS,
+    LIMITS,
+    MEMORY,
+    QUEUE,
+    SESSION_MEMORY,
+    SESSIONS,
+)
 from masa.errors import UserError
 from masa.images import DEFAULT_LIMITS, read_photo
 from masa.predictor import DEFAULT_MEMORY
@@ -127,6 +135,7 @@ def test_the_readme_states_the_limits_that_hold():
     expected["one request"] = ["", f"{MAX_REQUEST // 2**20} MB"]
     expected["runs that wait in line, of visitors and of programs"] = ["", f"{QUEUE} each"]
     expected["memory of all visitors' last runs"] = ["", f"{SESSION_MEMORY // 2**30} GB"]
+    expected["memory of features kept for the next run"] = ["", f"{FEATURE_MEMORY // 2**30} GB"]
     expected["sessions"] = ["", str(SESSIONS)]
     assert KEEP_SECONDS == 3600
     expected["age of files and runs"] = ["", "an hour, `--keep`"]
