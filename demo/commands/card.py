@@ -157,5 +157,5 @@ def curve(runs: Sequence[Run]) -> Figure:
     axes.set_xlabel("hours of training")
     axes.set_ylabel("PSNR on Y, dB")
     axes.grid(True, alpha=0.3)
-    axes.legend(loc="center left")
+    axes.legend(loc="best")
     return figure
