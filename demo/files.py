@@ -53,9 +53,14 @@ def serve_png(rgb: Pixels, name: str = "picture.png", alpha: Pixels | None = Non
     return serve(png(rgb, alpha), name)
 
 
+def is_served(path: str) -> bool:
+    """Whether a path lies in the folder that the page serves from, where uploads are."""
+    return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+
+
 def in_use(path: str) -> None:
     """Let an uploaded file's age count from now. Raises ``OSError`` if it was deleted."""
-    if Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+    if is_served(path):
         os.utime(path)
 
 

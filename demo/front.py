@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections.abc import Collection
 from copy import copy
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,11 +22,11 @@ from gradio.context import LocalContext
 from gradio.data_classes import ListFiles
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
 from gradio.processing_utils import save_base64_to_cache
-from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image, UnidentifiedImageError
 
 from demo.exploration import Exploration
+from demo.files import is_served
 from demo.settings import LIMITS, SESSION_MEMORY
 
 log = logging.getLogger(__name__)
@@ -275,7 +274,7 @@ def _checked(value: Any) -> Any:
 def _local(path: str) -> str:
     """The path of an uploaded file, for that path or for the address it is served at."""
     path = unquote(path.partition(SERVED_AT)[2]) if SERVED_AT in path else path
-    if not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+    if not is_served(path):
         raise InvalidPathError("not among the uploads")
     return path
 

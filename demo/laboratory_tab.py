@@ -50,6 +50,15 @@ def fairness() -> str:
     )
 
 
+def own_change() -> list[gr.Slider]:
+    """Laid out where it is called: the numbers of a change of light that is no preset."""
+    with gr.Accordion(f"Your own change of light, “{CUSTOM}”", open=False):
+        return [
+            gr.Slider(low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title())
+            for name, (low, neutral, high) in RANGES.items()
+        ]
+
+
 def trial_of(values: Sequence[Any]) -> Trial:
     """What the page's inputs and the tab's own controls, in this order, ask for.
 
@@ -141,13 +150,7 @@ class LaboratoryTab:
             self.named = gr.CheckboxGroup(
                 [*changing, CUSTOM], value=changing, label="Changes of light", elem_id="lab-named"
             )
-            with gr.Accordion(f"Your own change of light, “{CUSTOM}”", open=False):
-                self.amounts = [
-                    gr.Slider(
-                        low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title()
-                    )
-                    for name, (low, neutral, high) in RANGES.items()
-                ]
+            self.amounts = own_change()
         self.preview = self._slot(
             "lab-preview",
             "The reference, changed",

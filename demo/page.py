@@ -20,13 +20,12 @@ from demo.figures.network import HIGHLIGHT, network_svg
 from demo.files import serve, serve_png
 from demo.front import APP_OPTIONS, Front
 from demo.jobs import Finished, Rank, Step, rank
-from demo.laboratory_tab import ID, LABEL, LaboratoryTab
+from demo.laboratory_tab import ID, LABEL, LaboratoryTab, own_change
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, TABS, Figure, Tab, View
 from masa.config import SCALE, MASAConfig
 from masa.matching import Matches
-from masa.shifts import RANGES
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
 CSS = """
@@ -217,13 +216,7 @@ class Page:
         self.shift = gr.Radio(
             SHIFTS, value=SHIFTS[0], label="Change the reference's light", elem_id="shift"
         )
-        with gr.Accordion(f"Your own change of light, “{CUSTOM}”", open=False):
-            self.amounts = [
-                gr.Slider(
-                    low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title()
-                )
-                for name, (low, neutral, high) in RANGES.items()
-            ]
+        self.amounts = own_change()
         self.weights = gr.Dropdown(
             shipped_weights(),
             value=DEFAULT_WEIGHTS,
