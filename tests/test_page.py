@@ -31,7 +31,7 @@ def page(tmp_path, monkeypatch):
 
 
 class Slow:
-    """Stands for the steps of a run: endless, unless it is given a result."""
+    """Stands for the steps of a run that somebody has to end, unless it is given a result."""
 
     def __init__(self, result=None):
         self.result, self.closed = result, False
@@ -39,8 +39,9 @@ class Slow:
     def __call__(self, *_):
         with contextlib.ExitStack() as stack:
             stack.callback(setattr, self, "closed", True)
-            while self.result is None:
+            for _ in range(0 if self.result else 99):
                 yield Step(0.1, "working", None)
+            assert self.result, "nobody ended this run"
             yield Finished(self.result)
 
 
