@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from demo.settings import ASSETS
 
@@ -49,3 +53,24 @@ def load_examples(folder: Path = ASSETS / "examples") -> list[Example]:
         )
         for entry in json.loads((folder / "examples.json").read_text())
     ]
+
+
+THUMBNAIL = (128, 96)
+"""Pixels, across and down; twice what the page gives them, for dense screens."""
+
+
+def card(example: Example) -> str:
+    """HTML for the page's list: the target and its first reference, small, and what they are."""
+    pair = "".join(
+        f'<img src="{_thumbnail(path)}" alt="">' for path in (example.hr, *example.refs[:1])
+    )
+    title, kind = html.escape(example.title), html.escape(example.kind)
+    return f"{pair}<span>{title}<br><small>{kind}</small></span>"
+
+
+def _thumbnail(path: Path) -> str:
+    """The middle of a picture as a ``data:`` address, so that nothing has to be fetched for it."""
+    data = io.BytesIO()
+    with Image.open(path) as picture:
+        ImageOps.fit(picture.convert("RGB"), THUMBNAIL).save(data, "WEBP", quality=70)
+    return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()

@@ -13,6 +13,7 @@ import gradio as gr
 from demo import callbacks
 from demo.api import offer_api
 from demo.callbacks import CUSTOM, HR_MODE, LR_MODE, PICTURES, SHIFTS, Inputs, Latest, made
+from demo.examples import card
 from demo.exploration import Exploration
 from demo.export import pack
 from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
@@ -33,7 +34,11 @@ CSS = """
 .progress progress { width: 100%; height: 10px; }
 .gradio-container h3 { margin-top: 0.4em; }
 #network [data-tab] { cursor: pointer; }
-#examples button { text-align: left; justify-content: flex-start; }
+#examples button { width: 100%; text-align: left; }
+#examples button > span { display: block; }
+#examples button .gallery { display: flex; align-items: center; gap: 6px; padding: 4px; }
+#examples img { width: 64px; height: 48px; margin: 0; border-radius: 4px; flex: none; }
+#examples .gallery span { margin-left: 4px; line-height: 1.3; }
 #refs .grid-wrap { padding-top: 34px; }
 /* A figure's buttons stand above it, where they hide none of its words. */
 .figure .image-container { padding-top: 32px; }
@@ -336,11 +341,15 @@ class Page:
         self.trial_words = gr.Markdown(elem_id="words-trial")
 
     def _lay_out_examples(self) -> None:
-        examples = self.showcase.examples
+        listed = gr.HTML(visible=False)  # what the list shows of an example; nothing else uses it
+        rows = [
+            [card(e), str(e.hr), [str(ref) for ref in e.refs], HR_MODE]
+            for e in self.showcase.examples
+        ]
         self.examples = gr.Examples(
-            [[str(e.hr), [str(ref) for ref in e.refs], HR_MODE] for e in examples],
-            [self.photo, self.refs, self.mode],
-            example_labels=[f"{e.title} ({e.kind})" for e in examples],
+            rows,
+            [listed, self.photo, self.refs, self.mode],
+            visible_columns=[0],
             examples_per_page=20,
             elem_id="examples",
             api_visibility="private",

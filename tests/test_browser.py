@@ -114,6 +114,13 @@ def run(page):
     page.get_by_role("button", name="Enlarge x4").click()
 
 
+def test_examples_are_pictures_with_a_name(page):
+    button = page.locator("#examples button").first
+    expect(button).to_have_text(re.compile("Motorcycle.*similar scene", re.DOTALL))
+    widths = button.locator("img").evaluate_all("all => all.map((img) => img.naturalWidth)")
+    assert len(widths) == 2 and min(widths) > 0
+
+
 def test_the_page_opens_on_a_finished_example(page):
     report = page.locator("#report")
     expect(report).to_contain_text("The reference helped clearly", timeout=PATIENT)

@@ -1,7 +1,11 @@
 """What the page makes of several wishes at once, called without a browser."""
 
+import base64
 import contextlib
+import io
 import os
+import re
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -11,7 +15,7 @@ from PIL import Image
 from demo import callbacks
 from demo import files as demo_files
 from demo.callbacks import LR_MODE, Inputs, Latest
-from demo.examples import load_examples
+from demo.examples import THUMBNAIL, card, load_examples
 from demo.jobs import Finished, Step
 from demo.page import Page
 from demo.showcase import Showcase
@@ -117,6 +121,22 @@ def test_an_example_replaces_nothing_that_was_chosen(page):
     assert shown["x"] == "example" and page.photo in shown
     started.end(number)
     assert list(page.open(started)) == [{page.bar: ""}]
+
+
+def test_an_example_is_listed_with_its_pictures(page, tmp_path):
+    """The target first; words as words, whatever is in them."""
+    for name, colour in (("hr", "red"), ("ref", "blue")):
+        Image.new("RGB", (90, 300), colour).save(tmp_path / f"{name}.png")
+    hr, ref = tmp_path / "hr.png", tmp_path / "ref.png"
+    example = replace(load_examples()[0], title="<b>Wall", kind="near & far", hr=hr, refs=(ref,))
+    shown = card(example)
+    assert "&lt;b&gt;Wall" in shown and "near &amp; far" in shown and "<b>" not in shown
+    found = [base64.b64decode(text) for text in re.findall(r"base64,([^\"]+)", shown)]
+    small = [Image.open(io.BytesIO(data)).convert("RGB") for data in found]
+    assert [picture.size for picture in small] == [THUMBNAIL] * 2
+    (red, _, _), (_, _, blue) = (picture.getpixel((9, 9)) for picture in small)
+    assert red > 200 and blue > 200
+    assert [row[0] for row in page.examples.dataset.samples] == [card(load_examples()[0])]
 
 
 @pytest.mark.parametrize("error", [UserError("no"), RuntimeError("no")], ids=type)
