@@ -139,6 +139,7 @@ def test_one_case_of_one_s_own(monkeypatch, capsys):
     [
         ("--runs 0", "give --runs 1 or more"),
         ("--lr 4", "give larger ones"),
+        ("--plot bench.pdf", "ends in .png"),
         ("--lr 64 --precision fp16 --device cpu", "Precision fp16 needs a GPU"),
     ],
 )

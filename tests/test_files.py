@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from masa.commands.options import write_text
+from masa.commands.options import write
 from masa.errors import UserError
 from masa.files import write_whole
 from masa.weights import save_weights
@@ -41,6 +41,6 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, small_model)
     with pytest.raises(OSError, match="No space"):
         save_weights(path, small_model.state_dict(), small_model.config)
     with pytest.raises(UserError, match="No space"):
-        write_text(path, "new")
+        write(path, "new")
     assert path.read_text() == "by hand"
     assert list(tmp_path.iterdir()) == [path]

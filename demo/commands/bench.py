@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import platform
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from masa.bench import Case, Measured, TrainingCase, measure
-from masa.commands.options import write_text
+from masa.commands.options import write
 from masa.errors import UserError
 
 EPILOG = """examples:
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.runs} runs have no median: give --runs 1 or more.")
     if args.lr is not None and min(args.lr, args.ref) < 16:
         raise UserError("Sides below 16 pixels tell nothing: give larger ones.")
+    if args.plot and args.plot.suffix.lower() != ".png":
+        raise UserError(f"The figure is a PNG: give '{args.plot}' a name that ends in .png.")
     cases: Sequence[Case | TrainingCase] = _USUAL
     if args.lr is not None:
         cases = [Case(args.lr, args.ref, args.references, args.precision)]
@@ -87,12 +90,11 @@ def run(args: argparse.Namespace) -> int:
         if found.stages:
             print(f"\n{title(case)}, by stage:\n\n{_stage_table(found)}")
     if args.json:
-        write_text(args.json, _json([*measured, *points]))
+        write(args.json, _json([*measured, *points]))
     if args.plot:
-        try:
-            figure(points).savefig(args.plot, dpi=100)
-        except (OSError, ValueError) as error:
-            raise UserError(f"'{args.plot}' could not be written: {error}") from None
+        picture = io.BytesIO()
+        figure(points).savefig(picture, dpi=100)
+        write(args.plot, picture.getvalue())
     return 0
 
 

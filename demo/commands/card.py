@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from masa.commands.options import write_text
+from masa.commands.options import write
 from masa.errors import UserError
 from masa.history import Run, history_json, read_history, read_run, total_hours
 from masa.weights import DEFAULT_WEIGHTS
@@ -74,9 +75,11 @@ def run(args: argparse.Namespace) -> int:
         text = card.read_text("utf-8")
     except OSError:
         text = "# Weights\n"
-    write_text(args.out / f"{args.name}.json", history_json(runs))
-    curve(runs).savefig(args.out / f"{args.name}.png", dpi=90)
-    write_text(card, with_part(text, args.name, part(args.name, runs, scores)))
+    write(args.out / f"{args.name}.json", history_json(runs))
+    picture = io.BytesIO()
+    curve(runs).savefig(picture, dpi=90)
+    write(args.out / f"{args.name}.png", picture.getvalue())
+    write(card, with_part(text, args.name, part(args.name, runs, scores)))
     print(f"{args.name}: {total_hours(runs):.1f} hours, runs: {len(runs)}; see '{card}'.")
     return 0
 

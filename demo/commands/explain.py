@@ -10,7 +10,7 @@ from tqdm import tqdm
 from demo.explore import explore_whole
 from demo.export import export
 from demo.runs import Request
-from masa.errors import UserError
+from masa.commands.options import write
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
 EPILOG = """examples:
@@ -41,14 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             bar.refresh()
 
         x = explore_whole(request, progress=progress)
-    try:
-        for name, data in export(x):
-            path = arguments.out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-    except OSError as error:
-        raise UserError(
-            f"'{arguments.out}' could not be written to ({error.strerror}): choose another folder."
-        ) from None
+    for name, data in export(x):
+        write(arguments.out / name, data)
     print(f"Wrote the result, figures, maps and settings to {arguments.out}.")
     return 0

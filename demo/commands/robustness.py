@@ -18,7 +18,7 @@ from demo.files import png
 from demo.laboratory import default_networks
 from masa.cache import FeatureCache
 from masa.canvas import lr_from_hr
-from masa.commands.options import add_device, add_memory, references, write_text
+from masa.commands.options import add_device, add_memory, references, write
 from masa.errors import UserError
 from masa.evaluate import Scene, detect_layout, find_scenes, finite, protocol, read_references
 from masa.images import read_photo
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
             replaced = {(row.scene, row.network, row.family, row.value) for row in found}
             rows = [r for r in rows if (r.scene, r.network, r.family, r.value) not in replaced]
             rows += found
-            write_text(path, _json(rows, how, digests))
+            write(path, _json(rows, how, digests))
     names_of_scenes = {scene.name for scene in scenes}
     shown = [
         row
@@ -151,13 +151,8 @@ def run(args: argparse.Namespace) -> int:
     groups = _groups(shown, args.families)
     print(table(groups, len(scenes), how))
     drawn = sheet(groups, measured=True)
-    write_text(args.out / "robustness.csv", csv_text(shown))
-    try:
-        (args.out / "robustness.png").write_bytes(png(drawn.image))
-    except OSError as error:
-        raise UserError(
-            f"'{args.out}' could not be written to ({error.strerror}): choose another folder."
-        ) from None
+    write(args.out / "robustness.csv", csv_text(shown))
+    write(args.out / "robustness.png", png(drawn.image))
     print(f"Wrote robustness.csv, robustness.json and robustness.png to {args.out}.")
     return 0
 

@@ -21,7 +21,7 @@ from masa.commands.options import (
     add_weights,
     predictor,
     references,
-    write_text,
+    write,
 )
 from masa.errors import UserError
 from masa.evaluate import (
@@ -127,9 +127,9 @@ def run(args: argparse.Namespace) -> int:
     }
     print(table(rows, how))
     if args.csv:
-        write_text(args.csv, csv_text(rows))
+        write(args.csv, csv_text(rows))
     if args.json:
-        write_text(args.json, json_text(rows, how))
+        write(args.json, json_text(rows, how))
     return 2 if left_out else 0
 
 

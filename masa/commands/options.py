@@ -86,14 +86,14 @@ def references(text: str) -> Refs:
     return number
 
 
-def write_text(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all, and the folders above it. Raises ``UserError``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
+        write_whole(path, content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise UserError(
-            f"'{path}' could not be written ({error.strerror}): choose another place."
+            f"'{path}' could not be written ({error.strerror}): choose another folder."
         ) from None
 
 
