@@ -28,6 +28,7 @@ from masa.images import Pixels, Role, enlarge_x4, read_photo
 from masa.ladder import FAMILIES, NAMED, Rung, Substitutes, family_called, named_rungs
 from masa.predictor import Predictor, Progress
 from masa.robustness import (
+    UNCHANGED,
     Baseline,
     Curve,
     Point,
@@ -139,7 +140,7 @@ def changed_references(trial: Trial) -> list[tuple[str, Shifted]]:
     ref, substitutes = subject.refs[0], Substitutes(subject.other, subject.hr)
     neutral = neutral_value(trial.family)
     found = [(rung.value, rung.title, rung.apply(ref, substitutes)) for rung in trial.rungs()]
-    found.append((neutral, "unchanged", Shifted(ref, 0, 0)))
+    found.append((neutral, UNCHANGED, Shifted(ref)))
     found.sort(key=lambda entry: entry[0])
     return [(title, shifted) for _, title, shifted in found]
 
@@ -253,7 +254,7 @@ def _with(found: Sweep, item: Point | Baseline) -> Sweep:
     if isinstance(item, Baseline):
         title = f"{item.network}, no reference"
         return replace(found, rows=rows, others={**found.others, title: crop})
-    value, title = neutral_value(found.family), "unchanged"
+    value, title = neutral_value(found.family), UNCHANGED
     if item.rung is not None:
         value, title = item.rung.value, item.rung.title
     kept = Kept(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from masa.errors import UserError
 from masa.images import Pixels
-from masa.shifts import RANGES, Shift, Shifted
+from masa.shifts import RANGES, Shift, Shifted, count_clipped
 
 NOISE_SEED = 0
 
@@ -105,7 +105,7 @@ class Family:
 
         def change(rgb: Pixels, substitutes: Substitutes) -> Shifted:
             if value == self.neutral:
-                return Shifted(rgb.copy(), 0, 0)
+                return Shifted(rgb.copy())
             return self.change(rgb, value, substitutes)
 
         return Rung(self.name, value, f"{self.name} {value:g}", change, self.keeps_places)
@@ -149,7 +149,7 @@ def _plain(change: Callable[[Pixels, float], Pixels]) -> _ByValue:
     """For changes in which nothing can be clipped."""
 
     def changed(rgb: Pixels, value: float, _: Substitutes) -> Shifted:
-        return Shifted(np.ascontiguousarray(change(rgb, value)), 0, 0)
+        return Shifted(np.ascontiguousarray(change(rgb, value)))
 
     return changed
 
@@ -200,8 +200,7 @@ def _blur(rgb: Pixels, sigma: float) -> Pixels:
 def _noise(rgb: Pixels, deviation: float, _: Substitutes) -> Shifted:
     noise = np.random.default_rng(NOISE_SEED).standard_normal(rgb.shape, np.float32)
     levels = np.rint(rgb + np.float32(deviation) * noise)
-    low, high = (int(np.count_nonzero(beyond.any(2))) for beyond in (levels < 0, levels > 255))
-    return Shifted(levels.clip(0, 255).astype(np.uint8), low, high)
+    return Shifted(levels.clip(0, 255).astype(np.uint8), *count_clipped(levels < 0, levels > 255))
 
 
 def _compress(rgb: Pixels, compression: float) -> Pixels:
@@ -215,7 +214,7 @@ def _replace(which: str, rgb: Pixels, _: float, substitutes: Substitutes) -> Shi
     if found is None:
         missing = "the sharp photo" if which == "hr" else "another photo"
         raise UserError(f"There is no {missing} to replace the reference: choose another change.")
-    return Shifted(found.copy(), 0, 0)
+    return Shifted(found.copy())
 
 
 _UNITS = {

@@ -71,8 +71,7 @@ class Point:
     """Share of LR pixels that are matched with another place of the reference than without the
     change, 0 to 1; ``None`` where the change itself moves places."""
     clipped: float
-    """Pixels of the changed references clipped to black, and those clipped to white, as a share
-    of all; a pixel with a channel of either kind counts twice."""
+    """Share of the changed references' pixels of which a channel was clipped, 0 to 1."""
     statistics: Statistics | None
     """``None`` unless asked for."""
 
@@ -136,7 +135,7 @@ def sweep(
     for rung in rungs:
         changed = [rung.apply(ref, substitutes) for ref in subject.refs]
         pixels = sum(ref.rgb.shape[0] * ref.rgb.shape[1] for ref in changed)
-        clipped = sum(ref.clipped_low + ref.clipped_high for ref in changed) / pixels
+        clipped = sum(ref.clipped for ref in changed) / pixels
         for name in networks:
             result = run(name, [ref.rgb for ref in changed], f"{name}: {rung.title}")
             moved = None
@@ -253,8 +252,16 @@ class Curve:
     @property
     def mean_drop(self) -> float:
         """Mean loss over the changed references, dB; 0 if there are none yet."""
-        changed = [self.drop(level) for level in self.levels if level is not self.unchanged]
-        return fmean(changed) if changed else 0.0
+        return fmean(self._drops)
+
+    @property
+    def mean_change(self) -> float:
+        """The same without signs: where some changes help and some hurt, they do not cancel."""
+        return fmean(map(abs, self._drops))
+
+    @property
+    def _drops(self) -> list[float]:
+        return [self.drop(lv) for lv in self.levels if lv is not self.unchanged] or [0.0]
 
 
 def neutral_value(family: str) -> float:

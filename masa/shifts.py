@@ -40,10 +40,12 @@ class Shifted:
 
     rgb: Pixels
     """``(H, W, 3)``."""
-    clipped_low: int
+    clipped_low: int = 0
     """Pixels of which a channel would have become darker than 0."""
-    clipped_high: int
+    clipped_high: int = 0
     """Pixels of which a channel would have become brighter than 255."""
+    clipped: int = 0
+    """Pixels of either kind; those of both count once."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Shift:
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise ValueError(f"expected uint8 (H, W, 3), not {rgb.dtype} {rgb.shape}")
         if self.is_identity:
-            return Shifted(rgb.copy(), 0, 0)
+            return Shifted(rgb.copy())
         tone, low, high = self._tone()
         warmth = _WARMTH**self.temperature
         # All but saturation treat channels apart, so 256 levels stand for all pixels.
@@ -108,7 +110,7 @@ class Shift:
             is_low = low[rgb] | (colour < _LOWEST)
             is_high = high[rgb] | (colour > _HIGHEST)
             levels = _round(colour)
-        return Shifted(levels, _count_pixels(is_low), _count_pixels(is_high))
+        return Shifted(levels, *count_clipped(is_low, is_high))
 
     def _tone(self) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """What gain to gamma make of each of the 256 levels, and which of them are clipped."""
@@ -139,5 +141,8 @@ def _round(levels: NDArray[np.float32]) -> Pixels:
     return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
-def _count_pixels(channels: NDArray[np.bool_]) -> int:
-    return int(np.count_nonzero(channels.any(axis=2)))
+def count_clipped(is_low: NDArray[np.bool_], is_high: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """The counts of :class:`Shifted`, for channels ``(H, W, 3)`` beyond either end."""
+    low, high = is_low.any(axis=2), is_high.any(axis=2)
+    count = np.count_nonzero
+    return int(count(low)), int(count(high)), int(count(low | high))

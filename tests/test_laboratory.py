@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from dataclasses import replace
 
 import cv2
@@ -175,7 +176,41 @@ def test_the_verdict_names_whoever_is_steadier():
     told = figures.verdict(curves(same + better), True)
     assert "**a is the steadiest" in told and "are b's, by 1.50 dB" in told
     unmeasured = figures.verdict(two(0.5, 1.5), False)
-    assert "a changes least" in unmeasured and "not how good" in unmeasured
+    assert "**a changes least" in unmeasured and "not how good" in unmeasured
+    assert "**No network changes less" in figures.verdict(two(0.5, 0.52), False)
+    same = [
+        replace(r, psnr=math.inf) for r in rows_of_two(0, 0) if r.family in ("unchanged", "gain")
+    ]
+    assert "**No network changes less" in figures.verdict(curves(same), False)
+
+
+def test_a_gain_is_no_steadiness():
+    """Nor does what one change gives make up for what another takes."""
+    better = figures.verdict(two(-8, -0.1), True)
+    assert "**b is the steadiest along gain, by 7.90 dB" in better
+    assert "the changes gain it 8.00 dB on average" in better
+    rows = rows_of_two(3, 0.2)
+    rows += [row("a", "gain", 1.6, 33.0), row("b", "gain", 1.6, 29.8)]
+    assert "**b is the steadiest along gain, by 2.80 dB" in figures.verdict(curves(rows), True)
+    replaced = [
+        replace(r, family="HR itself", value=1) if r.family == "gain" else r
+        for r in rows_of_two(-8, -0.1)
+    ]
+    told = figures.verdict(curves(replaced), True)
+    assert "steadiest" not in told and "are a's" in told
+
+
+def test_where_the_change_keeps_places_it_is_told_how_many_matches_moved():
+    def drawn(family, moved):
+        return figures.matching(
+            curves([row("a", "unchanged", 0, 30.0, 0.0), row("a", family, 2, 29.0, moved)])
+        )[0]
+
+    none = drawn("saturation", 0.0)
+    assert "moves the reference's places" not in none.summary and "another place" in none.alt
+    turned = drawn("rotation", None)
+    assert "moves the reference's places" in turned.summary and "another place" not in turned.alt
+    assert none.image.shape[0] > turned.image.shape[0]
 
 
 def test_the_mark_under_a_click_is_found():
@@ -204,6 +239,7 @@ def test_pictures_are_drawn(found, request_):
     assert cv2.imread(last.bicubic).shape == (64, 80, 3)
     assert shown.image.shape[1] > 3 * 60
     preview = figures.preview(laboratory.changed_references(Trial(request_, "offset", (), 3)))
+    assert preview.alt == "The reference as it is and changed: offset -60, offset 60."
     assert "to white" in preview.summary and "to black" in preview.summary
 
 

@@ -13,6 +13,7 @@ from masa.metrics import psnr_y
 from masa.model import MASA
 from masa.predictor import Predictor
 from masa.robustness import Baseline, Point, Row, Subject, curves, rows_of, sweep
+from masa.shifts import Shifted
 
 
 def ignore(share, doing):
@@ -36,6 +37,8 @@ def subject():
 
 RUNGS = [
     FAMILIES["gain"].rung(0.4),
+    FAMILIES["offset"].rung(60),
+    FAMILIES["saturation"].rung(2),
     FAMILIES["rotation"].rung(20),
     FAMILIES["other photo"].rung(1),
     FAMILIES["HR itself"].rung(1),
@@ -58,26 +61,25 @@ def test_the_unchanged_reference_comes_first_and_then_the_baselines(found):
 
 
 def test_numbers_are_those_of_single_runs(found, subject, networks):
-    positions = {}
+    positions, clipped = {}, []
     for point in (f for f in found if isinstance(f, Point)):
-        ref = subject.refs[0]
+        changed = Shifted(subject.refs[0])
         if point.rung is not None:
-            ref = point.rung.apply(ref, Substitutes(subject.other, subject.hr)).rgb
-        single = networks[point.network].run(subject.lr, [ref])
+            changed = point.rung.apply(changed.rgb, Substitutes(subject.other, subject.hr))
+        single = networks[point.network].run(subject.lr, [changed.rgb])
         assert np.array_equal(point.rgb, single.rgb)
         assert point.psnr == psnr_y(single.rgb, subject.hr)
         own = single.trace.matches
         assert point.similarity == pytest.approx(own.similarity[0, 0, :18, :22].mean().item())
         place = own.position[0, :, :18, :22].numpy()
         before = positions.setdefault(point.network, place)
-        if point.rung is None or point.rung.family == "gain":
+        if point.rung is None or point.rung.family in ("gain", "offset", "saturation"):
             assert point.moved == pytest.approx((place != before).any(0).mean())
         else:
             assert point.moved is None
-        expected = point.rung.apply(subject.refs[0]) if point.clipped else None
-        if expected is not None:
-            pixels = expected.rgb.shape[0] * expected.rgb.shape[1]
-            assert point.clipped == (expected.clipped_low + expected.clipped_high) / pixels
+        assert point.clipped == changed.clipped / (changed.rgb.shape[0] * changed.rgb.shape[1])
+        clipped.append(point.clipped)
+    assert sum(share > 0 for share in clipped) == 2 * len(networks) and max(clipped) <= 1
 
 
 def test_baselines_are_single_runs_too(found, subject, networks):
@@ -152,7 +154,15 @@ def test_curves_are_means_over_scenes():
     assert (curve.alone, curve.bicubic) == (28, 27)
     assert [curve.drop(level) for level in curve.levels] == [2, 0, 1]
     assert curve.worst.value == 0.4 and curve.mean_drop == 1.5
+    assert curve.mean_change == 1.5
     assert curves(rows[1:]) == []  # without every scene's unchanged result nothing is comparable
+
+
+def test_what_helps_does_not_make_up_for_what_hurts():
+    (curve,) = curves(
+        [row("", "unchanged", 0, 30), row("", "gain", 0.4, 27), row("", "gain", 1.6, 33)]
+    )
+    assert curve.mean_drop == 0 and curve.mean_change == 3
 
 
 def test_rows_repeat_the_sweep_s_numbers(found):

@@ -75,9 +75,12 @@ def test_clipped_pixels_are_counted_once_each():
     rgb[0, 1] = (128, 128, 5)  # in one
     rgb[1, 2] = 250
     shifted = Shift(offset=-20).apply(rgb)
-    assert (shifted.clipped_low, shifted.clipped_high) == (2, 0)
+    assert (shifted.clipped_low, shifted.clipped_high, shifted.clipped) == (2, 0, 2)
     shifted = Shift(offset=20).apply(rgb)
-    assert (shifted.clipped_low, shifted.clipped_high) == (0, 1)
+    assert (shifted.clipped_low, shifted.clipped_high, shifted.clipped) == (0, 1, 1)
+    red = np.full((1, 2, 3), (250, 5, 5), np.uint8)
+    shifted = Shift(saturation=2).apply(red)
+    assert (shifted.clipped_low, shifted.clipped_high, shifted.clipped) == (2, 2, 2)
 
 
 def test_what_gamma_and_saturation_hide_was_clipped_all_the_same():

@@ -29,7 +29,7 @@ from demo.drawn import Drawn
 from demo.exploration import ChannelStatistics, channel_gap
 from demo.figures.adaptation import channel_plots
 from demo.figures.parts import minus
-from demo.figures.result import SLIGHT_DB, signed
+from demo.figures.result import SLIGHT_DB, gain_db, signed
 from demo.plots import (
     GREEN,
     GREY,
@@ -49,7 +49,7 @@ from demo.plots import (
 )
 from masa.images import Pixels
 from masa.ladder import FAMILIES, NAMED
-from masa.robustness import Curve
+from masa.robustness import UNCHANGED, Curve
 from masa.shifts import Shifted
 
 _STYLES: tuple[tuple[Colour, Mark], ...] = (
@@ -131,7 +131,9 @@ def matching(
         width,
     )
     parts = [similar]
-    if any(level.moved for curve in curves for level in curve.levels):
+    alt = f"Curves of the mean similarity of matches {_along(family)}"
+    if family == NAMED or FAMILIES[family].keeps_places:
+        alt += ", and of the share of pixels that are matched with another place"
         lines = [
             Line(
                 [
@@ -166,8 +168,7 @@ def matching(
     _encircle(image, spots, chosen)
     drawn = Drawn(
         stack([image, key(_entries(curves)[: len(curves)], width)]),
-        f"Curves of the mean similarity of matches {_along(family)}, and of the share of pixels "
-        "that are matched with another place.",
+        f"{alt}.",
         f"{words} {_match_words(curves)}",
     )
     return drawn, spots
@@ -261,7 +262,8 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
         worst, loss = curve.worst, curve.drop(curve.worst)
         told = (
             f"{curve.network} has {curve.unchanged.psnr:.2f} dB with the reference as it is; "
-            f"the changes cost it {minus(f'{curve.mean_drop:.2f}')} dB on average"
+            f"the changes {'gain' if curve.mean_drop < 0 else 'cost'} it "
+            f"{abs(curve.mean_drop):.2f} dB on average"
         )
         if loss > 0:
             told += f", at worst {loss:.2f} dB ({minus(worst.title)})"
@@ -269,20 +271,30 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
             told += ", which is less than it reaches without any reference"
         parts.append(f"{told}.")
     if len(curves) > 1:
-        parts = [f"**{_steadiest(curves)}**", *parts, _best(curves)]
+        parts = [*parts, _best(curves)]
+        if family == NAMED or not FAMILIES[family].is_switch:  # else to change is the point
+            parts.insert(0, f"**{_steadiest(curves)}**")
     return " ".join(part for part in parts if part)
 
 
 def _steadiest(curves: Sequence[Curve]) -> str:
-    family = curves[0].family
-    order = sorted(curves, key=lambda curve: curve.mean_drop)
-    lead = order[1].mean_drop - order[0].mean_drop
-    if order[-1].mean_drop - order[0].mean_drop < SLIGHT_DB:
-        return f"No network is steadier than another {_along(family)}."
-    if lead < SLIGHT_DB:
-        level = [c.network for c in order if c.mean_drop - order[0].mean_drop < SLIGHT_DB]
-        return f"{' and '.join(level)} are the steadiest {_along(family)}, level with each other."
-    return f"{order[0].network} is the steadiest {_along(family)}, by {lead:.2f} dB on average."
+    along = _along(curves[0].family)
+    first, lead = _leaders({curve.network: curve.mean_change for curve in curves})
+    if len(first) == len(curves):
+        return f"No network is steadier than another {along}."
+    if len(first) > 1:
+        return f"{' and '.join(first)} are the steadiest {along}, level with each other."
+    return f"{first[0]} is the steadiest {along}, by {lead:.2f} dB on average."
+
+
+def _leaders(changes: Mapping[str, float]) -> tuple[list[str], float]:
+    """Of two or more networks those that change least, in dB, and by how much the very first does.
+
+    Who is level with the first is among them.
+    """
+    order = sorted(changes, key=lambda name: changes[name])
+    behind = {name: gain_db(changes[name], changes[order[0]]) for name in order}
+    return [name for name in order if behind[name] < SLIGHT_DB], behind[order[1]]
 
 
 def _best(curves: Sequence[Curve]) -> str:
@@ -309,8 +321,14 @@ def _unmeasured(curves: Sequence[Curve], family: str) -> str:
             else f"{worst.psnr:.1f} dB alike ({minus(worst.title)})"
         )
         parts.append(f"{curve.network}'s result is at worst {how}")
-    best = max(curves, key=lambda curve: curve.worst.psnr)
-    lead = f"**{best.network} changes least {_along(family)}.** " if len(curves) > 1 else ""
+    lead = ""
+    if len(curves) > 1:
+        first, _ = _leaders({curve.network: -curve.worst.psnr for curve in curves})
+        if len(first) == len(curves):
+            lead = f"**No network changes less than another {_along(family)}.** "
+        else:
+            verb = "changes" if len(first) == 1 else "change"
+            lead = f"**{' and '.join(first)} {verb} least {_along(family)}.** "
     return (
         f"{lead}{'; '.join(parts)}, compared with its own result with the unchanged reference. "
         "The sharp photo is not known: this tells how steady a network is, not how good."
@@ -387,7 +405,7 @@ def preview(references: Sequence[tuple[str, Shifted]]) -> Drawn:
     told = "; ".join(words)
     return Drawn(
         stack(rows_of_pictures),
-        f"The reference as it is and changed: {', '.join(titles[1:])}.",
+        f"The reference as it is and changed: {', '.join(t for t in titles if t != UNCHANGED)}.",
         f"What is clipped is lost to every network: {told}." if told else "Nothing is clipped.",
     )
 
