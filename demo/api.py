@@ -6,7 +6,6 @@ file was really uploaded, and describes each field to its clients, to ``curl`` a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ import gradio as gr
 
 from demo.callbacks import CUSTOM, SHIFTS, chosen_shift, told_kindly
 from demo.explore import explore_whole, unwatched
-from demo.export import as_zip, settings
+from demo.export import as_zip, plain, settings
 from demo.files import serve, serve_png
 from demo.front import client_left, photos_field
 from demo.jobs import finish
@@ -108,7 +107,7 @@ def explain(
     with told_kindly():
         request = _request(photo, references, is_hr, shift, amounts, weights)
         x = finish(lambda progress: explore_whole(request, progress=progress), client_left)
-        return serve(as_zip(x), "masa.zip"), _plain(settings(x))
+        return serve(as_zip(x), "masa.zip"), settings(x)
 
 
 def robustness(
@@ -144,7 +143,7 @@ def robustness(
             "table": report.table,
             "points": [asdict(row) for row in report.rows],
         }
-        return serve_png(report.figure.image, "robustness.png"), _plain(found)
+        return serve_png(report.figure.image, "robustness.png"), plain(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +173,7 @@ def numbers(finished: Run) -> dict[str, Any]:
     scores = None
     if finished.hr is not None:
         scores = {name: asdict(score(p, finished.hr)) for name, p in pictures.items()}
-    return _plain(
+    return plain(
         {
             "weights": finished.request.weights,
             "lr": [result.lr.width, result.lr.height],
@@ -236,12 +235,3 @@ def _request(
         raise UserError("There is no photo in this request: upload one and name it.")
     named = dict(zip(RANGES, amounts, strict=True))
     return Request(photo, tuple(references or ()), bool(is_hr), weights, chosen_shift(shift, named))
-
-
-def _plain(value: Any) -> Any:
-    """``value`` for JSON, which knows no infinity: the PSNR of identical pictures is null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +53,7 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
                 )
     yield "figures.md", "\n\n".join(words).encode()
     yield "maps.npz", maps(x)
-    yield "run.json", json.dumps(settings(x), indent=2).encode()
+    yield "run.json", json.dumps(settings(x), indent=2, allow_nan=False).encode()
     names = [f"ref_{number}.png" for number in range(1, len(refs) + 1)]
     yield "repeat.py", SNIPPET.format(weights=x.weights, refs=names).encode()
 
@@ -74,10 +76,10 @@ def maps(x: Exploration) -> bytes:
     return buffer.getvalue()
 
 
-def settings(x: Exploration) -> dict[str, object]:
+def settings(x: Exploration) -> dict[str, Any]:
     """Sizes, weights, times, costs and scores of a run, as plain values."""
     scores = measure(x)
-    return {
+    found = {
         "weights": x.weights,
         "lr": [x.lr.width, x.lr.height],
         "references": [[p.width, p.height] for p in x.ref.placements],
@@ -89,6 +91,16 @@ def settings(x: Exploration) -> dict[str, object]:
         "scores_on_y_no_border_cropped": None if scores is None else asdict(scores),
         "notes": list(x.notes),
     }
+    return plain(found)
+
+
+def plain(value: Any) -> Any:
+    """``value`` for JSON, which knows no infinity: the PSNR of identical pictures is null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def pack(x: Exploration, view: View | None = None) -> Steps[bytes]:

@@ -82,8 +82,15 @@ _NO_TRUTH = (
 )
 
 
+_ALONE = "No reference was given, so there is nothing to compare with."
+
+
+def _alone_or_later(x: Exploration, view: View) -> str:
+    return _ALONE if x.self_reference else _LATER
+
+
 def _unknown_or_later(x: Exploration, view: View) -> str:
-    return _NO_HR if x.hr is None else _LATER
+    return _NO_HR if x.hr is None else _alone_or_later(x, view)
 
 
 _PIXEL, _SCALE = frozenset({"pixel"}), frozenset({"scale"})
@@ -97,8 +104,8 @@ RESULT = Tab(
         Figure(
             "compared",
             "With and without the reference, and the truth",
-            "The whole pictures, and below them, enlarged, the part that the reference changed "
-            "most. The truth is known only when the small photo was made from a sharp one.",
+            "The whole pictures, and below them a part, enlarged. The truth is known only when "
+            "the small photo was made from a sharp one.",
             lambda x, v: result.compared(x) if x.plain is not None else None,
             wide=True,
             late=True,
@@ -111,7 +118,7 @@ RESULT = Tab(
             "is black, the reference made no difference.",
             lambda x, v: result.reference_gift(x),
             late=True,
-            missing=lambda x, v: _LATER,
+            missing=_alone_or_later,
         ),
         Figure(
             "error",
@@ -296,8 +303,8 @@ AGGREGATION = Tab(
         Figure(
             "residuals",
             "What each branch adds",
-            "Size of what the reference has beyond the photo, and the photo beyond the "
-            "reference. Both are means over channels.",
+            "Size of the residuals that the branches add: the reference's features minus the "
+            "photo's, and the other way round. Both are mean absolute values over channels.",
             lambda x, v: aggregation.residuals(x, v.scale),
             _SCALE,
             wide=True,

@@ -90,7 +90,8 @@ def check(figure):
     assert image.ndim == 3
     assert figure.alt.endswith(".")
     assert figure.summary.endswith(".")
-    assert "nan" not in figure.summary
+    for strange in ("nan", "inf ", "inf)"):
+        assert strange not in figure.summary
     for panel in figure.panels:
         assert panel.name == "lr"
         # The panel lies inside the figure, up to rounding.
@@ -177,10 +178,27 @@ def test_an_exact_result_has_no_strange_numbers(x):
     better = told(replace(x, result=x.hr))
     assert "helped clearly" in better
     assert "∞ dB" in better
-    assert "nan" not in better
+    assert "where MASA is exact" in better
+    flat = replace(x, bicubic=x.hr)
+    assert "has ∞ dB: it is exact." in told(flat)
+    assert "∞ dB, the same as MASA." in told(replace(exact, bicubic=x.hr))
+    for words in (better, told(flat), told(exact)):
+        assert "nan" not in words and "inf" not in words
     check(result.error_map(exact))
     check(result.reference_gift(exact))
     check(result.gain_map(exact))
+    compared = result.compared(exact)
+    check(compared)
+    assert "the reference changed" not in compared.summary
+    assert "differs most from bicubic" in compared.summary
+    same = result.compared(replace(exact, bicubic=x.hr))
+    assert "the same as bicubic" in same.summary and "Below" not in same.summary
+    off = aggregation.switched_off(replace(exact, switched_off={"ref": x.result}), "ref")
+    check(off)
+    assert "to " in off.summary and "(−∞ dB)" in off.summary
+    unchanged = aggregation.switched_off(replace(x, switched_off={"ref": x.result}), "ref")
+    check(unchanged)
+    assert "the result is the same." in unchanged.summary and "differ" not in unchanged.summary
 
 
 def test_without_the_sharp_photo_nothing_is_claimed(x):
@@ -217,6 +235,12 @@ def test_without_a_reference(x):
     assert "No reference was given" in told(own_reference)
     assert "No reference was given" in told(replace(own_reference, hr=None))
     assert "without a reference" in table_of(own_reference)
+    for name in ("gift", "gain"):
+        assert FIGURES[name].draw(own_reference, View()) is None
+        assert "No reference was given" in FIGURES[name].missing(own_reference, View())
+    shown = FIGURES["compared"].draw(own_reference, View())
+    check(shown)
+    assert len(shown.panels) == 2 and "the reference changed" not in shown.summary
 
 
 def test_numbers_of_the_maps(x):
@@ -324,9 +348,8 @@ def test_residuals_that_a_network_does_not_have(none, x):
     assert none.scales[4].added["ref_residual"].max() == 0
     assert "the reference branch takes nothing over" in aggregation.residuals(none, 4).summary
     means = [own(x, x.scales[4].added[f"{n}_residual"]).mean() for n in ("ref", "lr")]
-    assert f"({means[0]:.3g} in the reference, {means[1]:.3g} in the photo)" in (
-        aggregation.residuals(x, 4).summary
-    )
+    told_sizes = f"({means[0]:.3g} in the reference branch, {means[1]:.3g} in the photo branch)"
+    assert told_sizes in aggregation.residuals(x, 4).summary
     # What is switched off changes nothing then.
     assert "the result is the same" in aggregation.switched_off(none, "ref").summary
 

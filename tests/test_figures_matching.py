@@ -462,6 +462,23 @@ def test_jumps_between_references_count(stacked):
     assert jumps.across.sum() == jumps.across[:, 2].sum()
 
 
+def test_without_a_reference_moves_are_in_pixels_of_the_photo():
+    """A cell of the photo, taken as its own reference, is 4 x 4 of its pixels."""
+    x = explored(picture(40, 56, 7), [], is_hr=False)
+    rows, columns = x.matches.position[0, :, :40, :56].numpy()
+    home, lengths, moves = 0, [], []
+    for row in range(40):
+        for column in range(56):
+            cell = rows[row, column], columns[row, column]
+            home += cell == (row // 4, column // 4)
+            moves.append((4 * cell[0] + 1.5 - row, 4 * cell[1] + 1.5 - column))
+            lengths.append(np.hypot(*moves[-1]))
+    summary = fine.displacement(x).summary
+    assert f"{home / (40 * 56):.0%} find their match at their own place in the photo" in summary
+    assert f"move by at most {np.percentile(lengths, 90):.1f}" in summary
+    assert fine.move_words(*np.median(moves, axis=0)) in summary
+
+
 def test_a_single_block_has_no_borders(alone):
     assert fine.find_jumps(alone).share(True) is None
     assert "border" not in fine.discontinuities(alone).summary

@@ -63,14 +63,17 @@ def branches(x: Exploration, scale: int) -> Drawn | None:
 
 
 def residuals(x: Exploration, scale: int) -> Drawn | None:
-    """How much each branch takes over from the other; ``None`` like :func:`branches`."""
+    """How large the residual of each branch is; ``None`` like :func:`branches`.
+
+    Sizes only: the sign, which says who has more, differs between channels.
+    """
     if not has_branches(x, scale):
         return None
     added = {name: own(x, x.scales[scale].added[f"{name}_residual"]) for name in _BRANCH}
     high = high_of(*added.values())
     titles = {
-        "ref": f"What the reference has beyond the photo (×{scale})",
-        "lr": f"What the photo has beyond the reference (×{scale})",
+        "ref": f"Reference branch: reference minus photo (×{scale})",
+        "lr": f"Photo branch: photo minus reference (×{scale})",
     }
     parts = [
         map_part(
@@ -87,9 +90,9 @@ def residuals(x: Exploration, scale: int) -> Drawn | None:
     ref, lr = (float(values.mean()) for values in added.values())
     return compose(
         parts,
-        "Two maps of the size of the residuals: what the reference's features have beyond the "
-        "photo's, and the photo's beyond the reference's; bright is much.",
-        f"{_more(ref, lr)} Bright places are where one has what the other lacks.",
+        "Two maps of the size of the residuals, of the reference's features minus the photo's and "
+        "of the photo's minus the reference's; bright is much.",
+        f"{_more(ref, lr)} Bright places are where the two differ most.",
         columns=2,
     )
 
@@ -100,9 +103,9 @@ def _more(ref: float, lr: float) -> str:
         return f"In this network the {' and the '.join(off)} branch takes nothing over."
     larger, smaller = ("reference", "photo") if ref > lr else ("photo", "reference")
     return (
-        f"On average the {larger} has {max(ref, lr) / min(ref, lr):.1f} times as much that the "
-        f"{smaller} lacks as the other way round ({ref:.3g} in the reference, {lr:.3g} in the "
-        "photo)."
+        f"On average the residual of the {larger} branch is {max(ref, lr) / min(ref, lr):.1f} "
+        f"times that of the {smaller} branch ({ref:.3g} in the reference branch, {lr:.3g} in the "
+        "photo branch)."
     )
 
 
@@ -115,7 +118,7 @@ def switched_off(x: Exploration, which: str) -> Drawn | None:
     if without is None:
         return None
     change = luma_change(x.result, without)
-    place = busiest(change, DETAIL // 2, DETAIL)
+    place = busiest(change, DETAIL // 2, DETAIL) if change.any() else None
     branch = _BRANCH[which]
     parts = [
         picture_part(x, x.result, "Both branches", THIRD, place),
@@ -139,6 +142,8 @@ def switched_off(x: Exploration, which: str) -> Drawn | None:
     )
     if x.hr is None:
         words += ". Whether for the worse, only the sharp photo could tell."
+    elif not change.any():
+        words += "."
     else:
         full, off = psnr_y(x.result, x.hr), psnr_y(without, x.hr)
         words += (
@@ -149,7 +154,9 @@ def switched_off(x: Exploration, which: str) -> Drawn | None:
         parts,
         f"The result with both branches, with the {branch} branch's residual switched off, and a "
         "map of where they differ.",
-        f"{words} The enlarged parts are the {place.width} x {place.height} pixels that differ "
-        "most.",
+        words
+        if place is None
+        else f"{words} The enlarged parts are the {place.width} x {place.height} pixels that "
+        "differ most.",
         columns=3,
     )

@@ -71,7 +71,14 @@ ERROR_SHOWN = 16.0
 
 def displacement(x: Exploration) -> Drawn:
     """Where each LR pixel's match lies, seen from the pixel. Panel ``lr`` is in LR pixels."""
-    move = own_places(x).move
+    move: NDArray = own_places(x).move
+    at_home = (move == 0).all(0)
+    if x.self_reference:
+        # A cell is 4 x 4 pixels of the photo then, and the move leads to their middle.
+        pixel = np.indices(at_home.shape)
+        cell = move + pixel
+        at_home = (cell == pixel // SCALE).all(0)
+        move = SCALE * cell + (SCALE - 1) / 2 - pixel
     length = np.hypot(move[0], move[1])
     # A few mismatched blocks point far away; they must not make all others pale.
     full = max(float(np.percentile(length, FULL)), 1.0)
@@ -88,7 +95,7 @@ def displacement(x: Exploration) -> Drawn:
         "with arrows.",
         f"The median move is {move_words(middle[0], middle[1])}, in pixels of the small photo; "
         f"{FULL} % of the pixels move by at most {np.percentile(length, FULL):.1f}, and "
-        f"{np.mean(length == 0):.0%} find their match at their own place in {where}.",
+        f"{at_home.mean():.0%} find their match at their own place in {where}.",
         (lr_panel(x, zoom, left, top),),
     )
 
@@ -376,7 +383,7 @@ def direction_colours(down: NDArray[np.floating], across: NDArray[np.floating]) 
     return (rgb.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _draw_arrows(picture: Pixels, move: NDArray[np.intp], full: float, zoom: float) -> float:
+def _draw_arrows(picture: Pixels, move: NDArray, full: float, zoom: float) -> float:
     """Sparse arrows of moves ``(2, H, W)``; returns their length relative to the truth."""
     rows, columns = move.shape[1:]
     step = max(1, round(36 / zoom))

@@ -83,7 +83,11 @@ class OwnPlaces:
 
     @property
     def move(self) -> NDArray[np.intp]:
-        """``(2, H, W)``: (rows, columns) from each LR pixel to its match, in LR pixels."""
+        """``(2, H, W)``: (rows, columns) from each LR pixel to its match, in Ref-down cells.
+
+        A cell of a reference is as large as an LR pixel; of the LR as its own reference, it is
+        four times as large.
+        """
         rows, columns = np.indices(self.row.shape)
         return np.stack((self.row - rows, self.column - columns))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isinf
+from math import isinf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from demo.exploration import Exploration
 from demo.figures.parts import (
     CHANGE,
     THIRD,
+    Place,
     busiest,
     compose,
     high_of,
@@ -24,7 +25,6 @@ from demo.figures.parts import (
 from demo.runs import Score, score
 from masa.config import SCALE
 from masa.images import Pixels
-from masa.metrics import luma
 
 CLEAR_DB = 0.3
 """Decibels from which on a difference between two results is called clear."""
@@ -78,8 +78,8 @@ def verdict(x: Exploration, scores: Scores | None) -> str:
     if scores is None:
         return _verdict_unmeasured(x)
     against_bicubic = (
-        f"Plain bicubic enlargement has {decibels(scores.bicubic.psnr)}, "
-        f"{_distance(gain_db(scores.masa.psnr, scores.bicubic.psnr))} MASA."
+        f"Plain bicubic enlargement has {decibels(scores.bicubic.psnr)}"
+        f"{_distance(gain_db(scores.masa.psnr, scores.bicubic.psnr))}."
     )
     if x.self_reference:
         return (
@@ -166,18 +166,25 @@ def _gain_in_words(gain: float) -> str:
 def _distance(gain: float) -> str:
     """Where something stands that MASA is ``gain`` dB better than."""
     if gain == 0:
-        return "the same as"
-    return f"{abs(gain):.2f} dB {'less' if gain > 0 else 'more'} than"
+        return ", the same as MASA"
+    if isinf(gain):
+        return ", where MASA is exact" if gain > 0 else ": it is exact"
+    return f", {abs(gain):.2f} dB {'less' if gain > 0 else 'more'} than MASA"
 
 
 def decibels(psnr: float) -> str:
-    """A PSNR in words."""
-    return "∞ dB" if psnr == inf else f"{psnr:.2f} dB"
+    """A PSNR in words; infinite for equal pictures."""
+    return f"{amount(psnr)} dB"
+
+
+def amount(value: float) -> str:
+    """A number of 0 or more with two digits, or the sign for an infinite one."""
+    return "∞" if isinf(value) else f"{value:.2f}"
 
 
 def signed(value: float) -> str:
     """A number with its sign and two digits; no sign if it rounds to 0."""
-    words = minus(f"{value:+.2f}")
+    words = ("+" if value >= 0 else "−") + amount(abs(value))
     return "0.00" if words.endswith("0.00") and abs(value) < 1 else words
 
 
@@ -189,21 +196,12 @@ def _own_similarity(x: Exploration) -> NDArray[np.float32]:
 
 
 def error_map(x: Exploration) -> Drawn | None:
-    """Where the result differs from the sharp photo; ``None`` if that is unknown.
-
-    It shares its colours' range with :func:`reference_gift`.
-    """
+    """Where the result differs from the sharp photo; ``None`` if that is unknown."""
     if x.hr is None:
         return None
-    differences = _differences(x)
-    error, before = differences["hr"], luma_change(x.bicubic, x.hr)
+    error, before = luma_change(x.result, x.hr), luma_change(x.bicubic, x.hr)
     part = map_part(
-        x,
-        error,
-        "difference to the sharp photo on Y",
-        "grey levels",
-        0,
-        high_of(*differences.values()),
+        x, error, "difference to the sharp photo on Y", "grey levels", 0, high_of(error)
     )
     return compose(
         [part],
@@ -217,12 +215,11 @@ def error_map(x: Exploration) -> Drawn | None:
 def reference_gift(x: Exploration) -> Drawn | None:
     """Where the result differs from the same network's without the reference.
 
-    ``None`` until that is computed.
+    ``None`` until that is computed, and if no reference was given.
     """
-    if x.plain is None:
+    if x.plain is None or x.self_reference:
         return None
-    differences = _differences(x)
-    change = differences["plain"]
+    change = luma_change(x.result, x.plain)
     high = np.percentile(change, 90)
     share = float(change[change >= high].sum() / max(change.sum(), 1e-9))
     words = (
@@ -237,7 +234,7 @@ def reference_gift(x: Exploration) -> Drawn | None:
         "difference to the result without the reference, on Y",
         "grey levels",
         0,
-        high_of(*differences.values()),
+        high_of(change),
     )
     return compose(
         [part],
@@ -249,10 +246,10 @@ def reference_gift(x: Exploration) -> Drawn | None:
 def gain_map(x: Exploration) -> Drawn | None:
     """Per LR block, how much closer to the sharp photo the reference brought the result.
 
-    In grey levels of root mean squared error. ``None`` if the sharp photo is unknown or the
-    result without the reference not computed.
+    In grey levels of root mean squared error. ``None`` if the sharp photo is unknown, no reference
+    was given, or the result without it is not computed.
     """
-    if x.hr is None or x.plain is None:
+    if x.hr is None or x.plain is None or x.self_reference:
         return None
     block = x.matches.geometry.block
     gain = block_rms(x.plain, x.hr, block) - block_rms(x.result, x.hr, block)
@@ -299,32 +296,35 @@ def block_rms(picture: Pixels, hr: Pixels, block: int) -> NDArray[np.float32]:
 def compared(x: Exploration) -> Drawn:
     """The result with and without the reference and the truth, as far as they are there.
 
-    All repeat, enlarged, the part that the reference changed most.
+    All repeat, enlarged, the part that the reference changed most, or, if it changed nothing, the
+    part that the network did.
     """
-    place = None
-    summary = "The result."
-    if x.plain is not None:
-        place = busiest(luma_change(x.result, x.plain), DETAIL // 2, DETAIL)
-        summary = (
-            f"Below: the {place.width} x {place.height} pixels that the reference changed most, "
-            f"from row {place.top} and column {place.left} of the result."
-        )
+    place, summary = _detail(x)
     pictures = {"With the reference": x.result, "Without it": x.plain, "The sharp photo": x.hr}
+    alt = "The result with the reference, without it, and the sharp photo, as far as known."
+    if x.self_reference:
+        pictures = {"The result": x.result, "The sharp photo": x.hr}
+        alt = "The result, and the sharp photo if it is known."
+        summary = f"No reference was given. {summary}"
     parts = [
         picture_part(x, picture, title, THIRD, place)
         for title, picture in pictures.items()
         if picture is not None
     ]
-    alt = "The result with the reference, without it, and the sharp photo, as far as known."
     return compose(parts, alt, summary, columns=3)
 
 
-def _differences(x: Exploration) -> dict[str, NDArray[np.float32]]:
-    """How far the result is from ``hr`` and ``plain`` on Y, ``(4H, 4W)`` each, if they exist."""
-    result = luma(x.result)
-    others = {"hr": x.hr, "plain": x.plain}
-    return {
-        name: np.abs(result - luma(other)).astype(np.float32)
-        for name, other in others.items()
-        if other is not None
-    }
+def _detail(x: Exploration) -> tuple[Place | None, str]:
+    """A part worth enlarging, and in a sentence which; ``None`` if none is."""
+    kinds = [(x.bicubic, "in which the result differs most from bicubic enlargement")]
+    if x.plain is not None and not x.self_reference:
+        kinds.insert(0, (x.plain, "that the reference changed most"))
+    for other, what in kinds:
+        change = luma_change(x.result, other)
+        if change.any():
+            place = busiest(change, DETAIL // 2, DETAIL)
+            return place, (
+                f"Below: the {place.width} x {place.height} pixels {what}, from row {place.top} "
+                f"and column {place.left} of the result."
+            )
+    return None, "The result is the same as bicubic enlargement."

@@ -29,7 +29,7 @@ from demo.drawn import Drawn
 from demo.exploration import ChannelStatistics, channel_gap
 from demo.figures.adaptation import channel_plots
 from demo.figures.parts import minus
-from demo.figures.result import SLIGHT_DB, gain_db, signed
+from demo.figures.result import SLIGHT_DB, amount, decibels, gain_db, signed
 from demo.plots import (
     GREEN,
     GREY,
@@ -261,12 +261,12 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
     for curve in curves:
         worst, loss = curve.worst, curve.drop(curve.worst)
         told = (
-            f"{curve.network} has {curve.unchanged.psnr:.2f} dB with the reference as it is; "
+            f"{curve.network} has {decibels(curve.unchanged.psnr)} with the reference as it is; "
             f"the changes {'gain' if curve.mean_drop < 0 else 'cost'} it "
-            f"{abs(curve.mean_drop):.2f} dB on average"
+            f"{amount(abs(curve.mean_drop))} dB on average"
         )
         if loss > 0:
-            told += f", at worst {loss:.2f} dB ({minus(worst.title)})"
+            told += f", at worst {amount(loss)} dB ({minus(worst.title)})"
         if curve.alone is not None and worst.psnr < curve.alone:
             told += ", which is less than it reaches without any reference"
         parts.append(f"{told}.")
@@ -284,7 +284,7 @@ def _steadiest(curves: Sequence[Curve]) -> str:
         return f"No network is steadier than another {along}."
     if len(first) > 1:
         return f"{' and '.join(first)} are the steadiest {along}, level with each other."
-    return f"{first[0]} is the steadiest {along}, by {lead:.2f} dB on average."
+    return f"{first[0]} is the steadiest {along}, by {amount(lead)} dB on average."
 
 
 def _leaders(changes: Mapping[str, float]) -> tuple[list[str], float]:
@@ -301,10 +301,10 @@ def _best(curves: Sequence[Curve]) -> str:
     """Steady is not good: whose results are the best, all values together."""
     means = {curve.network: fmean(level.psnr for level in curve.levels) for curve in curves}
     best, second = sorted(means, key=lambda name: -means[name])[:2]
-    lead = means[best] - means[second]
+    lead = gain_db(means[best], means[second])
     if lead < SLIGHT_DB:
         return ""
-    return f"The best results, all values together, are {best}'s, by {lead:.2f} dB on average."
+    return f"The best results, all values together, are {best}'s, by {amount(lead)} dB on average."
 
 
 def _along(family: str) -> str:
