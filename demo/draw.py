@@ -47,6 +47,7 @@ BLUE: Colour = (0, 100, 190)
 """Apart for every kind of colour vision, on light and dark ground."""
 
 _MARGIN = 20  # beside a colour bar, for its pointed ends and outer numbers
+_LEAST_COSINE = 0.05  # that a colour bar of cosines spans
 _FINE = 4  # bits of a pixel's fraction in OpenCV's drawing
 _PAINTING = threading.Lock()  # text layout inside matplotlib keeps state that threads would share
 
@@ -309,14 +310,27 @@ def paint(
     high: float,
     cmap: str = "viridis",
 ) -> Pixels:
-    """``(H, W)`` numbers as colours; beyond ``low`` and ``high`` none are added, NaN is grey."""
+    """``(H, W)`` numbers as colours; beyond ``low`` and ``high`` none are added, NaN is grey.
+
+    If these are equal, numbers get the middle colour, where a colour bar has its only tick.
+    """
     numbers = np.asarray(values, np.float32)
     known = np.isfinite(numbers)
-    span = high - low if high > low else 1.0
-    levels = np.where(known, (np.where(known, numbers, low) - low) / span * 255, 0)
+    if high > low:
+        levels = (np.where(known, numbers, low) - low) / (high - low) * 255
+    else:
+        levels = np.full(numbers.shape, 127.5)
     picture = _table(cmap)[np.clip(levels.round(), 0, 255).astype(np.uint8)]
     picture[~known] = UNKNOWN
     return picture
+
+
+def cosine_range(low: float, high: float, count: int = 1) -> tuple[float, float]:
+    """Ends of a colour bar for sums of ``count`` cosines from ``low`` to ``high``.
+
+    They are so far apart that cosines which differ by next to nothing look alike.
+    """
+    return min(low, high - count * _LEAST_COSINE), high
 
 
 def heat_map(
@@ -398,7 +412,7 @@ def colour_bar(
         share = (tick - low) / (high - low) if high > low else 0.5
         x = margin + share * (span - 1)
         picture[2 + thick : 6 + thick, round(x) : round(x) + 1] = INK
-        text(picture, _number(float(tick), high - low), x + 0.5, 6 + thick, anchor="ma")
+        text(picture, written(float(tick), high - low), x + 0.5, 6 + thick, anchor="ma")
     bottom = picture.shape[0] - line_height(SMALL) * (1 + remark.count("\n"))
     text(picture, remark, 2, bottom)
     if unknown:
@@ -521,13 +535,13 @@ def shelve(
     return best
 
 
-def _number(value: float, span: float) -> str:
+def written(value: float, span: float) -> str:
     """A tick of an axis that is ``span`` long, with as many digits as tell ticks apart."""
     if span <= 0:
-        return f"{value:.3g}"
-    if max(abs(value), span) >= 1e5 or span < 1e-4:
-        return f"{value:.1e}"
-    digits = int(np.clip(2 - np.floor(np.log10(span) + 0.2), 0, 6))
+        return f"{value:.3g}".replace("-", "−")
+    if max(abs(value), span) >= 1e5 or max(abs(value), span) < 1e-4:
+        return f"{value:.1e}".replace("-", "−")
+    digits = int(np.clip(2 - np.floor(np.log10(span) + 0.2), 0, 9))
     words = f"{value:.{digits}f}"
     if "." in words:
         words = words.rstrip("0").rstrip(".")

@@ -28,6 +28,7 @@ from demo.draw import (
     text,
     text_width,
     wrap,
+    written,
 )
 from masa.images import Pixels
 
@@ -203,13 +204,6 @@ def key(entries: Sequence[tuple[Mark, str]], width: int = WIDTH) -> Pixels:
         mark(page, (x + 7, top + line_height(SMALL) / 2))
         text(page, words, x + 17, top)
     return page
-
-
-def written(value: float, span: float) -> str:
-    """A number of an axis ``span`` long, with as many digits as tell its ticks apart."""
-    digits = min(max(0, ceil(1 - log10(span))), 9) if span > 0 else 2
-    words = f"{value:.{digits}f}" if span > 1e-5 else f"{value:.1e}"
-    return words.replace("-", "−")
 
 
 # ---------------------------------------------------------------------------- lines

@@ -24,6 +24,7 @@ from demo.draw import (
     blank,
     blend,
     colour_bar,
+    cosine_range,
     dot,
     emphasise,
     enlarge,
@@ -42,6 +43,7 @@ from demo.draw import (
     text,
     text_width,
     wrap,
+    written,
 )
 
 
@@ -183,6 +185,35 @@ def test_heat_map_of_one_value(value):
     image = heat_map(np.full((4, 6), value), "label", "unit")
     assert image.dtype == np.uint8
     assert image.shape[1] == WIDTH
+
+
+def test_a_single_value_has_the_colour_above_its_tick():
+    image = heat_map(np.full((4, 6), 0.7), "label", zoom=10)
+    bar = image[40 + 6 + 9, 20 : WIDTH - 20]
+    assert np.array_equal(image[20, 30], bar[len(bar) // 2])
+
+
+def test_cosines_that_hardly_differ_look_alike():
+    low, high = cosine_range(2.9999986, 3.000001, 3)
+    values = np.linspace(2.9999986, 3.000001, 50).reshape(5, 10)
+    assert np.ptp(paint(values, low, high).astype(int), axis=(0, 1)).max() <= 1
+    assert cosine_range(0.2, 0.9) == (0.2, 0.9)
+    assert cosine_range(0.9, 0.91)[1] == 0.91
+
+
+@pytest.mark.parametrize(
+    ("values", "span", "words"),
+    [
+        ([2.99, 3.0, 3.01], 0.02, ["2.99", "3", "3.01"]),
+        ([0.5, 0.500001], 1e-6, ["0.5", "0.500001"]),
+        ([-20, 0, 20], 40, ["−20", "0", "20"]),
+        ([0, 2e-5], 2e-5, ["0.0e+00", "2.0e−05"]),
+        ([0, 100000], 1e5, ["0.0e+00", "1.0e+05"]),
+        ([-0.25], 0, ["−0.25"]),
+    ],
+)
+def test_ticks_are_told_apart(values, span, words):
+    assert [written(value, span) for value in values] == words
 
 
 def test_heat_map_starts_with_the_map():

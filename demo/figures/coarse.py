@@ -25,6 +25,7 @@ from demo.draw import (
     blank,
     blend,
     colour_bar,
+    cosine_range,
     dot,
     emphasise,
     enlarge,
@@ -240,7 +241,7 @@ def score_maps(x: Exploration, selected: int) -> Drawn:
     best = coarse_place(x, selected)
     apart = (geometry.ref_block_height, geometry.ref_block_width)
     rivals = runners_up(total, own_cells(x), best, apart)
-    low, high = float(np.percentile(scores, 1)), float(scores.max())
+    low, high = cosine_range(float(np.percentile(scores, 1)), float(scores.max()))
     half = (WIDTH - GAP) // 2
     parts, titles = [], []
     for number, values in enumerate([*scores, total]):
@@ -303,6 +304,7 @@ def score_heat(x: Exploration) -> Drawn:
         field,
         "score of a block's best place",
         f"sum of {_cosines(x)}, at most {len(x.dilations)}",
+        *cosine_range(float(own.min()), float(own.max()), len(x.dilations)),
         zoom=zoom,
     )
     worst = int(np.argmin(own))

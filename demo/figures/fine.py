@@ -24,6 +24,7 @@ from demo.draw import (
     blank,
     blend,
     colour_bar,
+    cosine_range,
     emphasise,
     enlarge,
     fit_zoom,
@@ -103,7 +104,7 @@ def displacement(x: Exploration) -> Drawn:
 def similarity(x: Exploration) -> Drawn:
     """How much each LR pixel's patch resembles its match. Panel ``lr`` is in LR pixels."""
     values = x.lr.crop(x.matches.similarity[0, 0].detach().numpy())
-    low, high = float(np.percentile(values, 1)), float(values.max())
+    low, high = cosine_range(float(np.percentile(values, 1)), float(values.max()))
     zoom = lr_zoom(x)
     picture = enlarge(paint(values, low, high), zoom)
     bar = colour_bar("similarity of matched patches (cosine)", low, high, below=True)
@@ -262,10 +263,11 @@ def patch_search(x: Exploration, row: int, column: int) -> Drawn:
     emphasise(ref, _patch_box(best_row, best_column, patch).scaled(ref_zoom))
 
     low, high = float(scores.min()), float(scores.max())
-    scored = enlarge(paint(scores, low, high), ref_zoom)
+    ends = cosine_range(low, high)
+    scored = enlarge(paint(scores, *ends), ref_zoom)
     box = Box(best_column, best_row, best_column + 1, best_row + 1).scaled(ref_zoom)
     emphasise(scored, box, thickness=2)
-    bar = colour_bar("similarity (cosine)", low, high, width=half)
+    bar = colour_bar("similarity (cosine)", *ends, width=half)
 
     start = SCALE * (at_row - rim), SCALE * (at_column - rim)
     side = SCALE * patch
