@@ -20,7 +20,7 @@ from demo.exploration import Exploration
 from demo.explore import paint, taken_over, without_branches, without_reference
 from demo.figures import result as result_figures
 from demo.figures.coarse import block_near
-from demo.figures.cost import DenseMatch, dense_match, rematch, rematch_figure
+from demo.figures.cost import DenseMatch, Rematch, dense_match, rematch, rematch_figure
 from demo.figures.places import block_corner, padding_words
 from demo.files import in_use, serve_png
 from demo.front import GONE
@@ -266,7 +266,7 @@ def _view_of_block(x: Exploration, view: View, panel: str, row: int, column: int
 class Trial:
     """Matching with other settings."""
 
-    config: MASAConfig
+    found: Rematch
     dense: DenseMatch
     """To be kept for the next trial of the same run."""
     figure: Drawn
@@ -302,7 +302,8 @@ def try_matching(
 
         every = dense or dense_match(x, on_share=densely)
         progress(0.9, "Matching again")
-        return Trial(config, every, rematch_figure(x, rematch(x, config, every), every), "")
+        found = rematch(x, config, every)
+        return Trial(found, every, rematch_figure(x, found, every), "")
 
     with told_kindly():
         for step in follow(match_again):
@@ -316,16 +317,21 @@ def _painted(x: Exploration, trial: Trial, progress: Progress) -> Trial:
     predictor = predictor_for(x.weights)
     matching = replace(
         predictor.config,
-        lr_block=trial.config.lr_block,
-        ref_factor=trial.config.ref_factor,
-        dilations=trial.config.dilations,
+        lr_block=trial.found.config.lr_block,
+        ref_factor=trial.found.config.ref_factor,
+        dilations=trial.found.config.dilations,
     )
     again = predictor.run(x.visitors_lr(), x.visitors_refs(), progress, matching=matching)
     assert x.hr is not None
-    words = (
-        f"Painted with these matches the result has **{psnr_y(again.rgb, x.hr):.2f} dB**; "
-        f"with the network's own settings {psnr_y(x.result, x.hr):.2f} dB."
-    )
+    found, own = (result_figures.decibels(psnr_y(p, x.hr)) for p in (again.rgb, x.result))
+    words = f"Painted with these settings the result has **{found}**; with the network's own {own}."
+    geometry = again.trace.matches.geometry
+    if geometry != trial.found.geometry:
+        words += (
+            " To paint, the photo is first padded to whole blocks: the Ref blocks were "
+            f"{geometry.ref_block_height} x {geometry.ref_block_width} then, and some matches are "
+            "others than in the map."
+        )
     return replace(trial, painted=words)
 
 

@@ -48,8 +48,8 @@ class ScaleView:
     colours: Mapping[str, Pixels]
     """Feature maps as RGB ``(scale * h, scale * w, 3)``: ``lr``, ``before``, ``after`` on one
     shared PCA basis and one shared range; ``difference`` is the length of ``after - before`` as a
-    grey level, 255 at ``difference_peak``. DRAM's ``ref_branch``, ``lr_branch``, ``merged`` on a
-    basis of their own; missing at x1."""
+    grey level, 254 at ``difference_peak`` and 255 beyond. DRAM's ``ref_branch``, ``lr_branch``,
+    ``merged`` on a basis of their own; missing at x1."""
     difference_peak: float
     explained: float
     """Share of the features' variance that the three colours show, 0 to 1."""
@@ -94,6 +94,8 @@ class Exploration:
     """``(4H, 4W, 3)``, like the pictures below: in the visitor's own pixels, without padding."""
     alpha: NDArray[np.uint8] | None
     """``(4H, 4W)``; ``None`` if the photo had no transparency."""
+    lr_alpha: NDArray[np.uint8] | None
+    """``(H, W)``: the same of the LR."""
     bicubic: Pixels
     hr: Pixels | None
     """``None`` if the target is unknown."""
@@ -163,6 +165,7 @@ def explore(run: Run, on_share: OnShare = ignore) -> Exploration:
         self_reference=result.self_reference,
         result=result.rgb,
         alpha=result.alpha,
+        lr_alpha=run.alpha,
         bicubic=result.bicubic,
         hr=run.hr,
         plain=None,
@@ -198,7 +201,7 @@ def view_scale(part: ScaleTrace) -> ScaleView:
     colours = dict(zip(("lr", "before", "after"), painted, strict=True))
     difference = (present["after"] - present["before"]).square().sum(0).sqrt()
     peak = _high(difference)
-    grey = (difference / peak * 255).clamp(0, 255).to(torch.uint8).cpu().numpy()
+    grey = (difference / peak * 254).ceil().clamp(0, 255).to(torch.uint8).cpu().numpy()
     colours["difference"] = np.repeat(grey[:, :, None], 3, axis=2)
     added: dict[str, NDArray[np.float32]] = {}
     if part.aggregated is not None:

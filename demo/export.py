@@ -32,12 +32,14 @@ print(result.trace.matches.position)  # the same as "position" in maps.npz
 def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of every file: pictures, ``figures/``, ``maps.npz``, ``run.json``, code."""
     view = (view or View.opening(x)).clipped(x)
-    yield "lr.png", png(x.visitors_lr())
+    yield "lr.png", png(x.visitors_lr(), x.lr_alpha)
     refs = x.visitors_refs()
     for number, ref in enumerate(refs, start=1):
         yield f"ref_{number}.png", png(ref)
     yield "result.png", png(x.result, x.alpha)
     yield "bicubic.png", png(x.bicubic)
+    if x.hr is not None:
+        yield "sharp.png", png(x.hr)
     if x.plain is not None:
         yield "without_reference.png", png(x.plain)
     words = []

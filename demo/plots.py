@@ -65,7 +65,7 @@ def bar_chart(
     """Lying bars, each under its name, over an axis whose ticks ``write`` puts into words.
 
     Ticks of an even axis are round multiples of ``unit``. A logarithmic axis starts at a power of
-    ten clearly below the smallest value; zeros have no bar.
+    ten clearly below the smallest value, and says how far its lines are apart; zeros have no bar.
     """
     margin, thick, row = 4, 14, line_height(SMALL) + 24
     positive = [bar.value for bar in bars if bar.value > 0] or [1.0]
@@ -74,6 +74,7 @@ def bar_chart(
         last: float = max(ceil(log10(max(positive)) - 1e-9), first + 1)
         step = max(1, ceil((last - first) / 5))
         ticks = [10.0**power for power in range(int(first), int(last) + 1, step)]
+        axis += f"; each line is {10**step:,} times the one before"
     else:
         first, last = 0.0, max(positive)
         locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from demo.settings import FEATURE_MEMORY, FEATURES, LIMITS, MEMORY, PIECE
@@ -75,6 +76,8 @@ class Run:
     """Of the network that ran."""
     peak: Peak | None = None
     """Memory of the run; ``None`` where nobody measured."""
+    alpha: NDArray[np.uint8] | None = None
+    """``(h, w)``: the LR's transparency, if it has any."""
 
 
 def predictor_for(weights: str) -> Predictor:
@@ -123,7 +126,7 @@ def run(request: Request, progress: Progress, keep: bool = False) -> Run:
     pixels = lr if alpha is None else np.dstack((lr, alpha))
     with measured_peak(predictor.device) as peak:
         result = predictor.upscale(pixels, refs, progress, scales)
-    return Run(request, result, hr, predictor.config, peak)
+    return Run(request, result, hr, predictor.config, peak, alpha)
 
 
 def expected_work(request: Request) -> int:

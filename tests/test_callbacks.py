@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import runpy
 import threading
@@ -113,11 +114,18 @@ def test_other_settings_are_drawn_and_then_painted(files, x):
     steps = list(callbacks.try_matching(x, None, 16, 1.0, [1, 3]))
     drawn, painted = (step.value for step in steps if isinstance(step, Finished))
     assert "Blocks of 16 x 16" in drawn.figure.summary and drawn.painted == ""
-    config = dataclasses.replace(drawn.config, lr_block=16, ref_factor=1.0, dilations=(1, 3))
-    assert drawn.config == painted.config == config
+    config = dataclasses.replace(drawn.found.config, lr_block=16, ref_factor=1.0, dilations=(1, 3))
+    assert drawn.found.config == painted.found.config == config
     again = predictor_for(x.weights).run(x.visitors_lr(), x.visitors_refs(), matching=config)
     assert f"**{psnr_y(again.rgb, x.hr):.2f} dB**" in painted.painted
     assert f"{psnr_y(x.result, x.hr):.2f} dB" in painted.painted
+    blocks = (
+        again.trace.matches.geometry.ref_block_height,
+        again.trace.matches.geometry.ref_block_width,
+    )
+    padded = again.trace.matches.geometry != drawn.found.geometry
+    assert padded == ("first padded" in painted.painted)
+    assert padded == (f"the Ref blocks were {blocks[0]} x {blocks[1]}" in painted.painted)
     unknown = dataclasses.replace(x, hr=None)
     steps = list(callbacks.try_matching(unknown, drawn.dense, 16, 1.0, [1, 3]))
     (only,) = (step.value for step in steps if isinstance(step, Finished))
@@ -262,6 +270,22 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
     assert np.array_equal(read_photo(tmp_path / "repeated.png").rgb, x.result)
+
+
+def test_a_transparent_photo_is_repeated_from_the_zip(tmp_path, monkeypatch):
+    rgba = np.dstack((picture(64, 96, 1), np.tile(np.arange(96, dtype=np.uint8) * 2, (64, 1))))
+    cv2.imwrite(str(tmp_path / "photo.png"), rgba)
+    write_photo(tmp_path / "ref.png", picture(80, 96, 2))
+    x = paint(Request(str(tmp_path / "photo.png"), (str(tmp_path / "ref.png"),), is_hr=True))
+    with zipfile.ZipFile(io.BytesIO(as_zip(x))) as archive:
+        archive.extractall(tmp_path / "out")
+        json.loads(archive.read("run.json"), parse_constant=pytest.fail)
+    monkeypatch.chdir(tmp_path / "out")
+    runpy.run_path("repeat.py")
+    repeated, result = (read_photo(name) for name in ("repeated.png", "result.png"))
+    assert np.array_equal(repeated.rgb, result.rgb)
+    assert result.alpha is not None and np.array_equal(repeated.alpha, result.alpha)
+    assert np.array_equal(read_photo("sharp.png").rgb, x.hr)
 
 
 def test_a_run_is_explained_without_a_browser(files, tmp_path, capsys):

@@ -303,6 +303,36 @@ def test_padding_is_not_shown(x):
     assert padded.lr.rgb.shape[:2] == (24, 32)
     assert own(padded, padded.scales[4].colours["lr"]).shape == (80, 108, 3)
     assert adaptation.channel_map(padded, padded.scales[2], "lr", 0).shape == (40, 54)
+    for draw in (
+        lambda x: adaptation.statistics(x, 2),
+        lambda x: adaptation.feature_maps(x, 2),
+        lambda x: adaptation.feature_maps(x, 2, 0),
+        lambda x: adaptation.modulation(x, 2),
+    ):
+        assert "over the photo and its padding" in draw(padded).summary
+        assert "padding" not in draw(x).summary
+
+
+def test_a_long_axis_says_how_far_its_lines_are_apart(x):
+    small = replace(x, dense=10**12, paper=replace(x.paper, fine=10**5))
+    assert np.array_equal(
+        cost.multiply_adds(small).image[-20:],
+        cost.multiply_adds(replace(small, dense=10**13)).image[-20:],
+    )
+    assert not np.array_equal(
+        cost.multiply_adds(small).image[-20:], cost.multiply_adds(x).image[-20:]
+    )
+
+
+def test_the_largest_part_need_not_be_most(x):
+    seconds = {"encode_lr": 1.0, "encode_ref": 4.0, "match": 1.5, "decode": 3.5}
+    assert (
+        "the largest part, 40%, went into reading"
+        in cost.stages(replace(x, seconds=seconds)).summary
+    )
+    assert (
+        "most of it, 73%" in cost.stages(replace(x, seconds=seconds | {"encode_ref": 16.0})).summary
+    )
 
 
 def test_networks_that_learn_no_adaptation(adain, none):

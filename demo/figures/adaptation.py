@@ -38,6 +38,13 @@ _MARKS = {
 }
 
 
+def _padding(x: Exploration) -> str:
+    """A sentence, after a space, if numbers are over more than the photo; else nothing."""
+    if x.lr.rgb.shape[:2] == (x.lr.height, x.lr.width):
+        return ""
+    return " Means and deviations are the network's own, over the photo and its padding."
+
+
 _UNCHANGED = "The reference's, passed on unchanged"
 
 
@@ -84,7 +91,7 @@ def _in_colours(x: Exploration, view: ScaleView, scale: int) -> Drawn:
         for name, title in _titles(view).items()
     ]
     changes = mode_of(view) != "none"
-    length = own(x, view.colours["difference"][:, :, 0]) / np.float32(255) * view.difference_peak
+    length = own(x, view.colours["difference"][:, :, 0]) / np.float32(254) * view.difference_peak
     parts.append(
         map_part(
             x,
@@ -107,7 +114,7 @@ def _in_colours(x: Exploration, view: ScaleView, scale: int) -> Drawn:
         f"Like colours mean like features in the three pictures; they show {view.explained:.0%} "
         f"of what varies in {_count(view)} channels. Before the adaptation, the reference's "
         f"distribution is {view.gap('before'):.2f} of the photo's deviation away from the photo's; "
-        f"{became}.",
+        f"{became}.{_padding(x)}",
         columns=2,
     )
 
@@ -137,6 +144,7 @@ def _of_channel(x: Exploration, view: ScaleView, scale: int, channel: int) -> Dr
         minus(
             f"Channel {channel} is {words('lr')} (mean ± standard deviation) in the photo, "
             f"{words('before')} in the reference as found, and {words('after')} once adapted."
+            f"{_padding(x)}"
         ),
         columns=2,
     )
@@ -164,7 +172,7 @@ def modulation(x: Exploration, scale: int, channel: int | None = None) -> Drawn 
             f"({std:.3g}), by {(gamma + std).min():.3g} to {(gamma + std).max():.3g} from place to "
             f"place. Then β plus the photo's mean ({mean:.3g}) is added, {(beta + mean).min():.3g} "
             f"to {(beta + mean).max():.3g}. In a typical channel γ varies by "
-            f"{_strength(view):.1f} times the photo's deviation."
+            f"{_strength(view):.1f} times the photo's deviation.{_padding(x)}"
         ),
         columns=2,
     )
@@ -216,7 +224,7 @@ def statistics(x: Exploration, scale: int) -> Drawn | None:
         channel_plots(shown, scale),
         f"Plot of the mean and the standard deviation of each channel at ×{scale}, of the photo "
         "and of the reference before and after it is adapted.",
-        _statistics_in_words(view),
+        _statistics_in_words(view) + _padding(x),
     )
 
 

@@ -63,7 +63,7 @@ def multiply_adds(x: Exploration) -> Drawn:
     ]
     image = bar_chart(
         bars,
-        "billion multiply-adds; each line is 10 times the one before",
+        "billion multiply-adds",
         lambda value: f"{value / BILLION:g}",
         logarithmic=True,
     )
@@ -89,9 +89,10 @@ def stages(x: Exploration) -> Drawn:
     total = sum(bar.value for bar in bars)
     image = bar_chart(bars, "seconds", lambda value: f"{value:g}")
     longest = max(bars, key=lambda bar: bar.value)
+    share = longest.value / max(total, 1e-9)
     words = (
-        f"This run took {total:.1f} s; most of it, {longest.value / max(total, 1e-9):.0%}, went "
-        f"into {longest.name.lower()}."
+        f"This run took {total:.1f} s; {'most of it' if share > 0.5 else 'the largest part'}, "
+        f"{share:.0%}, went into {longest.name.lower()}."
     )
     if "match" in x.seconds:
         share = x.seconds["match"] / max(total, 1e-9)
@@ -118,7 +119,7 @@ def _memory_chart(x: Exploration, peak: int) -> Pixels:
     kept = x.kept_bytes()
     bars = [
         Bar("Memory at most, while it ran", peak, _megabytes(peak), BLUE),
-        Bar("of which your session keeps", kept, _megabytes(kept)),
+        Bar("Your session keeps, on the server", kept, _megabytes(kept)),
     ]
     return bar_chart(bars, "megabytes", lambda value: f"{value / 2**20:.0f}", unit=2**20)
 
