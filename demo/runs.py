@@ -22,7 +22,7 @@ from masa.images import Pixels, Role, Source, crop_to_multiple, read_photo, redu
 from masa.memory import Peak, measured_peak
 from masa.metrics import psnr_y, ssim_y
 from masa.model import SCALES
-from masa.predictor import Predictor, Progress, Result
+from masa.predictor import MemoryNeededError, Predictor, Progress, Result
 from masa.shifts import Shift, Shifted
 from masa.weights import DEFAULT_WEIGHTS, load_model, shipped_weights
 
@@ -101,7 +101,10 @@ def _predictor(weights: str, device: str) -> Predictor:
 
 
 DETAIL_PIXELS = 256 * 256
-"""Largest LR whose features are kept at x4 too; of larger ones, at x1 and x2 only."""
+"""Largest LR whose features are kept at x4 too; of larger ones, at x1 and x2 only.
+
+Fewer scales are kept where the memory of a run does not allow for them.
+"""
 
 
 def run(request: Request, progress: Progress, keep: bool = False) -> Run:
@@ -125,7 +128,14 @@ def run(request: Request, progress: Progress, keep: bool = False) -> Run:
         scales = SCALES if lr.shape[0] * lr.shape[1] <= DETAIL_PIXELS else SCALES[:2]
     pixels = lr if alpha is None else np.dstack((lr, alpha))
     with measured_peak(predictor.device) as peak:
-        result = predictor.upscale(pixels, refs, progress, scales)
+        while True:
+            try:
+                result = predictor.upscale(pixels, refs, progress, scales)
+                break
+            except MemoryNeededError:
+                if len(scales) < 2:
+                    raise
+                scales = scales[:-1]  # rather less to look at than no picture
     return Run(request, result, hr, predictor.config, peak, alpha)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from masa.config import SCALE, MASAConfig
@@ -132,14 +133,18 @@ def peak_bytes(
     config: MASAConfig | None = None,
     itemsize: int = 4,
     tile: int | None = None,
+    keep: Collection[int] = (),
+    strips: bool = True,
 ) -> int:
     """Predicted peak memory of one run above the network's own, in bytes.
 
-    Counts the feature maps that are alive together when the reference is encoded and when the x4
-    features are merged, whichever is more; ``itemsize`` is the size of a feature in bytes. Fitted
-    to peaks of several runs in a row, measured in float32 on a CPU: 392 to 505 MiB at 128/512, 790
-    to 902 with five references, 1332 to 1521 at 256/1024, and 1029 to 1208 there in tiles of 64,
-    for which it gives 520, 933, 1659 and 1094.
+    Counts the feature maps that are alive together when the reference is encoded, when it is
+    searched and when the x4 features are merged, whichever is most; ``itemsize`` is the size of a
+    feature in bytes. ``keep`` are the scales whose intermediates are kept, and ``strips`` says that
+    residual blocks are worked on in strips, as on a CPU. Fitted to peaks of several runs in a row,
+    measured in float32 on a CPU: 392 to 505 MiB at 128/512, 790 to 902 with five references, 1332
+    to 1521 at 256/1024, and 1029 to 1208 there in tiles of 64, for which it gives 522, 943, 1668
+    and 1102.
     """
     config = config or MASAConfig()
     per_map = config.channels * itemsize
@@ -152,30 +157,41 @@ def peak_bytes(
         return min(tile + 2 * halo, size[0]) * min(tile + 2 * halo, size[1])
 
     # Where a residual block is not worked on in strips, there is another map inside it.
-    encoding = ref_features + 16 * worked_on(ref_down, 16) * per_map
-    merging = _MERGE_MAPS * 16 * worked_on(lr, Decoder.HALO_X4)
+    inner = 0 if strips else 1
+    encoding = ref_features + (1 + inner) * 16 * worked_on(ref_down, 16) * per_map
+    # Ref-down's features as float32, and the same again with a margin; the LR's, moved.
+    searching = ref_features + lr_features + 4 * config.channels * (2 * ref_pixels + 4 * pixels)
+    merging = (_MERGE_MAPS + inner) * 16 * worked_on(lr, Decoder.HALO_X4)
     moved = 16 * pixels + 3 * 4 * pixels  # features moved at x4; x2 features and theirs
-    decoding = ref_features + lr_features + (moved + merging) * per_map
-    pictures = 12 * 16 * (pixels * 3 + ref_pixels)
+    kept = _KEPT_MAPS * sum(scale**2 for scale in keep) * pixels
+    decoding = ref_features + lr_features + (moved + merging + kept) * per_map
+    pictures = 16 * (36 * pixels + 20 * ref_pixels)  # as numbers and as levels
     plan = pixels * 9 * 4 * 8 * 2
-    return int(max(encoding, decoding) + pictures + plan + _WORKSPACE)
+    return int(max(encoding, searching, decoding) + pictures + plan + _WORKSPACE)
 
 
 _MERGE_MAPS = 2.4  # x4 maps alive together inside adaptation and aggregation
+_KEPT_MAPS = 9.5  # maps of a scale that a trace keeps; fewer if it is not worked on in tiles
 _WORKSPACE = 140 * 2**20  # libraries, strips, scores, and gaps of freed memory at any size
 
 
 def choose_tile(
-    lr: Size, ref_down: Size, config: MASAConfig, itemsize: int, limit: int
+    lr: Size,
+    ref_down: Size,
+    config: MASAConfig,
+    itemsize: int,
+    limit: int,
+    keep: Collection[int] = (),
+    strips: bool = True,
 ) -> int | None:
     """A tile side (``None``: no tiles) with which a run stays under ``limit`` bytes.
 
-    Sides are halved until one fits.
+    Sides are halved until one fits. Arguments are those of :func:`peak_bytes`.
 
     Raises ``MemoryError`` with the least number of bytes a run needs if none does.
     """
     tile: int | None = None
-    while (needed := peak_bytes(lr, ref_down, config, itemsize, tile)) > limit:
+    while (needed := peak_bytes(lr, ref_down, config, itemsize, tile, keep, strips)) > limit:
         if tile == MIN_TILE:
             raise MemoryError(needed)
         tile = max(*lr, *ref_down) // 2 if tile is None else tile // 2

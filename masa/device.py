@@ -31,7 +31,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         raise UserError(f"There is no device '{name}'; use one of {', '.join(get_args(Device))}.")
     available = {
         "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
+        "mps": torch.backends.mps.is_available() and _mps_can_transfer(),
         "cpu": True,
     }
     if name == "auto":
@@ -47,7 +47,9 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The float type for ``name`` on ``device``; ``auto`` is the fastest that is safe there.
 
     That is bfloat16 on GPUs that have it and on CPUs where it is measured to be faster than
-    float32 (many emulate it), else float32. Raises ``UserError`` for what cannot work.
+    float32 (many emulate it), else float32. On NVIDIA's cards PyTorch may multiply float32 as TF32,
+    with 10 bits, unless ``torch.backends.cudnn.allow_tf32`` is switched off. Raises ``UserError``
+    for what cannot work.
     """
     if name not in get_args(Precision):
         raise UserError(
@@ -62,6 +64,27 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cpu" and _bf16_pays_on_cpu():
         return torch.bfloat16
     return torch.float32
+
+
+@lru_cache(maxsize=1)
+def _mps_can_transfer() -> bool:
+    """Whether this PyTorch has on MPS what :func:`masa.transfer.transfer` needs; older ones not."""
+    ones = torch.ones(1, 1, device="mps")
+    try:
+        F.embedding_bag(ones.long() - 1, ones, mode="sum", per_sample_weights=ones)
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a graphics card can give, less a tenth; ``None`` if not known, or no such card."""
+    if device.type != "cuda":
+        return None
+    try:
+        return int(0.9 * torch.cuda.mem_get_info(device)[0])
+    except (RuntimeError, AssertionError):  # it will be lent later
+        return None
 
 
 _ROUNDS = 20

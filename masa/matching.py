@@ -3,13 +3,14 @@
 Everything here happens on two grids: LR pixels (features ``lr``, ``(N, C, h, w)``) and pixels of
 Ref-down, the reference reduced four times (features ``ref``, ``(N, C, hr, wr)``). Coordinates are
 (row, column) of pixel centres, the first pixel is (0, 0). Section 3.2 of the paper, equations (1)
-to (5). Features are compared in float32 whatever precision they come in: rounded scores tie.
+to (5). Features are compared in float32 whatever precision they come in: rounded scores tie. (On
+NVIDIA's cards PyTorch's convolutions may still round factors to TF32; see :mod:`masa.device`.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -338,22 +339,52 @@ def fine_match(
     lr: Tensor, ref: Tensor, corner: Tensor, geometry: Geometry, on_share: OnShare = ignore
 ) -> Tensor:
     """Index map ``(N, h, w)``: the best patch of its Ref block for each LR pixel, equation (4)."""
-    side = geometry.block + 2 * geometry.radius
-    crop = (geometry.ref_block_height + geometry.patch - 1) * (
-        geometry.ref_block_width + geometry.patch - 1
-    )
+    rim = 2 * geometry.radius
+    side = geometry.block + rim
     # Products of all pixel pairs, and their sums along rows, are alive together.
-    chunk = max(1, SCORE_BYTES // (4 * 2 * side * side * crop))
+    row_bytes = 4 * 2 * side * side * (geometry.ref_block_width + rim)
+    # Of a large reference's block, some rows at a time; else several blocks.
+    rows = min(max(1, SCORE_BYTES // row_bytes - rim), geometry.ref_block_height)
+    chunk = max(1, SCORE_BYTES // (row_bytes * (rows + rim)))
     lr_corner = geometry.block_corners(lr.device)
     parts = []
     for n in range(lr.shape[0]):
         for first in range(0, geometry.blocks, chunk):
             blocks = slice(first, first + chunk)
-            scores = fine_scores(lr[n], ref[n], lr_corner[blocks], corner[n, blocks], geometry)
-            parts.append(scores.flatten(3).argmax(dim=3))
+            parts.append(
+                _best_inside(lr[n], ref[n], lr_corner[blocks], corner[n, blocks], geometry, rows)
+            )
             on_share((n + min(blocks.stop / geometry.blocks, 1)) / lr.shape[0])
     index = torch.cat(parts).view(lr.shape[0], geometry.blocks, 1, *parts[0].shape[1:])
     return geometry.from_blocks(index)[:, 0]
+
+
+def _best_inside(
+    lr: Tensor,
+    ref: Tensor,
+    lr_corner: Tensor,
+    ref_corner: Tensor,
+    geometry: Geometry,
+    rows: int,
+) -> Tensor:
+    """Best places ``(B, block, block)`` in Ref blocks that are looked at ``rows`` at a time."""
+    best: tuple[Tensor, Tensor] | None = None
+    for top in range(0, geometry.ref_block_height, rows):
+        strip = replace(geometry, ref_block_height=min(rows, geometry.ref_block_height - top))
+        scores = fine_scores(
+            lr, ref, lr_corner, ref_corner + ref_corner.new_tensor((top, 0)), strip
+        )
+        scores = scores.flatten(3)
+        index = scores.argmax(dim=3)
+        score = scores.gather(3, index[..., None])[..., 0]
+        index += top * geometry.ref_block_width
+        if best is not None:
+            better = score > best[0]  # the first of equals stays
+            score = torch.where(better, score, best[0])
+            index = torch.where(better, index, best[1])
+        best = score, index
+    assert best is not None
+    return best[1]
 
 
 @torch.no_grad()

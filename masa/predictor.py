@@ -19,7 +19,7 @@ from masa.cache import FeatureCache
 from masa.canvas import LRCanvas, RefCanvas, lr_canvas, ref_canvas
 from masa.config import SCALE, MASAConfig
 from masa.cost import Size, choose_tile, executed_cost, feature_bytes, peak_bytes
-from masa.device import resolve_device, resolve_precision
+from masa.device import free_memory, resolve_device, resolve_precision
 from masa.errors import UserError
 from masa.images import (
     DEFAULT_LIMITS,
@@ -43,6 +43,10 @@ instance because a visitor cancelled, ends the run."""
 
 DEFAULT_MEMORY = 8 * 2**30
 """Bytes a run may take unless told otherwise."""
+
+
+class MemoryNeededError(UserError):
+    """Pictures that would take more memory than is allowed or there."""
 
 
 def _no_progress(done: float, doing: str) -> None:
@@ -97,7 +101,8 @@ class Predictor:
         """``model`` defaults to the shipped weights; a copy of it is moved to the device.
 
         ``memory`` bounds a run in bytes, not counting earlier LRs and references in ``features``,
-        which several predictors may share. ``largest`` bounds the pieces that pictures are worked
+        which several predictors may share; on a graphics card it is never more than what is free
+        there now. ``largest`` bounds the pieces that pictures are worked
         on in, in LR pixels a side, as a run can be stopped only between the steps of a piece.
         Raises ``UserError`` for a device or precision that cannot work.
         """
@@ -107,7 +112,7 @@ class Predictor:
         model = load_model() if model is None else copy.deepcopy(model)
         self.model = model.to(self.device, self.dtype).eval()
         self.limits = limits
-        self.memory = memory
+        self.memory = min(memory, free_memory(self.device) or memory)
         self.largest = largest
         self._features = FeatureCache() if features is None else features
         self._network = object()  # tells its features from those of other networks
@@ -151,7 +156,9 @@ class Predictor:
 
         Pictures may be paths, bytes, Pillow images or arrays. Without a reference the LR is its
         own. ``keep`` are the scales (1, 2, 4) whose intermediates the trace keeps. Raises
-        ``UserError`` if a picture cannot be used or would need more memory than allowed.
+        ``UserError`` if a picture cannot be used; its kind ``MemoryNeededError`` if they would need
+        more memory than allowed. A result holds on to the features of its pictures, some 370 MB for
+        a reference of 1024x1024 in float32: of many results, keep what you need.
         """
         photo, references, notes = self.read(lr, refs)
         result = self.run(photo.rgb, [ref.rgb for ref in references], progress, keep)
@@ -176,7 +183,7 @@ class Predictor:
         config = matching or self.config
         lr = lr_canvas(lr_rgb, config)
         ref = ref_canvas(ref_rgbs, lr, config)
-        tile = self.choose_tile(lr, ref)
+        tile = self.choose_tile(lr, ref, keep)
         cost = executed_cost(*_sizes(lr, ref), config)
         lr_bytes, ref_bytes = feature_bytes(*_sizes(lr, ref), self.config, self.dtype.itemsize)
         clock = _Clock(progress, cost.total, self._synchronise)
@@ -216,21 +223,24 @@ class Predictor:
             tile=tile,
         )
 
-    def predicted_bytes(self, lr: LRCanvas, ref: RefCanvas, tile: int | None) -> int:
+    def predicted_bytes(
+        self, lr: LRCanvas, ref: RefCanvas, tile: int | None, keep: Collection[int] = ()
+    ) -> int:
         """Peak memory that a run with these pictures is expected to take."""
-        return peak_bytes(*_sizes(lr, ref), self.config, self.dtype.itemsize, tile)
+        size = self.dtype.itemsize
+        return peak_bytes(*_sizes(lr, ref), self.config, size, tile, keep, self._strips)
 
-    def choose_tile(self, lr: LRCanvas, ref: RefCanvas) -> int | None:
+    def choose_tile(self, lr: LRCanvas, ref: RefCanvas, keep: Collection[int] = ()) -> int | None:
         """The decoder's tile side for these pictures, ``None`` for one piece.
 
-        Raises ``UserError`` if no tile is small enough for the memory allowed.
+        Raises ``MemoryNeededError`` if no tile is small enough for the memory allowed.
         """
-        sizes = _sizes(lr, ref)
+        sizes, size = _sizes(lr, ref), self.dtype.itemsize
         try:
-            tile = choose_tile(*sizes, self.config, self.dtype.itemsize, self.memory)
+            tile = choose_tile(*sizes, self.config, size, self.memory, keep, self._strips)
         except MemoryError as error:
             gigabytes = error.args[0] / 2**30
-            raise UserError(
+            raise MemoryNeededError(
                 f"These pictures need about {gigabytes:.1f} GB of memory, more than the "
                 f"{self.memory / 2**30:.1f} GB allowed: use a smaller photo, smaller or fewer "
                 "references, or allow more memory."
@@ -238,6 +248,11 @@ class Predictor:
         if self.largest is not None and max(*sizes[0], *sizes[1]) > self.largest:
             return min(tile or self.largest, self.largest)
         return tile
+
+    @property
+    def _strips(self) -> bool:
+        """Whether residual blocks are worked on in strips (:mod:`masa.layers`)."""
+        return self.device.type == "cpu"
 
     def _tensor(self, rgb: Pixels) -> Tensor:
         return to_tensor(rgb).to(self.device)
@@ -264,8 +279,14 @@ class _Clock:
 
         on_share(0)
         start = time.perf_counter()
-        yield on_share
-        self._synchronise()
+        try:
+            yield on_share
+            self._synchronise()
+        except torch.OutOfMemoryError:  # others use the graphics card too
+            raise MemoryNeededError(
+                "The graphics card has too little free memory for these pictures: use smaller "
+                "ones, allow less memory, or choose the CPU."
+            ) from None
         self.seconds[name] = time.perf_counter() - start
         self._done += work
 

@@ -99,6 +99,20 @@ def test_the_sharp_photo_is_its_own_measure(files, no_examples):
     assert f"{psnr_y(found.result, found.hr):.2f}" in callbacks.report(found)
 
 
+def test_where_memory_is_short_less_is_kept_to_look_at(files, x, monkeypatch):
+    request = Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True)
+    predictor = predictor_for(x.weights)
+    short = predictor.predicted_bytes(x.lr, x.ref, 32, (1,))
+    monkeypatch.setattr(predictor, "memory", short)
+    found = paint(request)
+    assert set(x.scales) == {1, 2, 4} and set(found.scales) == {1}
+    assert np.array_equal(found.matches.position, x.matches.position)
+    assert View.opening(found).scale == 1
+    monkeypatch.setattr(predictor, "memory", short // 9)
+    with pytest.raises(UserError, match="GB of memory"):
+        paint(request)
+
+
 def test_later_steps_add_what_is_missing(files, x):
     fresh = paint(Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True))
     alone = without_reference(fresh)

@@ -389,6 +389,14 @@ def test_info(capsys):
         assert found in out
 
 
+def test_info_of_sizes_that_a_run_would_refuse_or_reduce(capsys):
+    assert main(["info", "--lr", "64x64", "--ref", "6000x4000"]) == 0
+    assert "was reduced from 6000x4000" in capsys.readouterr().out
+    for words in (["--ref", "30000x30000"], ["--lr", "9000x9000"]):
+        assert main(["info", *words]) == 2
+        assert "pixels" in capsys.readouterr().err
+
+
 def test_info_of_other_sizes(capsys, weights):
     words = ["info", "--lr", "100x75", "--ref", "300x200", "--references", "2"]
     assert main([*words, "--weights", str(weights), "--precision", "fp32"]) == 0

@@ -5,7 +5,7 @@ import torch
 from helpers import is_one_sentence
 
 import masa.device
-from masa.device import DTYPES, resolve_device, resolve_precision
+from masa.device import DTYPES, free_memory, resolve_device, resolve_precision
 from masa.errors import UserError
 
 CPU = torch.device("cpu")
@@ -15,9 +15,10 @@ CPU = torch.device("cpu")
 def has(monkeypatch):
     """Pretend that exactly these accelerators are there."""
 
-    def pretend(*kinds):
+    def pretend(*kinds, transfers=True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in kinds)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in kinds)
+        monkeypatch.setattr(masa.device, "_mps_can_transfer", lambda: transfers)
 
     return pretend
 
@@ -29,6 +30,40 @@ def test_auto_takes_the_fastest_device(has, present, chosen):
     has(*present)
     assert resolve_device("auto") == torch.device(chosen)
     assert resolve_device() == torch.device(chosen)
+
+
+def test_an_mps_that_lacks_the_transfer_is_none(has):
+    has("mps", transfers=False)
+    assert resolve_device("auto") == CPU
+    with pytest.raises(UserError, match="'mps'"):
+        resolve_device("mps")
+
+
+def test_the_probe_is_the_operation_of_the_transfer(monkeypatch):
+    """On the CPU, which has it; and where it fails."""
+    ones = torch.ones
+    monkeypatch.setattr(masa.device.torch, "ones", lambda *size, device: ones(*size))
+    probe = masa.device._mps_can_transfer.__wrapped__
+    assert probe()
+
+    def missing(*args, **kwargs):
+        raise NotImplementedError("not implemented for MPS")
+
+    monkeypatch.setattr(masa.device.F, "embedding_bag", missing)
+    assert not probe()
+
+
+def test_what_a_card_can_give(monkeypatch):
+    cuda = torch.device("cuda")
+    assert free_memory(CPU) is None
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
+    assert free_memory(cuda) == 900
+
+    def lent_later(device):
+        raise RuntimeError("no card yet")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lent_later)
+    assert free_memory(cuda) is None
 
 
 def test_the_cpu_is_always_there(has):

@@ -393,7 +393,13 @@ def test_results_do_not_depend_on_the_memory_used(monkeypatch, config):
 
 @pytest.mark.parametrize(
     ("lr_size", "ref_size"),
-    [((32, 32), (48, 32)), ((160, 128), (192, 256)), ((64, 64), (400, 640))],
+    [
+        ((32, 32), (48, 32)),
+        ((160, 128), (192, 256)),
+        ((64, 64), (400, 640)),
+        ((8, 8), (512, 640)),
+        ((16, 16), (700, 800)),
+    ],
 )
 def test_nothing_as_large_as_all_pairs_of_pixels_is_ever_held(lr_size, ref_size):
     """Scores of all blocks would take 250 to 400 MB at the larger sizes, of all pixels GBs."""

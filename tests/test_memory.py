@@ -2,8 +2,11 @@
 
 import ctypes
 import importlib.util
+import json
 import platform
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,3 +69,40 @@ def test_on_a_gpu_tensors_count():
     with measured_peak(device) as peak:
         torch.ones(64 * MEGABYTE, dtype=torch.uint8, device=device)
     assert peak == Peak("cuda", 64 * MEGABYTE)
+
+
+RUN = """
+import json, sys
+import numpy as np, torch
+from masa import MASA, MASAConfig, Predictor
+from masa.cache import FeatureCache
+from masa.canvas import lr_canvas, ref_canvas
+from masa.memory import measured_peak
+
+lr, ref, keep = json.loads(sys.argv[1])
+rng = np.random.default_rng(0)
+small, sharp = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in (lr, ref))
+predictor = Predictor(MASA(MASAConfig(channels=16)), "cpu", "fp32", features=FeatureCache(0))
+predictor.run(small[:16, :16], [sharp[:64, :64]])  # what libraries take at first is not a run's
+canvas = lr_canvas(small, predictor.config)
+refs = ref_canvas([sharp], canvas, predictor.config)
+predictor.memory = predictor.predicted_bytes(canvas, refs, 64, keep)
+with measured_peak(predictor.device) as peak:
+    tile = predictor.run(small, [sharp], keep=keep).tile
+print(json.dumps([tile, predictor.memory, peak.bytes]))
+"""
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lr", "ref", "keep"), [(16, 2048, ()), (256, 256, ()), (256, 128, (1, 2, 4))], ids=str
+)
+def test_a_run_stays_below_the_memory_allowed(lr, ref, keep):
+    """In a process of its own, whose memory nothing else takes."""
+    command = [sys.executable, "-c", RUN, json.dumps([lr, ref, keep])]
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
+    tile, allowed, taken = json.loads(done.stdout)
+    assert tile is not None
+    assert taken is None or taken <= allowed

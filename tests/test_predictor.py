@@ -18,7 +18,7 @@ from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.images import Limits, enlarge_x4, read_photo, to_tensor, to_uint8
 from masa.metrics import psnr_y
-from masa.predictor import Predictor
+from masa.predictor import MemoryNeededError, Predictor
 from masa.weights import load_model
 
 
@@ -294,6 +294,34 @@ def test_tiles_of_a_large_lr_are_the_same_to_one_grey_level(small_model, all_cor
     whole, tiled = run_tight(small_model, picture(256, 256), picture(96, 128, seed=1), 64)
     assert np.abs(whole - tiled).max() <= 1
     assert (whole != tiled).mean() < 0.01
+
+
+def test_kept_scales_count(small_model):
+    predictor = Predictor(small_model, "cpu", "fp32")
+    lr = lr_canvas(picture(64, 64), predictor.config)
+    ref = ref_canvas([], lr, predictor.config)
+    needed = [predictor.predicted_bytes(lr, ref, 32, keep) for keep in ((), (1,), (1, 2), (4,))]
+    assert needed == sorted(needed) and needed[0] < needed[-1]
+    predictor.memory = needed[0]
+    assert predictor.choose_tile(lr, ref) is not None
+    with pytest.raises(MemoryNeededError, match="GB"):
+        predictor.run(picture(64, 64), keep=(4,))
+
+
+def test_a_card_that_others_use_too_is_a_sentence(small_predictor, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(small_predictor.model, "decode", full)
+    with pytest.raises(MemoryNeededError) as raised:
+        small_predictor.run(picture(16, 16))
+    assert is_one_sentence(str(raised.value))
+
+
+def test_a_small_card_bounds_a_run(small_model, monkeypatch):
+    for free, allowed in ((None, 500), (300, 300), (800, 500)):
+        monkeypatch.setattr("masa.predictor.free_memory", lambda device, free=free: free)
+        assert Predictor(small_model, "cpu", "fp32", memory=500).memory == allowed
 
 
 def test_pieces_may_be_bounded(small_model):

@@ -32,11 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what a run of these sizes will cost."""
+    """Print what a run of these sizes will cost; returns 0. Raises ``UserError`` as a run would."""
     ready = predictor(arguments)
-    lr = lr_canvas(np.zeros((*arguments.lr, 3), np.uint8), ready.config)
-    refs = [np.zeros((*arguments.ref, 3), np.uint8)] * arguments.references
-    ref = ref_canvas(refs, lr, ready.config)
+    blank = [np.zeros((*size, 3), np.uint8) for size in (arguments.lr, arguments.ref)]
+    photo, refs, notes = ready.read(blank[0], blank[1:] * arguments.references)
+    lr = lr_canvas(photo.rgb, ready.config)
+    ref = ref_canvas([ref.rgb for ref in refs], lr, ready.config)
     tile = ready.choose_tile(lr, ref)
     lr_size, down_size = lr.rgb.shape[:2], ref.down.shape[:2]
     cost = executed_cost(lr_size, down_size, ready.config)
@@ -55,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         "reference, all stacked and padded",
         f"{down_size[1] * SCALE}x{down_size[0] * SCALE}",
     )
+    for note in dict.fromkeys(notes):
+        print(f"  {note}")
     line("result", f"{arguments.lr[1] * SCALE}x{arguments.lr[0] * SCALE}")
     print("Multiply-adds (10^9):           executed   as the paper counts")
     for name in ("encode_lr", "encode_ref", "coarse", "fine", "decode", "total"):
