@@ -21,12 +21,20 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from masa.errors import UserError
-from masa.images import ImageError, Pixels, read_photo, reduce_x4, to_tensor
+from masa.images import (
+    DATA_LIMITS,
+    ImageError,
+    Pixels,
+    Role,
+    pictures_in,
+    read_photo,
+    reduce_x4,
+    to_tensor,
+)
 from masa.shifts import random_luminance
 
 Orient = Literal["apart", "together", "off"]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 CROP_MULTIPLE = 32
 """A crop's side is a multiple of this: LR crops are whole blocks of 8 pixels."""
 
@@ -266,9 +274,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             "pictures of equal names."
         )
     paths: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
+    for path in pictures_in(folder):
         if path.stem in paths:
             raise UserError(
                 f"'{paths[path.stem].name}' and '{path.name}' in '{folder}' have the same name: "
@@ -294,8 +300,11 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _read_pair(pair: tuple[Path, Path]) -> tuple[Pixels, Pixels] | None:
     """Both pictures, decoded; ``None``, with a warning, if one is damaged."""
+    roles: tuple[Role, Role] = ("high-resolution photo", "reference")
     try:
-        picture, reference = (read_photo(path).rgb for path in pair)
+        picture, reference = (
+            read_photo(path, role, DATA_LIMITS).rgb for path, role in zip(pair, roles, strict=True)
+        )
     except ImageError as error:
         warnings.warn(f"A training pair is left out: {error}", stacklevel=2)
         return None

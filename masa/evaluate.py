@@ -19,9 +19,16 @@ import numpy as np
 
 from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
-from masa.data import SUFFIXES, find_pairs
+from masa.data import find_pairs
 from masa.errors import UserError
-from masa.images import ImageError, Pixels, enlarge_x4, read_photo
+from masa.images import (
+    DATA_LIMITS,
+    Pixels,
+    enlarge_x4,
+    pictures_in,
+    read_photo,
+    resize_to_fit,
+)
 from masa.metrics import psnr_y, seam_ratio, ssim_y
 from masa.predictor import Predictor
 
@@ -36,7 +43,7 @@ STITCHED_SIDE = 512
 """Side to which each of several references is padded, as MASA was tested on CUFED5."""
 
 SEAMS = SCALE * MASAConfig().lr_block
-"""Side of a block in the result: where matches of neighbours may not belong together."""
+"""Side of a usual block in the result: where matches of neighbours may not belong together."""
 
 _NUMBERED = re.compile(r"(?P<scene>.+)_(?P<number>\d+)")  # 003_0 is a picture, 003_1 its reference
 _SUN80 = ("*groundtruth*", "*scenematches*")  # what the published archive calls its two folders
@@ -95,19 +102,26 @@ def detect_layout(folder: Path) -> Layout:
         return "pairs"
     if all(any(folder.glob(pattern)) for pattern in _SUN80):
         return "sun80"
-    if any(0 in paths and len(paths) > 1 for paths in _numbered(folder).values()):
+    scenes = [set(paths) for paths in _numbered(folder).values() if 0 in paths]
+    # More than five references are frames of a film or the like.
+    if any(len(numbers) > 1 for numbers in scenes) and max(map(max, scenes)) <= 5:
         return "cufed5"
     return "images"
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+def check_refs(layout: Layout, refs: Refs) -> None:
+    """Raises ``UserError`` if references are chosen by number where there is no such choice."""
+    if refs != "all" and layout != "cufed5":
+        raise UserError(
+            f"--refs {refs} chooses among the references of CUFED5's layout, but this folder was "
+            f"taken for {layout}: leave out --refs, or name the pictures NNN_0, NNN_1 and so on."
+        )
 
 
 def _numbered(folder: Path) -> dict[str, dict[int, Path]]:
     """Pictures by scene and number."""
     scenes: dict[str, dict[int, Path]] = {}
-    for path in _pictures(folder):
+    for path in pictures_in(folder):
         if match := _NUMBERED.fullmatch(path.stem):
             scenes.setdefault(match["scene"], {})[int(match["number"])] = path
     return scenes
@@ -137,9 +151,9 @@ def _sun80(folder: Path, seed: int) -> list[Scene]:
             "with 'scenematches' in its name."
         )
     scenes = []
-    for number, path in enumerate(_pictures(pictures)):
+    for number, path in enumerate(pictures_in(pictures)):
         own = next((matches / n for n in (path.name, path.stem) if (matches / n).is_dir()), None)
-        choices = _pictures(own) if own else []
+        choices = pictures_in(own) if own else []
         if not choices:
             raise UserError(
                 f"There are no references for '{path.name}' in '{matches}': add a folder of that "
@@ -155,7 +169,7 @@ def _pairs(folder: Path) -> list[Scene]:
 
 
 def _images(folder: Path) -> list[Scene]:
-    return [Scene(path.stem, path) for path in _pictures(folder)]
+    return [Scene(path.stem, path) for path in pictures_in(folder)]
 
 
 # ---------------------------------------------------------------------------- measuring
@@ -192,15 +206,17 @@ def evaluate(
     border: int = 0,
     numbers: Sequence[int] | None = None,
     keep: int = 0,
-    on_unreadable: Callable[[Scene, ImageError], None] | None = None,
+    leave_out: Callable[[Scene, UserError], None] | None = None,
+    seams: int = SEAMS,
 ) -> Iterator[Row]:
     """Measure scenes one after the other, yielding each when it is done.
 
     ``against`` repeats the network with the LR as its own reference (``self``) or with the next
     scene's reference (``shuffled``). ``border`` pixels are left out on every side. ``numbers``
     picks scenes by position, all of them by default. The pictures of the first ``keep`` scenes are
-    kept. A scene with a picture that cannot be read is told to ``on_unreadable`` and left out, if
-    that is given. Otherwise, and for shuffling fewer than two references, raises ``UserError``.
+    kept, and ``seams`` is the side of a block in the result. A scene that cannot be read, enlarged
+    or measured is told to ``leave_out`` and left out, if that is given. Otherwise, and for
+    shuffling fewer than two references, raises ``UserError``.
     """
     if not set(against) <= set(get_args(Against)):
         raise UserError(f"There is no such comparison: use {' or '.join(get_args(Against))}.")
@@ -212,28 +228,28 @@ def evaluate(
     for number in range(len(scenes)) if numbers is None else numbers:
         scene = scenes[number]
         try:
-            lr, hr = lr_from_hr(read_photo(scene.hr, "high-resolution photo").rgb)
+            lr, hr = lr_from_hr(read_photo(scene.hr, "high-resolution photo", DATA_LIMITS).rgb)
             references = {"masa": read_references(scene)}
             if "self" in against:
                 references["self"] = None
             if "shuffled" in against:
                 references["shuffled"] = read_references(scenes[(number + 1) % len(scenes)])
-        except ImageError as error:
-            if on_unreadable is None:
+            results = {"bicubic": enlarge_x4(lr)}
+            scores = {"bicubic": measure(results["bicubic"], hr, border, seams)}
+            for method, reference in references.items():
+                results[method] = upscale(lr, reference)
+                scores[method] = measure(results[method], hr, border, seams)
+        except UserError as error:
+            if leave_out is None:
                 raise
-            on_unreadable(scene, error)
+            leave_out(scene, error)
             continue
-        results = {"bicubic": enlarge_x4(lr)}
-        scores = {"bicubic": measure(results["bicubic"], hr, border)}
-        for method, reference in references.items():
-            results[method] = upscale(lr, reference)
-            scores[method] = measure(results[method], hr, border)
         ref = references["masa"]
         known = {"hr": hr} if ref is None else {"hr": hr, "ref": ref}
         yield Row(scene.name, scores, {**results, **known} if number < keep else {})
 
 
-def measure(result: Pixels, truth: Pixels, border: int = 0) -> Score:
+def measure(result: Pixels, truth: Pixels, border: int = 0, seams: int = SEAMS) -> Score:
     """Score of a uint8 picture ``(H, W, 3)`` against the truth of the same size.
 
     Raises ``UserError`` if the border leaves too little to measure.
@@ -242,7 +258,7 @@ def measure(result: Pixels, truth: Pixels, border: int = 0) -> Score:
         return Score(
             psnr_y(result, truth, border),
             ssim_y(result, truth, border),
-            seam_ratio(result, truth, SEAMS, border),
+            seam_ratio(result, truth, seams, border),
         )
     except ValueError as error:
         raise UserError(f"The result cannot be measured ({error}): use a smaller border.") from None
@@ -272,10 +288,14 @@ def predictor_upscale(predictor: Predictor, check: Callable[[], None] = lambda: 
 
 
 def read_references(scene: Scene) -> Pixels | None:
-    """A scene's references as one picture ``(H, W, 3)``; ``None`` if it has none."""
+    """A scene's references as one picture ``(H, W, 3)``; ``None`` if it has none.
+
+    Very large ones are reduced first, as for any run.
+    """
     if not scene.refs:
         return None
-    return stitch([read_photo(path, "reference").rgb for path in scene.refs])
+    photos = (read_photo(path, "reference", DATA_LIMITS) for path in scene.refs)
+    return stitch([resize_to_fit(photo, DATA_LIMITS.max_ref_pixels).rgb for photo in photos])
 
 
 def stitch(refs: Sequence[Pixels]) -> Pixels:

@@ -11,8 +11,13 @@ from pathlib import Path
 def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that at any time, and after a crash, the old or the new one is there, whole.
 
-    Raises ``OSError`` where the folder or the disk does not take it; then the old file remains.
+    A link is followed; what is no file, such as ``/dev/stdout``, is written to as it is. Raises
+    ``OSError`` where the folder or the disk does not take it; then the old file remains.
     """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    path = path.resolve()
     # In the same folder, because only there a rename cannot turn into a copy.
     partial = path.parent / f".{uuid.uuid4().hex}.part"
     try:

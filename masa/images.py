@@ -24,6 +24,7 @@ from masa.errors import UserError
 from masa.files import write_whole
 
 __all__ = [
+    "DATA_LIMITS",
     "DEFAULT_LIMITS",
     "WRITTEN",
     "ImageError",
@@ -35,6 +36,7 @@ __all__ = [
     "encode",
     "enlarge_x4",
     "pad_replicate",
+    "pictures_in",
     "read_photo",
     "reduce_x4",
     "resize_to_fit",
@@ -79,6 +81,16 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+DATA_LIMITS = Limits(max_file_bytes=2**30, max_pixels=2**28, max_lr_pixels=2**24)
+"""For a person's own folders of pictures, to train or to measure on."""
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Files of a folder that are named like pictures, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)

@@ -169,7 +169,14 @@ _COARSE = 0.8  # of the matching's time is taken by coarse matching, at usual si
 
 
 def match(lr: Tensor, ref: Tensor, config: MASAConfig, on_share: OnShare = ignore) -> Matches:
-    """Coarse, then fine matching of LR features with Ref-down features."""
+    """Coarse, then fine matching of LR features with Ref-down features.
+
+    Raises ``ValueError`` if they are not of as many pictures, or too small.
+    """
+    if lr.shape[0] != ref.shape[0]:
+        raise ValueError(
+            f"each LR needs a reference of its own, not {ref.shape[0]} for {lr.shape[0]}"
+        )
     geometry = Geometry.of(_size(lr), _size(ref), config)
     # Mixed precision would round the scores, and near-ties then fall to the wrong side.
     with torch.autocast(lr.device.type, enabled=False):

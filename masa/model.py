@@ -106,6 +106,11 @@ class MASA(nn.Module):
         Raises ``ValueError`` if sizes do not fit each other.
         """
         _check("ref", ref, SCALE)
+        if ref.shape[0] != ref_down.shape[0]:
+            raise ValueError(
+                f"ref and ref_down must be of one batch, not of {ref.shape[0]} and "
+                f"{ref_down.shape[0]} pictures"
+            )
         if tuple(ref.shape[2:]) != tuple(SCALE * side for side in ref_down.shape[2:]):
             raise ValueError(
                 f"ref must be {SCALE} times ref_down's size, not {tuple(ref.shape[2:])} "

@@ -229,11 +229,12 @@ class Trainer:
         self.model = make_model(settings, saved)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = make_optimizer(settings, self.model, self.device)
-        self.objective = make_objective(settings)
+        # What takes longest comes last: pictures are decoded, and VGG19's weights fetched.
+        self.scenes = validation_scenes(settings.val) if settings.val else []
         self.dataset = PairDataset(
             settings.data, settings.crop, settings.augmentation, settings.seed, settings.cache
         )
-        self.scenes = validation_scenes(settings.val) if settings.val else []
+        self.objective = make_objective(settings)
 
         config = self.model.config
         ddp = DistributedDataParallelKwargs(

@@ -148,6 +148,12 @@ def _check_keys(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, 
             f"'{path.name}' does not hold MASA's weights ({'; '.join(found)}): give a file made "
             "by this project or one of the released checkpoints."
         )
+    infinite = [key for key in expected if not state[key].isfinite().all()]
+    if infinite:
+        raise UserError(
+            f"'{path.name}' holds values that are no numbers ({_short_list(infinite)}): the "
+            "training that made it went wrong, so take an earlier checkpoint."
+        )
 
 
 def _short_list(names: list[str], most: int = 3) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -27,8 +28,9 @@ from masa.evaluate import (
     read_references,
     stitch,
 )
-from masa.images import enlarge_x4, reduce_x4
+from masa.images import DATA_LIMITS, DEFAULT_LIMITS, enlarge_x4, reduce_x4
 from masa.metrics import psnr_y, seam_ratio, ssim_y
+from masa.predictor import Predictor
 from masa.weights import save_weights
 
 
@@ -313,6 +315,62 @@ def test_command_leaves_out_what_cannot_be_read(cufed5, weights, tmp_path, capsy
     assert "None of the pictures" in capsys.readouterr().err
 
 
+def test_command_leaves_out_what_needs_too_much_memory(cufed5, weights, tmp_path, capsys):
+    save(cufed5 / "001_0.png", picture(640, 640))
+    details = tmp_path / "all.json"
+    options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--json", str(details)]
+    assert main(["evaluate", str(cufed5), *options, "--memory", "0.15"]) == 2
+    printed, complaints = capsys.readouterr()
+    assert "2 of 3 pictures" in printed
+    assert "001 is left out: These pictures need about" in complaints
+    assert json.loads(details.read_text())["left_out"] == ["001"]
+
+
+def test_command_keeps_what_was_measured_when_it_is_stopped(
+    cufed5, weights, tmp_path, monkeypatch, capsys
+):
+    calls = []
+    run = Predictor.run
+
+    def stopped(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(Predictor, "run", stopped)
+    details = tmp_path / "all.json"
+    options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--json", str(details)]
+    assert main(["evaluate", str(cufed5), *options]) == 130
+    assert "2 of 3 pictures" in capsys.readouterr().out
+    content = json.loads(details.read_text())
+    assert content["left_out"] == ["002"]
+    assert [p["name"] for p in content["pictures"]] == ["000", "001"]
+    calls[:] = [1, 1]
+    assert main(["evaluate", str(cufed5), *options]) == 130
+    assert "Stopped" in capsys.readouterr().err
+
+
+def test_frames_of_a_film_are_no_scene(tmp_path):
+    for number in range(7):
+        save(tmp_path / f"frame_{number}.png", picture(32, 32, number))
+    assert detect_layout(tmp_path) == "images"
+    (tmp_path / "frame_6.png").unlink()
+    assert detect_layout(tmp_path) == "cufed5"
+
+
+def test_large_pictures_of_one_s_own_are_taken(tmp_path, monkeypatch):
+    """They are beyond what strangers may upload; references are reduced as for any run."""
+    save(tmp_path / "a_0.png", picture(64, 64))
+    save(tmp_path / "a_1.png", picture(96, 128, 1))
+    small = replace(DATA_LIMITS, max_ref_pixels=48 * 64)
+    monkeypatch.setattr(masa.evaluate, "DATA_LIMITS", small)
+    (scene,) = find_scenes(tmp_path)
+    assert read_references(scene).shape == (48, 64, 3)
+    assert DATA_LIMITS.max_pixels > DEFAULT_LIMITS.max_pixels
+    assert DATA_LIMITS.max_lr_pixels > DEFAULT_LIMITS.max_lr_pixels
+
+
 def test_command_shuffles_references_and_draws_them_by_seed(sun80, weights, tmp_path, monkeypatch):
     drawn = []
 
@@ -354,6 +412,7 @@ def test_equal_pictures_have_no_number_in_json(tmp_path, weights, capsys):
         (["--seed", "-1"], "--seed is -1"),
         (["--refs", "4"], "no reference 4"),
         (["--layout", "sun80"], "groundtruth"),
+        (["--layout", "images", "--refs", "1"], "leave out --refs"),
         (["--csv", "."], "could not be written"),
     ],
 )

@@ -32,6 +32,26 @@ def test_a_file_is_replaced_and_readable_by_others(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_is_followed(tmp_path):
+    """Checkpoints may lie on another disk."""
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk" / "file")
+    for data in (b"new", b"newer"):
+        write_whole(link, data)
+        assert link.is_symlink() and (tmp_path / "disk" / "file").read_bytes() == data
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["file"]
+
+
+def test_what_is_no_file_is_written_to(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / "pipe", b"numbers")
+    assert os.read(reader, 99) == b"numbers"
+    os.close(reader)
+    assert not (tmp_path / "pipe").is_file()
+
+
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, small_model):
     path = tmp_path / "old"

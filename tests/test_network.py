@@ -268,6 +268,12 @@ def test_sizes_that_do_not_fit_are_refused(small_model):
         small_model.encode_ref(ref, ref_down[..., :12])
     with pytest.raises(ValueError, match="must be"):
         small_model.encode_lr(lr[:, :1])
+    two = [torch.cat((x, x)) for x in (lr, ref, ref_down)]
+    with pytest.raises(ValueError, match="of one batch, not of 2 and 1"):
+        small_model.encode_ref(two[1], ref_down)
+    for batches in ((two[0], ref, ref_down), (lr, *two[1:])):
+        with pytest.raises(ValueError, match="reference of its own"):
+            small_model(*batches)
 
 
 def test_mixed_precision_leaves_matching_alone(small_model):

@@ -580,6 +580,20 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
         train(replace(halves, crop=64))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": "nowhere"}, "There is no folder"),
+        ({"val": "nowhere"}, "There is no folder"),
+        ({"crop": 100}, "multiple of 32"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_fetched(settings, monkeypatch, change, words):
+    monkeypatch.setattr(masa.train, "load_vgg", lambda path: pytest.fail("fetched"))
+    with pytest.raises(UserError, match=words):
+        train(replace(settings, stage="full", **change))
+
+
 def test_full_stage_needs_vgg(settings):
     with pytest.raises(UserError, match="VGG19"):
         train(replace(settings, stage="full", vgg="nowhere.pth"))

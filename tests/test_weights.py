@@ -284,6 +284,18 @@ def test_missing_and_superfluous_and_misshapen_weights_are_named(pth):
     assert "enc.conv_L1.weight of another shape" in message
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_values_that_are_no_numbers_are_refused(pth, value):
+    """What a training leaves that went wrong; a rectifier would hide them."""
+
+    def change(state):
+        bias = state["enc.conv_L1.bias"].clone()
+        bias[3] = value
+        return {**state, "enc.conv_L1.bias": bias}
+
+    assert "no numbers (enc.conv_L1.bias)" in refused(pth(change=change))
+
+
 def test_long_lists_are_cut_short(tmp_path):
     torch.save({}, tmp_path / "empty.pth")
     assert "and 207 more missing" in refused(tmp_path / "empty.pth")

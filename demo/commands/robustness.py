@@ -20,7 +20,15 @@ from masa.cache import FeatureCache
 from masa.canvas import lr_from_hr
 from masa.commands.options import add_device, add_memory, references, write
 from masa.errors import UserError
-from masa.evaluate import Scene, detect_layout, find_scenes, finite, protocol, read_references
+from masa.evaluate import (
+    Scene,
+    check_refs,
+    detect_layout,
+    find_scenes,
+    finite,
+    protocol,
+    read_references,
+)
 from masa.images import read_photo
 from masa.ladder import FAMILIES, LIGHT, Rung, family_called
 from masa.predictor import Predictor
@@ -97,6 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns 0."""
     layout = detect_layout(args.folder) if args.folder.is_dir() else None
+    if layout:
+        check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs)
     if args.limit is not None and args.limit < 1:
         raise UserError(f"A limit of {args.limit} leaves no scene: give --limit 1 or more.")

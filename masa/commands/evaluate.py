@@ -23,6 +23,7 @@ from masa.commands.options import (
     references,
     write,
 )
+from masa.config import SCALE
 from masa.errors import UserError
 from masa.evaluate import (
     Against,
@@ -30,6 +31,7 @@ from masa.evaluate import (
     Row,
     Scene,
     Score,
+    check_refs,
     detect_layout,
     evaluate,
     find_scenes,
@@ -38,7 +40,6 @@ from masa.evaluate import (
     predictor_upscale,
     protocol,
 )
-from masa.images import ImageError
 
 EPILOG = """examples:
   CUFED5, five references stitched:  python -m masa evaluate CUFED5 --border 0
@@ -93,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print, write; returns 0, or 2 if pictures could not be read and were left out."""
+    """Measure, print, write; returns 0, or 2 if pictures had to be left out, 130 if stopped."""
     if args.border < 0:
         raise UserError(f"--border is {args.border}: give 0 or more pixels.")
     if args.seed < 0:
@@ -101,19 +102,35 @@ def run(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         raise UserError(f"There is no folder '{args.folder}': give the folder of a test set.")
     layout = args.layout or detect_layout(args.folder)
+    check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs, args.seed)
     against = [name for name in get_args(Against) if name in args.against]
     network = predictor(args)
     left_out: list[str] = []
 
-    def leave_out(scene: Scene, error: ImageError) -> None:
+    def leave_out(scene: Scene, error: UserError) -> None:
         left_out.append(scene.name)
         tqdm.write(f"{scene.name} is left out: {error}", file=sys.stderr)
 
     measured = evaluate(
-        predictor_upscale(network), scenes, against, args.border, on_unreadable=leave_out
+        predictor_upscale(network),
+        scenes,
+        against,
+        args.border,
+        leave_out=leave_out,
+        seams=SCALE * network.config.lr_block,
     )
-    rows = list(tqdm(measured, total=len(scenes), unit="picture"))
+    rows: list[Row] = []
+    stopped = False
+    try:
+        for row in tqdm(measured, total=len(scenes), unit="picture"):
+            rows.append(row)
+    except KeyboardInterrupt:  # what was measured is not lost
+        if not rows:
+            raise
+        stopped = True
+        done = {*(row.name for row in rows), *left_out}
+        left_out += [scene.name for scene in scenes if scene.name not in done]
     if not rows:
         raise UserError(f"None of the pictures in '{args.folder}' can be measured.")
     how: dict[str, Any] = {
@@ -130,6 +147,8 @@ def run(args: argparse.Namespace) -> int:
         write(args.csv, csv_text(rows))
     if args.json:
         write(args.json, json_text(rows, how))
+    if stopped:
+        return 130
     return 2 if left_out else 0
 
 

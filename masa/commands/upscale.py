@@ -12,7 +12,7 @@ from tqdm import tqdm
 from masa.canvas import lr_from_hr
 from masa.commands.options import add_device, add_memory, add_weights, predictor
 from masa.errors import UserError
-from masa.images import WRITTEN, read_photo, write_photo
+from masa.images import WRITTEN, pictures_in, read_photo, write_photo
 from masa.metrics import psnr_y, ssim_y
 from masa.predictor import Predictor, Progress, Result
 
@@ -24,10 +24,6 @@ EPILOG = """examples:
   folders, same names:  python -m masa upscale photos/ --ref references/ --out results/
   a test with known HR: python -m masa upscale sharp.png --hr --ref other.png --out large.png
 """
-
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-"""Of the pictures that a folder is searched for."""
 
 
 class Job(NamedTuple):
@@ -145,7 +141,7 @@ def _by_name(pictures: Sequence[Path]) -> dict[str, Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = pictures_in(folder)
     if not found:
         raise UserError(f"The folder '{folder}' holds no pictures.")
     return found
