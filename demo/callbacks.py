@@ -324,7 +324,10 @@ def _painted(x: Exploration, trial: Trial, progress: Progress) -> Trial:
     again = predictor.run(x.visitors_lr(), x.visitors_refs(), progress, matching=matching)
     assert x.hr is not None
     found, own = (result_figures.decibels(psnr_y(p, x.hr)) for p in (again.rgb, x.result))
-    words = f"Painted with these settings the result has **{found}**; with the network's own {own}."
+    words = (
+        f"Painted with these settings the result has **{found}**; "
+        f"with the network's own settings {own}."
+    )
     geometry = again.trace.matches.geometry
     if geometry != trial.found.geometry:
         words += (
