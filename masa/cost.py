@@ -141,38 +141,42 @@ def peak_bytes(
     Counts the feature maps that are alive together when the reference is encoded, when it is
     searched and when the x4 features are merged, whichever is most; ``itemsize`` is the size of a
     feature in bytes. ``keep`` are the scales whose intermediates are kept, and ``strips`` says that
-    residual blocks are worked on in strips, as on a CPU. Fitted to peaks of several runs in a row,
-    measured in float32 on a CPU: 392 to 505 MiB at 128/512, 790 to 902 with five references, 1332
-    to 1521 at 256/1024, and 1029 to 1208 there in tiles of 64, for which it gives 522, 943, 1668
-    and 1102.
+    residual blocks are worked on in strips, as on a CPU. Never below peaks of several runs in a
+    row, measured in float32 on a CPU: 363 to 505 MiB at 128/512, 742 to 902 with five references,
+    1332 to 1521 at 256/1024, and 1029 to 1208 there in tiles of 64, for which it gives 634, 1065,
+    1788 and 1247.
     """
     config = config or MASAConfig()
     per_map = config.channels * itemsize
     pixels, ref_pixels = lr[0] * lr[1], ref_down[0] * ref_down[1]
     lr_features, ref_features = feature_bytes(lr, ref_down, config, itemsize)
 
-    def worked_on(size: Size, halo: int) -> int:
+    def worked_on(size: Size, halo: int, maps: float, copies: float) -> float:
+        """Of ``maps`` of a picture, cells alive at a time; a tile needs ``copies`` more of its own,
+        but never more than the whole would."""
+        whole = maps * size[0] * size[1]
         if tile is None or tile >= max(size):
-            return size[0] * size[1]
-        return min(tile + 2 * halo, size[0]) * min(tile + 2 * halo, size[1])
+            return whole
+        cells = min(tile + 2 * halo, size[0]) * min(tile + 2 * halo, size[1])
+        return min((maps + copies) * cells, whole)
 
     # Where a residual block is not worked on in strips, there is another map inside it.
     inner = 0 if strips else 1
-    encoding = ref_features + (1 + inner) * 16 * worked_on(ref_down, 16) * per_map
+    encoding = ref_features + 16 * worked_on(ref_down, 16, 1 + inner, 5 / 16) * per_map
     # Ref-down's features as float32, and the same again with a margin; the LR's, moved.
     searching = ref_features + lr_features + 4 * config.channels * (2 * ref_pixels + 4 * pixels)
-    merging = (_MERGE_MAPS + inner) * 16 * worked_on(lr, Decoder.HALO_X4)
+    merging = 16 * worked_on(lr, Decoder.HALO_X4, _MERGE_MAPS + inner, 5 / 4)
     moved = 16 * pixels + 3 * 4 * pixels  # features moved at x4; x2 features and theirs
     kept = _KEPT_MAPS * sum(scale**2 for scale in keep) * pixels
     decoding = ref_features + lr_features + (moved + merging + kept) * per_map
-    pictures = 16 * (36 * pixels + 20 * ref_pixels)  # as numbers and as levels
+    pictures = 16 * (36 * pixels + 30 * ref_pixels)  # as levels and, laid out twice, as numbers
     plan = pixels * 9 * 4 * 8 * 2
     return int(max(encoding, searching, decoding) + pictures + plan + _WORKSPACE)
 
 
 _MERGE_MAPS = 2.4  # x4 maps alive together inside adaptation and aggregation
 _KEPT_MAPS = 9.5  # maps of a scale that a trace keeps; fewer if it is not worked on in tiles
-_WORKSPACE = 140 * 2**20  # libraries, strips, scores, and gaps of freed memory at any size
+_WORKSPACE = 250 * 2**20  # libraries, strips, scores, and gaps of freed memory at any size
 
 
 def choose_tile(

@@ -316,10 +316,10 @@ def test_command_leaves_out_what_cannot_be_read(cufed5, weights, tmp_path, capsy
 
 
 def test_command_leaves_out_what_needs_too_much_memory(cufed5, weights, tmp_path, capsys):
-    save(cufed5 / "001_0.png", picture(640, 640))
+    save(cufed5 / "001_0.png", picture(960, 960))
     details = tmp_path / "all.json"
     options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--json", str(details)]
-    assert main(["evaluate", str(cufed5), *options, "--memory", "0.15"]) == 2
+    assert main(["evaluate", str(cufed5), *options, "--memory", "0.26"]) == 2
     printed, complaints = capsys.readouterr()
     assert "2 of 3 pictures" in printed
     assert "001 is left out: These pictures need about" in complaints

@@ -74,7 +74,7 @@ def test_on_a_gpu_tensors_count():
 RUN = """
 import json, sys
 import numpy as np, torch
-from masa import MASA, MASAConfig, Predictor
+from masa import MASA, Predictor
 from masa.cache import FeatureCache
 from masa.canvas import lr_canvas, ref_canvas
 from masa.memory import measured_peak
@@ -82,11 +82,11 @@ from masa.memory import measured_peak
 lr, ref, keep = json.loads(sys.argv[1])
 rng = np.random.default_rng(0)
 small, sharp = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in (lr, ref))
-predictor = Predictor(MASA(MASAConfig(channels=16)), "cpu", "fp32", features=FeatureCache(0))
+predictor = Predictor(MASA(), "cpu", "fp32", features=FeatureCache(0))
 predictor.run(small[:16, :16], [sharp[:64, :64]])  # what libraries take at first is not a run's
 canvas = lr_canvas(small, predictor.config)
 refs = ref_canvas([sharp], canvas, predictor.config)
-predictor.memory = predictor.predicted_bytes(canvas, refs, 64, keep)
+predictor.memory = predictor.predicted_bytes(canvas, refs, 32, keep)
 with measured_peak(predictor.device) as peak:
     tile = predictor.run(small, [sharp], keep=keep).tile
 print(json.dumps([tile, predictor.memory, peak.bytes]))
@@ -96,7 +96,7 @@ print(json.dumps([tile, predictor.memory, peak.bytes]))
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("lr", "ref", "keep"), [(16, 2048, ()), (256, 256, ()), (256, 128, (1, 2, 4))], ids=str
+    ("lr", "ref", "keep"), [(16, 1024, ()), (128, 512, ()), (128, 128, (1, 2, 4))], ids=str
 )
 def test_a_run_stays_below_the_memory_allowed(lr, ref, keep):
     """In a process of its own, whose memory nothing else takes."""
