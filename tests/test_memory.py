@@ -87,9 +87,12 @@ predictor.run(small[:16, :16], [sharp[:64, :64]])  # what libraries take at firs
 canvas = lr_canvas(small, predictor.config)
 refs = ref_canvas([sharp], canvas, predictor.config)
 predictor.memory = predictor.predicted_bytes(canvas, refs, 32, keep)
-with measured_peak(predictor.device) as peak:
-    tile = predictor.run(small, [sharp], keep=keep).tile
-print(json.dumps([tile, predictor.memory, peak.bytes]))
+taken = []
+for _ in range(3):  # later runs find gaps in freed memory
+    with measured_peak(predictor.device) as peak:
+        tile = predictor.run(small, [sharp], keep=keep).tile
+    taken.append(peak.bytes or 0)
+print(json.dumps([tile, predictor.memory, max(taken)]))
 """
 
 
@@ -105,4 +108,4 @@ def test_a_run_stays_below_the_memory_allowed(lr, ref, keep):
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
     tile, allowed, taken = json.loads(done.stdout)
     assert tile is not None
-    assert taken is None or taken <= allowed
+    assert taken <= allowed
