@@ -133,13 +133,12 @@ def test_other_settings_are_drawn_and_then_painted(files, x):
     again = predictor_for(x.weights).run(x.visitors_lr(), x.visitors_refs(), matching=config)
     assert f"**{psnr_y(again.rgb, x.hr):.2f} dB**" in painted.painted
     assert f"{psnr_y(x.result, x.hr):.2f} dB" in painted.painted
-    blocks = (
-        again.trace.matches.geometry.ref_block_height,
-        again.trace.matches.geometry.ref_block_width,
-    )
-    padded = again.trace.matches.geometry != drawn.found.geometry
-    assert padded == ("first padded" in painted.painted)
-    assert padded == (f"the Ref blocks were {blocks[0]} x {blocks[1]}" in painted.painted)
+    geometry = again.trace.matches.geometry
+    assert geometry.lr_width == 48 and drawn.found.geometry.lr_width == 32
+    sides = f"{geometry.ref_block_height} x {geometry.ref_block_width}"
+    assert f"first padded to whole blocks: the Ref blocks were {sides} then" in painted.painted
+    *_, same = callbacks.try_matching(x, drawn.dense, 8, 1.0, [1, 3])
+    assert "dB" in same.value.painted and "padded" not in same.value.painted
     unknown = dataclasses.replace(x, hr=None)
     steps = list(callbacks.try_matching(unknown, drawn.dense, 16, 1.0, [1, 3]))
     (only,) = (step.value for step in steps if isinstance(step, Finished))

@@ -479,6 +479,20 @@ def test_without_a_reference_moves_are_in_pixels_of_the_photo():
     assert fine.move_words(*np.median(moves, axis=0)) in summary
 
 
+def test_what_is_alike_everywhere_has_one_colour_everywhere():
+    """The sharp photo as its own reference: scores differ by rounding alone."""
+    hr = picture(128, 160, 6)
+    x = explored(hr, [hr])
+    assert 0 < np.ptp(x.matches.coarse.score.numpy()) < 1e-4
+    rounding = 1e-6 * torch.rand(x.matches.similarity.shape)
+    x = replace(x, matches=replace(x.matches, similarity=1 - rounding))  # borders match less well
+    for drawn in (coarse.score_heat(x), fine.similarity(x)):
+        (panel,) = drawn.panels
+        rows, columns = round(panel.rows * panel.zoom), round(panel.columns * panel.zoom)
+        shown = drawn.image[panel.top : panel.top + rows, panel.left : panel.left + columns]
+        assert np.ptp(shown.astype(int), axis=(0, 1)).max() < 20
+
+
 def test_a_single_block_has_no_borders(alone):
     assert fine.find_jumps(alone).share(True) is None
     assert "border" not in fine.discontinuities(alone).summary

@@ -391,6 +391,18 @@ def test_results_do_not_depend_on_the_memory_used(monkeypatch, config):
         torch.testing.assert_close(parts.similarity, whole.similarity, atol=1e-5, rtol=0)
 
 
+def test_the_first_of_equals_is_taken_however_the_search_is_cut(monkeypatch):
+    """Small whole numbers, whose sums are exact, in a reference of which all rows are alike."""
+    torch.manual_seed(0)
+    lr = torch.randint(1, 5, (1, 4, 16, 16)).float()
+    ref = torch.randint(1, 5, (1, 4, 1, 24)).float().expand(1, 4, 40, 24).contiguous()
+    whole = match(lr, ref, DEFAULT)
+    assert (whole.index < whole.geometry.ref_block_width).all()
+    for held in (1, 30_000):
+        monkeypatch.setattr(masa.matching, "SCORE_BYTES", held)
+        assert torch.equal(match(lr, ref, DEFAULT).index, whole.index)
+
+
 @pytest.mark.parametrize(
     ("lr_size", "ref_size"),
     [
