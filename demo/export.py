@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from demo.figures.result import measure
 from demo.files import png
 from demo.jobs import EASEL, Finished, Step, Steps, rank
 from demo.tabs import FIGURES, TABS, View
+from masa.evaluate import finite
 
 SNIPPET = '''"""Repeats this run with the Python package; put the pictures beside this file."""
 
@@ -102,7 +102,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite(value) if isinstance(value, float) else value
 
 
 def pack(x: Exploration, view: View | None = None) -> Steps[bytes]:

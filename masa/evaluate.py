@@ -75,8 +75,7 @@ def find_scenes(
     drawn with ``seed``. Raises ``UserError`` if there are no scenes or too few references.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"There is no folder '{folder}': give the folder of a test set.")
+    _check_folder(folder)
     finders: dict[str, Callable[[], list[Scene]]] = {
         "cufed5": partial(_cufed5, folder, refs),
         "sun80": partial(_sun80, folder, seed),
@@ -97,7 +96,11 @@ def find_scenes(
 
 
 def detect_layout(folder: Path) -> Layout:
-    """The layout that a folder's names speak for; ``images`` where none is recognisable."""
+    """The layout that a folder's names speak for; ``images`` where none is recognisable.
+
+    Raises ``UserError`` if there is no such folder.
+    """
+    _check_folder(folder)
     if (folder / "input").is_dir() and (folder / "ref").is_dir():
         return "pairs"
     if all(any(folder.glob(pattern)) for pattern in _SUN80):
@@ -107,6 +110,11 @@ def detect_layout(folder: Path) -> Layout:
     if any(len(numbers) > 1 for numbers in scenes) and max(map(max, scenes)) <= 5:
         return "cufed5"
     return "images"
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"There is no folder '{folder}': give the folder of a test set.")
 
 
 def check_refs(layout: Layout, refs: Refs) -> None:

@@ -102,9 +102,9 @@ class Predictor:
 
         ``memory`` bounds a run in bytes, not counting earlier LRs and references in ``features``,
         which several predictors may share; on a graphics card it is never more than what is free
-        there now. ``largest`` bounds the pieces that pictures are worked
-        on in, in LR pixels a side, as a run can be stopped only between the steps of a piece.
-        Raises ``UserError`` for a device or precision that cannot work.
+        there now. ``largest`` bounds the pieces that pictures are worked on in, in LR pixels a
+        side, as a run can be stopped only between the steps of a piece. Raises ``UserError`` for a
+        device or precision that cannot work.
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)

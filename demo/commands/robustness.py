@@ -104,9 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns 0."""
-    layout = detect_layout(args.folder) if args.folder.is_dir() else None
-    if layout:
-        check_refs(layout, args.refs)
+    layout = detect_layout(args.folder)
+    check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs)
     if args.limit is not None and args.limit < 1:
         raise UserError(f"A limit of {args.limit} leaves no scene: give --limit 1 or more.")
@@ -118,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     first = next(iter(networks.values()))
     how = {
         "folder": str(args.folder),
-        "protocol": protocol(layout or "images", args.refs, 0),
+        "protocol": protocol(layout, args.refs, 0),
         "device": first.device.type,
         "precision": str(first.dtype).removeprefix("torch."),
     }

@@ -99,8 +99,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--border is {args.border}: give 0 or more pixels.")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}: give 0 or more.")
-    if not args.folder.is_dir():
-        raise UserError(f"There is no folder '{args.folder}': give the folder of a test set.")
     layout = args.layout or detect_layout(args.folder)
     check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs, args.seed)
@@ -129,8 +127,7 @@ def run(args: argparse.Namespace) -> int:
         if not rows:
             raise
         stopped = True
-        done = {*(row.name for row in rows), *left_out}
-        left_out += [scene.name for scene in scenes if scene.name not in done]
+        left_out += [scene.name for scene in scenes[len(rows) + len(left_out) :]]
     if not rows:
         raise UserError(f"None of the pictures in '{args.folder}' can be measured.")
     how: dict[str, Any] = {
