@@ -72,14 +72,12 @@ ERROR_SHOWN = 16.0
 
 def displacement(x: Exploration) -> Drawn:
     """Where each LR pixel's match lies, seen from the pixel. Panel ``lr`` is in LR pixels."""
-    move: NDArray = own_places(x).move
-    at_home = (move == 0).all(0)
-    if x.self_reference:
-        # A cell is 4 x 4 pixels of the photo then, and the move leads to their middle.
-        pixel = np.indices(at_home.shape)
-        cell = move + pixel
-        at_home = (cell == pixel // SCALE).all(0)
-        move = SCALE * cell + (SCALE - 1) / 2 - pixel
+    places = own_places(x)
+    cell, pixel = np.stack((places.row, places.column)), np.indices(places.row.shape)
+    # Of the photo as its own reference, a cell is 4 x 4 pixels, and the way leads to their middle.
+    size = SCALE if x.self_reference else 1
+    at_home = (cell == pixel // size).all(0)
+    move = size * cell + (size - 1) / 2 - pixel
     length = np.hypot(move[0], move[1])
     # A few mismatched blocks point far away; they must not make all others pale.
     full = max(float(np.percentile(length, FULL)), 1.0)
