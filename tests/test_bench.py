@@ -134,12 +134,17 @@ def test_one_case_of_one_s_own(monkeypatch, capsys):
     assert "LR 64x64, 2 references of 256x256, bf16" in capsys.readouterr().out
 
 
+def test_the_figure_s_name_is_looked_at_before_anything_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("measured"))
+    assert main(["bench", "--plot", "bench.pdf"]) == 2
+    assert "ends in .png" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         ("--runs 0", "give --runs 1 or more"),
         ("--lr 4", "give larger ones"),
-        ("--plot bench.pdf", "ends in .png"),
         ("--lr 64 --precision fp16 --device cpu", "Precision fp16 needs a GPU"),
     ],
 )
