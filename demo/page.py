@@ -380,7 +380,8 @@ class Page:
         runs.append(loaded)
         self._fill_after(loaded, again)
         chosen = [self.photo.upload, self.photo.clear, self.refs.upload, self.refs.delete]
-        gr.on([*chosen, self.mode.input], self.touch, self.latest, None, **free)
+        chosen += [self.mode.input, self.examples.dataset.click]
+        gr.on(chosen, self.touch, self.latest, None, **free)
         gr.on([amount.input for amount in self.amounts], lambda: CUSTOM, None, self.shift, **free)
         settings = [self.block, self.factor, self.dilations]
         tried = gr.on(
@@ -484,7 +485,10 @@ class Page:
                 if x is not None:
                     refs = [(str(ref), None) for ref in example.refs]
                     form = {self.photo: str(example.hr), self.refs: refs, self.mode: HR_MODE}
-                    yield self._new(latest.number, x) | form
+                    new = self._new(latest.number, x) | form
+                    if latest.touched or latest.number:  # while the pictures were written
+                        break
+                    yield new
                     return
                 step = Step(0, "Preparing the first example", None)
                 yield {self.bar: callbacks.progress_bar(step)}

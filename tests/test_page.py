@@ -123,6 +123,19 @@ def test_an_example_replaces_nothing_that_was_chosen(page):
     assert list(page.open(started)) == [{page.bar: ""}]
 
 
+def test_an_example_replaces_nothing_chosen_while_it_was_written(page, monkeypatch):
+    latest = Latest()
+    page.showcase._ready[page.showcase.examples[0].name] = "example"
+    monkeypatch.setattr(page, "_new", lambda run, x: page.touch(latest) or {"x": x})
+    assert list(page.open(latest)) == [{page.bar: ""}]
+
+
+def test_a_click_on_an_example_is_a_choice(page):
+    clicked = (page.examples.dataset._id, "click")
+    called = [fn.name for fn in page.blocks.fns.values() if clicked in fn.targets]
+    assert "touch" in called
+
+
 def test_an_example_is_listed_with_its_pictures(page, tmp_path):
     """The target first; words as words, whatever is in them."""
     for name, colour in (("hr", "red"), ("ref", "blue")):
