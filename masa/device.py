@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from masa.errors import UserError
+from masa.layers import has_bf16
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -57,11 +58,15 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         )
     if name == "fp16" and device.type == "cpu":
         raise UserError("Precision fp16 needs a GPU; use fp32, bf16 or auto on the CPU.")
+    if name == "bf16" and not has_bf16(device):
+        raise UserError(
+            "Precision bf16 needs a GPU or a newer processor; use fp32 or auto on this one."
+        )
     if name != "auto":
         return DTYPES[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
-    if device.type == "cpu" and _bf16_pays_on_cpu():
+    if device.type == "cpu" and has_bf16(device) and _bf16_pays_on_cpu():
         return torch.bfloat16
     return torch.float32
 

@@ -78,16 +78,35 @@ def convolve_onto(
     return F.relu(out, inplace=True) if relu else out
 
 
-def _fuses(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN's fused convolutions, which know no gradients, can be used."""
+def has_bf16(device: torch.device) -> bool:
+    """Whether ``device`` has convolutions in bfloat16 of its own.
+
+    Of a CPU, oneDNN wants AVX-512, or what ARM's newer ones have; on others PyTorch emulates them,
+    which was seen to take nine times as long as float32 and five times the memory.
+    """
+    if device.type != "cpu":
+        return True
+    mkldnn = torch.backends.mkldnn.is_available()
+    return mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def fuses(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN's fused convolutions, which know no gradients, exist there in this type."""
     return (
-        not torch.is_grad_enabled()
-        and x.device.type == "cpu"
-        and x.dtype == weight.dtype
-        and x.dtype in (torch.float32, torch.bfloat16)
+        device.type == "cpu"
+        and (dtype == torch.float32 or (dtype == torch.bfloat16 and has_bf16(device)))
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
+    )
+
+
+def _fuses(x: Tensor, weight: Tensor) -> bool:
+    """Whether they can be used now for these two."""
+    return (
+        not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
+        and x.dtype == weight.dtype
+        and fuses(x.device, x.dtype)
     )
 
 

@@ -33,6 +33,7 @@ from masa.images import (
     to_tensor,
     to_uint8,
 )
+from masa.layers import fuses
 from masa.model import MASA, LRFeatures, RefFeatures, Trace
 from masa.progress import OnShare
 from masa.weights import load_model
@@ -252,7 +253,7 @@ class Predictor:
     @property
     def _strips(self) -> bool:
         """Whether residual blocks are worked on in strips (:mod:`masa.layers`)."""
-        return self.device.type == "cpu"
+        return fuses(self.device, self.dtype)
 
     def _tensor(self, rgb: Pixels) -> Tensor:
         return to_tensor(rgb).to(self.device)

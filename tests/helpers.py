@@ -6,14 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from masa.images import to_tensor
+from masa.layers import has_bf16
 from masa.matching import CoarseMatch, Geometry, assemble
 
 DATA = Path(__file__).resolve().parent / "data"
+
+needs_bf16 = pytest.mark.skipif(
+    not has_bf16(torch.device("cpu")), reason="this processor has no bfloat16"
+)
 
 
 @torch.no_grad()

@@ -103,6 +103,7 @@ def made_up(case, runs, device, stages=True):
 
 def test_table_json_and_plot(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "measure", made_up)
+    monkeypatch.setattr(command, "has_bf16", lambda device: True)
     out = tmp_path / "bench.json"
     assert (
         main(["bench", "--runs", "1", "--json", str(out), "--plot", str(tmp_path / "b.png")]) == 0
@@ -118,6 +119,18 @@ def test_table_json_and_plot(monkeypatch, tmp_path, capsys):
     assert rows[0]["ratio"] == pytest.approx(1.25)
     assert {row["lr"] for row in rows if "lr" in row} >= {64, 128, 256, 512}
     assert (tmp_path / "b.png").stat().st_size < 200_000
+
+
+def test_without_bfloat16_every_case_is_in_float32_and_measured_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "measure", made_up)
+    monkeypatch.setattr(command, "has_bf16", lambda device: False)
+    out = tmp_path / "bench.json"
+    words = ["bench", "--device", "cpu", "--json", str(out), "--plot", str(tmp_path / "b.png")]
+    assert main(words) == 0
+    rows = json.loads(out.read_text())["measured"]
+    assert {row["precision"] for row in rows} == {"fp32"}
+    table = [row["case"] for row in rows if row["stages"] or "crop" in row]
+    assert len(table) == len(set(table)) == 4
 
 
 def test_one_case_of_one_s_own(monkeypatch, capsys):

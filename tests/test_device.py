@@ -7,6 +7,7 @@ from helpers import is_one_sentence
 import masa.device
 from masa.device import DTYPES, free_memory, resolve_device, resolve_precision
 from masa.errors import UserError
+from masa.layers import has_bf16
 
 CPU = torch.device("cpu")
 
@@ -80,13 +81,25 @@ def test_devices_that_are_not_there(has, name):
     assert f"'{name}'" in str(raised.value)
 
 
+@pytest.fixture
+def onednn(monkeypatch):
+    """Pretend that oneDNN has bfloat16 on this processor, or lacks it."""
+
+    def pretend(bf16):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16)
+
+    return pretend
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
-def test_precisions_by_name(name, dtype):
+def test_precisions_by_name(onednn, name, dtype):
+    onednn(bf16=True)
     assert resolve_precision(name, CPU) == dtype
 
 
-@pytest.mark.parametrize("name", ["fp16", "int8", ""])
-def test_precisions_that_cannot_work(name):
+@pytest.mark.parametrize("name", ["bf16", "fp16", "int8", ""])
+def test_precisions_that_cannot_work(onednn, name):
+    onednn(bf16=False)
     with pytest.raises(UserError) as raised:
         resolve_precision(name, CPU)
     assert is_one_sentence(str(raised.value))
@@ -98,9 +111,21 @@ def test_half_precision_needs_a_gpu():
 
 
 @pytest.mark.parametrize(("pays", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_on_a_cpu_takes_what_was_measured(monkeypatch, pays, dtype):
+def test_auto_on_a_cpu_takes_what_was_measured(monkeypatch, onednn, pays, dtype):
+    onednn(bf16=True)
     monkeypatch.setattr(masa.device, "_bf16_pays_on_cpu", lambda: pays)
     assert resolve_precision("auto", CPU) == dtype
+
+
+def test_where_bfloat16_is_emulated_nothing_is_measured(monkeypatch, onednn):
+    onednn(bf16=False)
+    monkeypatch.setattr(masa.device, "_bf16_pays_on_cpu", lambda: pytest.fail("measured"))
+    assert resolve_precision("auto", CPU) == torch.float32
+    assert has_bf16(torch.device("cuda"))
+    onednn(bf16=True)
+    assert has_bf16(CPU)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not has_bf16(CPU)
 
 
 @pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -110,8 +135,9 @@ def test_auto_on_a_gpu(monkeypatch, supported, dtype):
 
 
 @pytest.mark.parametrize(("share", "chosen"), [(0.5, "bf16"), (0.9, "fp32"), (2.0, "fp32")])
-def test_the_measurement_decides_and_is_made_once(monkeypatch, share, chosen):
+def test_the_measurement_decides_and_is_made_once(monkeypatch, onednn, share, chosen):
     """On a clock by which a convolution in bfloat16 takes that share of one in float32."""
+    onednn(bf16=True)
     now = 0.0
 
     def convolve(image, weight, padding):

@@ -17,6 +17,7 @@ from masa.layers import (
     conv_relu,
     convolve_onto,
     deconv_relu,
+    fuses,
     residual_blocks,
     run_blocks,
 )
@@ -61,7 +62,7 @@ def test_fused_convolutions_are_the_plain_ones(dtype, n):
         compare(conv_pair(pair, a, b), F.relu(pair(torch.cat((a, b), 1))))
         total = b.clone()
         compare(convolve_onto(total, a, conv.weight, conv.bias), conv(a) + b)
-        assert not torch.equal(total, b)
+        assert torch.equal(total, b) != fuses(total.device, dtype)  # written over
 
 
 def test_they_are_fused_at_all():
@@ -73,6 +74,16 @@ def test_they_are_fused_at_all():
         with torch.autocast("cpu", torch.bfloat16):
             assert not masa.layers._fuses(x, conv.weight)
     assert not masa.layers._fuses(x, conv.weight)
+
+
+def test_in_bfloat16_they_are_used_where_the_processor_has_it(monkeypatch):
+    cpu = torch.device("cpu")
+    for has in (True, False):
+        monkeypatch.setattr(masa.layers, "has_bf16", lambda device, has=has: has)
+        assert fuses(cpu, torch.bfloat16) == has
+        assert fuses(cpu, torch.float32)
+        assert not fuses(cpu, torch.float16)
+        assert not fuses(torch.device("cuda"), torch.bfloat16)
 
 
 @pytest.mark.parametrize("pixels", [1, 90, 200, 1000, 10**6])

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import is_one_sentence, picture
+from helpers import is_one_sentence, needs_bf16, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -345,6 +345,7 @@ def test_tiles_with_the_shipped_weights(shipped_model, all_cores, examples):
 # ---------------------------------------------------------------------------- precision, threads
 
 
+@needs_bf16
 @pytest.mark.slow
 def test_bfloat16_is_as_good(examples, all_cores):
     hr, ref = (

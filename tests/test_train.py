@@ -19,7 +19,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from helpers import picture
+from helpers import needs_bf16, picture
 from PIL import Image
 from torch import nn
 
@@ -444,7 +444,7 @@ def test_validation_measures_the_average_and_keeps_the_best(settings, scenes):
     assert set(board["images"]) == {"scene/000", "scene/001"}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 def test_validation_is_as_precise_as_training(
     settings, scenes, precision, monkeypatch, fresh_accelerate
 ):
@@ -610,6 +610,7 @@ def fresh_accelerate():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@needs_bf16
 def test_bf16_learns_like_fp32(settings, fresh_accelerate):
     train(settings)
     exact = log_of(settings)

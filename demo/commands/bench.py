@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from masa.bench import Case, Measured, TrainingCase, measure
 from masa.commands.options import write
+from masa.device import resolve_device
 from masa.errors import UserError
+from masa.layers import has_bf16
 
 EPILOG = """examples:
   the README's table and figure:  python -m masa bench --plot assets/bench.png
@@ -28,14 +30,6 @@ The floor is the time of the network's convolutions alone, with nothing between 
 should keep the processor busy meanwhile.
 """
 
-_USUAL: tuple[Case | TrainingCase, ...] = (
-    Case(128, 512),
-    Case(128, 512, precision="bf16"),
-    Case(256, 1024),
-    Case(256, 1024, precision="bf16"),
-    Case(128, 512, references=5),
-    TrainingCase(),
-)
 _LR_SIDES = (64, 128, 256, 512)
 _REF_SIDES = (256, 512, 1024, 2048)
 _PLOTTED_LR, _PLOTTED_REF = 128, 512  # the side that is not varied
@@ -71,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("Sides below 16 pixels tell nothing: give larger ones.")
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UserError(f"The figure is a PNG: give '{args.plot}' a name that ends in .png.")
-    cases: Sequence[Case | TrainingCase] = _USUAL
+    half = "bf16" if has_bf16(resolve_device(args.device)) else "fp32"
+    cases = _usual_cases(half)
     if args.lr is not None:
         cases = [Case(args.lr, args.ref, args.references, args.precision)]
-    plotted = _plotted_cases() if args.plot else []
+    plotted = _plotted_cases(half) if args.plot else []
     measured: list[tuple[Case | TrainingCase, Measured]] = []
     points: list[tuple[Case, Measured]] = []
     with tqdm(total=len(cases) + len(plotted), unit="case", disable=None) as bar:
@@ -144,10 +139,23 @@ def _json(measured: Sequence[tuple[Case | TrainingCase, Measured]]) -> str:
     return json.dumps({"pytorch": torch.__version__, "measured": rows}, indent=1) + "\n"
 
 
-def _plotted_cases() -> list[Case]:
+def _usual_cases(half: str) -> list[Case | TrainingCase]:
+    """The README's table; ``half`` is bf16, or fp32 where that is all there is."""
+    cases: list[Case | TrainingCase] = [
+        Case(128, 512),
+        Case(128, 512, precision=half),
+        Case(256, 1024),
+        Case(256, 1024, precision=half),
+        Case(128, 512, references=5),
+        TrainingCase(precision=half),
+    ]
+    return list(dict.fromkeys(cases))
+
+
+def _plotted_cases(half: str) -> list[Case]:
     cases = [
-        *(Case(side, _PLOTTED_REF, precision="bf16") for side in _LR_SIDES),
-        *(Case(_PLOTTED_LR, side, precision="bf16") for side in _REF_SIDES),
+        *(Case(side, _PLOTTED_REF, precision=half) for side in _LR_SIDES),
+        *(Case(_PLOTTED_LR, side, precision=half) for side in _REF_SIDES),
     ]
     return list(dict.fromkeys(cases))
 
