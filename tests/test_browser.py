@@ -213,6 +213,10 @@ def test_arrow_keys_move_what_a_figure_shows_as_chosen(page):
         page.get_by_role("tab", name=tab).click()
         told = page.locator(f"#words-{words}")
         expect(told).to_contain_text("column", timeout=PATIENT)
+        if figure != "lr_blocks":  # other tabs follow the one in which the pixel was moved
+            at = (page.locator(f"#{axis} input[type=number]") for axis in ("row", "column"))
+            row, column = (slider.input_value() for slider in at)
+            expect(told).to_contain_text(f"row {row}, column {column}", timeout=PATIENT)
         place = re.compile(r"row (\d+), column (\d+)")
         row, column = map(int, place.search(told.inner_text()).groups())
         page.locator(f"#figure-{figure} .image-container > button").focus()

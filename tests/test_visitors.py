@@ -141,6 +141,7 @@ def test_a_worker_that_dies_is_reported_and_the_next_request_works(
     assert client.predict(photo, api_name="/super_resolve")[1]["result"] == [96, 64]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_visitors_for_two_minutes(tmp_path):
     """The short form of ``python tests/load.py``."""
