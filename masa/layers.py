@@ -82,7 +82,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether ``device`` has convolutions in bfloat16 of its own.
 
     Of a CPU, oneDNN wants AVX-512, or what ARM's newer ones have; on others PyTorch emulates them,
-    which was seen to take nine times as long as float32 and five times the memory.
+    far more slowly than it computes float32.
     """
     if device.type != "cpu":
         return True

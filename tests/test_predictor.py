@@ -308,6 +308,17 @@ def test_kept_scales_count(small_model):
         predictor.run(picture(64, 64), keep=(4,))
 
 
+def test_without_strips_more_memory_is_foreseen(small_model, monkeypatch):
+    predictor = Predictor(small_model, "cpu", "fp32")
+    lr = lr_canvas(picture(256, 256), predictor.config)
+    ref = ref_canvas([], lr, predictor.config)
+    in_strips = predictor.predicted_bytes(lr, ref, None)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    whole = predictor.predicted_bytes(lr, ref, None)
+    a_map = 4 * predictor.config.channels * 1024**2
+    assert whole - in_strips == a_map
+
+
 def test_a_card_that_others_use_too_is_a_sentence(small_predictor, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
