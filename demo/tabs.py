@@ -104,8 +104,9 @@ RESULT = Tab(
         Figure(
             "compared",
             "With and without the reference, and the truth",
-            "The whole pictures, and below them a part, enlarged. The truth is known only when "
-            "the small photo was made from a sharp one.",
+            "The whole pictures, and below them a part, enlarged. Where no reference was given, "
+            "bicubic enlargement stands beside the result; the truth is known only when the small "
+            "photo was made from a sharp one.",
             lambda x, v: result.compared(x) if x.plain is not None else None,
             wide=True,
             late=True,

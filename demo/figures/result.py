@@ -296,15 +296,16 @@ def block_rms(picture: Pixels, hr: Pixels, block: int) -> NDArray[np.float32]:
 def compared(x: Exploration) -> Drawn:
     """The result with and without the reference and the truth, as far as they are there.
 
-    All repeat, enlarged, the part that the reference changed most, or, if it changed nothing, the
-    part that the network did.
+    Where no reference was given, bicubic enlargement stands beside the result instead. All repeat,
+    enlarged, the part that the reference changed most, or, if it changed nothing, the part that
+    the network did.
     """
     place, summary = _detail(x)
     pictures = {"With the reference": x.result, "Without it": x.plain, "The sharp photo": x.hr}
     alt = "The result with the reference, without it, and the sharp photo, as far as known."
     if x.self_reference:
-        pictures = {"The result": x.result, "The sharp photo": x.hr}
-        alt = "The result, and the sharp photo if it is known."
+        pictures = {"Bicubic": x.bicubic, "The result": x.result, "The sharp photo": x.hr}
+        alt = "Bicubic enlargement, the result, and the sharp photo if it is known."
         summary = f"No reference was given. {summary}"
     parts = [
         picture_part(x, picture, title, THIRD, place)
