@@ -87,9 +87,12 @@ def free_memory(device: torch.device) -> int | None:
     if device.type != "cuda":
         return None
     try:
-        return int(0.9 * torch.cuda.mem_get_info(device)[0])
+        unclaimed = torch.cuda.mem_get_info(device)[0]
     except (RuntimeError, AssertionError):  # it will be lent later
         return None
+    # What PyTorch has claimed and not given out, it will give out first.
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(0.9 * (unclaimed + idle))
 
 
 _ROUNDS = 20

@@ -67,10 +67,12 @@ class FullObjective:
         adversarial: float = 5e-3,
         lr: float = 1e-4,
     ) -> None:
-        """``perceptual`` and ``adversarial`` weigh their terms against L1's 1."""
+        """``perceptual`` and ``adversarial`` weigh their terms against L1's 1; ``lr`` is the
+        discriminator's learning rate."""
         self.perceptual, self.adversarial = perceptual, adversarial
         self._vgg = vgg
         self._discriminator = discriminator
+        self._lr = lr
         self._optimizer: Any = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.0, 0.9))
 
     def prepare(self, accelerator: Accelerator) -> None:
@@ -123,6 +125,8 @@ class FullObjective:
         """Inverse of :meth:`state_dict`."""
         self._discriminator.load_state_dict(state["discriminator"])
         self._optimizer.load_state_dict(state["optimizer"])
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr  # as this session was told, not as the one before
 
 
 def relativistic_loss(real: Tensor, fake: Tensor) -> Tensor:

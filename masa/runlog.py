@@ -139,9 +139,14 @@ def strip(images: Sequence[Pixels]) -> Pixels:
 
 
 def say(text: str) -> None:
-    """A line on standard error that does not tear a progress bar apart."""
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
+    """A line on standard error that does not tear a progress bar apart.
+
+    Where nobody reads it any more, or a signal's handler meets another line half written, it is
+    lost: no reason to lose a training.
+    """
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()
 
 
 def _tensorboard(folder: Path, step: int | None) -> Any:

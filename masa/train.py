@@ -261,6 +261,7 @@ class Trainer:
         self._validated = 0.0  # when, in the run's time
         self._seconds_before = 0.0
         self._before: dict[str, Any] | None = None  # what a resumed run was trained with
+        self._init = settings.init  # what its first session started from, said again or not
         if saved:
             self._restore(saved)
         self._check_start()
@@ -304,7 +305,7 @@ class Trainer:
             display = Display(self.progress, self.is_main)
             batches = self.batches()
             while self.progress < 1 and not self._stopping:
-                window.append(self.advance(next(batches)))
+                window.append(self._advance(next(batches)))
                 self._agree()
                 save = saving.due(self.step, self._seconds)
                 ending = self.progress >= 1 or self._stopping
@@ -355,6 +356,15 @@ class Trainer:
         self.step += 1
         self.samples += self.settings.batch * self.accelerator.num_processes
         return {"loss": loss.detach(), "grad_norm": norm, **parts}
+
+    def _advance(self, batch: Sample) -> Parts:
+        try:
+            return self.advance(batch)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                "The graphics card has too little free memory for a step: give a smaller --batch "
+                "or --crop; the last checkpoint is intact."
+            ) from None
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -457,7 +467,12 @@ class Trainer:
             self._save_weights(BEST)
 
     def _scores(self) -> list[Row] | None:
-        """All scenes' rows, shared among processes; ``None`` if one is asked to stop meanwhile."""
+        """All scenes' rows, shared among processes; ``None`` if there are none this time.
+
+        That is if one is asked to stop meanwhile, or if something came into the way since the first
+        validation, which raises a ``UserError`` instead: a long training is worth more than one of
+        its validations.
+        """
         accelerator = self.accelerator
         predictor = Predictor(self.ema, self.device.type, self.precision)
         mine = range(accelerator.process_index, len(self.scenes), accelerator.num_processes)
@@ -466,7 +481,7 @@ class Trainer:
             if self._asked_to_stop:
                 raise _StoppedError
 
-        part: list[tuple[int, Row]] | None
+        part: list[tuple[int, Row]] | str | None
         try:
             measured = evaluate(
                 predictor_upscale(predictor, check),
@@ -478,8 +493,16 @@ class Trainer:
             part = list(zip(mine, measured, strict=True))
         except _StoppedError:
             part = None
+        except UserError as error:
+            part = str(error)
         rows: list[tuple[int, Row]] = []
         for found in gather_object([part]):
+            if isinstance(found, str):
+                if self.step == 0:
+                    raise UserError(found)
+                if self.is_main:
+                    say(f"step {self.step} is not validated: {found}")
+                return None
             if found is None:
                 return None
             rows += found
@@ -490,7 +513,7 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "settings": asdict(self.settings),
+            "settings": {**asdict(self.settings), "init": self._init},
             "config": self.model.config.to_dict(),
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -510,6 +533,7 @@ class Trainer:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.objective.load_state_dict(saved["objective"])
         self._before = told(saved["settings"])
+        self._init = saved["settings"].get("init")
         self.step, self.samples = saved["step"], saved["samples"]
         self.best, self._seconds_before = saved["best"], saved["seconds"]
         self._validated = saved.get("validated", saved["seconds"])  # lacking in older checkpoints
@@ -599,6 +623,8 @@ def make_model(settings: Settings, saved: dict[str, Any] | None = None) -> MASA:
     if saved:
         config = MASAConfig.from_dict(saved["config"])
         wrong = [k for k, v in settings.config.items() if getattr(config, k) != v]
+        if settings.init and settings.init != saved["settings"].get("init"):
+            wrong.append("init")
         # Checkpoints from before there was a choice are Adam's.
         known = {"optimizer": "adam", **saved["settings"]}
         lasting = ["stage", "optimizer"]
@@ -778,8 +804,8 @@ def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
         nonlocal first
         if first is None:
             first = time.monotonic()
-            say("Stopping after this step; the state will be saved.")
             stop()
+            say("Stopping after this step; the state will be saved.")
         elif time.monotonic() - first > _IMPATIENT_SECONDS:
             restore()
             signal.raise_signal(number)

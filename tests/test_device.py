@@ -59,6 +59,10 @@ def test_what_a_card_can_give(monkeypatch):
     assert free_memory(CPU) is None
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
     assert free_memory(cuda) == 900
+    # Claimed by PyTorch, but not in use.
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1500)
+    assert free_memory(cuda) == 1800
 
     def lent_later(device):
         raise RuntimeError("no card yet")

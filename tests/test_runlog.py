@@ -1,12 +1,15 @@
 """The log of a run: what a full disk leaves of it can be read."""
 
+import contextlib
+import os
 import resource
+import sys
 
 import numpy as np
 import pytest
 
 import masa.runlog
-from masa.runlog import RunLog, read_log, strip
+from masa.runlog import RunLog, read_log, say, strip
 
 
 def line(step):
@@ -67,3 +70,14 @@ def test_strips_are_as_high_as_their_highest_picture():
     assert row.shape == (6, 5, 3)
     assert (row[4:, :3] == 255).all()
     assert (row[:, 3:] == 0).all()
+
+
+def test_a_line_that_nobody_reads_is_lost_without_a_word(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        say("Stopping after this step.")
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()  # what is left in its buffer
+        say("And when it is closed.")

@@ -2,9 +2,11 @@
 
 import argparse
 import errno
+import io
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -250,6 +252,19 @@ def test_a_signal_saves_and_ends(settings, stop_after, number, capsys):
     assert "saved" in capsys.readouterr().err
 
 
+def test_a_signal_saves_even_if_nobody_reads_what_is_said(settings, stop_after, monkeypatch):
+    """Ctrl-C reaches ``tee`` too, which is gone at once."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    stop_after(2, lambda trainer: os.kill(os.getpid(), signal.SIGINT))
+    assert train(settings).step == 2
+    assert checkpoint_of(settings)["step"] == 2
+
+
 def test_a_second_signal_is_obeyed_unless_it_is_the_first_ones_echo(
     settings, stop_after, monkeypatch
 ):
@@ -316,6 +331,20 @@ def test_a_run_does_not_change_its_network_stage_or_optimizer(settings):
         train(replace(settings, optimizer="muon"))
     train(replace(settings, steps=2, config={}))  # what is not said is not contradicted
     assert checkpoint_of(settings)["config"]["channels"] == 4
+
+
+def test_a_run_remembers_what_it_started_from(settings, tmp_path):
+    config = MASAConfig(channels=4)
+    paths = [tmp_path / f"{name}.safetensors" for name in ("first", "second")]
+    for path in paths:
+        save_weights(path, MASA(config).state_dict(), config)
+    first, second = map(str, paths)
+    train(replace(settings, init=first, steps=1))
+    with pytest.raises(UserError, match="another init"):
+        train(replace(settings, init=second, steps=2))
+    train(replace(settings, steps=2))  # what is not said is not contradicted
+    train(replace(settings, init=first, steps=3))
+    assert read_run(Path(settings.out))[1] == first
 
 
 def test_the_log_says_what_each_part_was_trained_with(settings):
@@ -500,6 +529,41 @@ def test_validation_ends_early_when_asked_to_stop(settings, scenes, monkeypatch)
     assert started == ["000", "001"]  # the second as the first one's unrelated reference
 
 
+def test_only_the_first_validation_may_end_a_training(
+    settings, scenes, tmp_path, monkeypatch, capsys
+):
+    """What is wrong with the scenes is said early; hours of training are not lost to it later."""
+    scenes = shutil.copytree(scenes, tmp_path / "scenes")
+    settings = replace(settings, val=str(scenes), val_steps=1, steps=3)
+    measured = Trainer._scores
+
+    def vanishing(self):
+        if self.step == 1:
+            for path in scenes.glob("001_0*"):
+                path.rename(path.with_name("gone"))
+        return measured(self)
+
+    monkeypatch.setattr(Trainer, "_scores", vanishing)
+    summary = train(settings)
+    assert summary.finished
+    assert [line["step"] for line in log_of(settings) if "val_ref" in line] == [0]
+    told = capsys.readouterr().err
+    assert "step 1 is not validated" in told and "001_0" in told
+    assert (Path(settings.out) / "final.safetensors").exists()
+    (scenes / "001_0.png").write_text("no picture")
+    with pytest.raises(UserError, match="001_0"):
+        train(settings, resume=False)
+
+
+def test_too_large_a_batch_is_a_sentence(settings, monkeypatch):
+    def full(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(Trainer, "advance", full)
+    with pytest.raises(UserError, match="--batch"):
+        train(settings)
+
+
 def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypatch):
     clock = iter(range(10**6))  # a second passes each time somebody looks
     monkeypatch.setattr(masa.train.time, "perf_counter", lambda: float(next(clock)))
@@ -576,6 +640,9 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
     train(halves)
     assert log_of(halves) == lines
     assert same_run(checkpoint_of(halves), checkpoint_of(settings))
+    stop_after(3)
+    resumed = Trainer(replace(halves, steps=3, lr_discriminator=2e-5))
+    assert {g["lr"] for g in resumed.objective._optimizer.param_groups} == {2e-5}
     with pytest.raises(UserError, match="another crop"):
         train(replace(halves, crop=64))
 
