@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -28,10 +29,11 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from masa.cache import FeatureCache
-from masa.canvas import lr_canvas, ref_canvas
-from masa.config import SCALE, MASAConfig
+from masa.canvas import canvas_sizes
+from masa.config import SCALE, MASAConfig, Size
 from masa.cost import Cost, executed_cost
 from masa.device import resolve_device, resolve_precision
+from masa.errors import UserError
 from masa.images import Limits, Pixels
 from masa.memory import keep_freed_memory, peak_resident
 from masa.model import MASA
@@ -100,14 +102,21 @@ def measure(
     """Measure one case in a process of its own, so that its peak memory is its own.
 
     The weights are untrained: the time does not depend on them. Without ``stages`` only the
-    run as a whole is measured. Raises ``UserError`` for a device or precision that cannot work.
+    run as a whole is measured. Raises ``UserError`` for a device or precision that cannot work, or
+    if the process dies.
     """
     resolve_precision(case.precision, resolve_device(device))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as process:
-        if isinstance(case, Case):
-            return process.submit(_measure_run, case, runs, device, stages).result()
-        return process.submit(_measure_training, case, runs, device).result()
+        try:
+            if isinstance(case, Case):
+                return process.submit(_measure_run, case, runs, device, stages).result()
+            return process.submit(_measure_training, case, runs, device).result()
+        except BrokenProcessPool:
+            raise UserError(
+                "A measurement was ended by the system, most likely because it took more memory "
+                "than there is: measure smaller pictures."
+            ) from None
 
 
 def _measure_run(case: Case, runs: int, device: str, stages: bool) -> Measured:
@@ -125,9 +134,8 @@ def _measure_run(case: Case, runs: int, device: str, stages: bool) -> Measured:
     inputs, others = pictures(), pictures()
     seconds = _median_seconds(lambda: predictor.run(*inputs), runs, where)
     found = Measured(seconds, _peak(where, baseline), _device_name(where))
-    lr = lr_canvas(inputs[0], predictor.config)
-    ref = ref_canvas(inputs[1], lr, predictor.config)
-    sizes = lr.rgb.shape[:2], ref.down.shape[:2]
+    ref_sizes = [(case.ref, case.ref)] * case.references
+    sizes = canvas_sizes((case.lr, case.lr), ref_sizes, predictor.config)
     if stages:
         cached = _predictor(predictor.model, device, case, FeatureCache())
         cached.run(*inputs)
@@ -213,7 +221,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def run_convolutions(
-    lr: tuple[int, int], ref_down: tuple[int, int], config: MASAConfig, dtype: torch.dtype
+    lr: Size, ref_down: Size, config: MASAConfig, dtype: torch.dtype
 ) -> list[Convolution]:
     """The convolutions of encoder and decoder for an LR and a Ref-down of given sizes.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from masa.config import SCALE, MASAConfig
+from masa.config import SCALE, MASAConfig, Size
 from masa.images import Pixels, crop_to_multiple, pad_replicate, reduce_x4
 from masa.matching import smallest_ref_side
 
@@ -86,9 +86,7 @@ def lr_canvas(rgb: Pixels, config: MASAConfig) -> LRCanvas:
     With one block a side, a Ref block would be larger than any reference.
     """
     height, width = rgb.shape[:2]
-    block = config.lr_block
-    padded = [max(_round_up(side, block), 2 * block) for side in (height, width)]
-    return LRCanvas(pad_replicate(rgb, *padded), height, width)
+    return LRCanvas(pad_replicate(rgb, *_lr_size((height, width), config)), height, width)
 
 
 def ref_canvas(refs: Sequence[Pixels], lr: LRCanvas, config: MASAConfig) -> RefCanvas:
@@ -98,17 +96,24 @@ def ref_canvas(refs: Sequence[Pixels], lr: LRCanvas, config: MASAConfig) -> RefC
     itself is the reference, as in the paper's test on Urban100.
     """
     refs = list(refs) or [lr.crop(lr.rgb)]
-    blocks = [side // config.lr_block for side in lr.rgb.shape[:2]]
-    least = [SCALE * smallest_ref_side(count, config) for count in blocks]
-    width = max(_round_up(max(ref.shape[1] for ref in refs), _REF_MULTIPLE), least[1])
+    heights, width = _ref_sides([ref.shape[:2] for ref in refs], lr.rgb.shape[:2], config)
     placements, padded, top = [], [], 0
-    for ref in refs:
-        height = max(_round_up(ref.shape[0], _REF_MULTIPLE), least[0])
+    for ref, height in zip(refs, heights, strict=True):
         placements.append(Placement(top, ref.shape[0], ref.shape[1]))
         padded.append(pad_replicate(ref, height, width))
         top += height
     down = np.concatenate([reduce_x4(ref) for ref in padded])
     return RefCanvas(np.concatenate(padded), down, tuple(placements))
+
+
+def canvas_sizes(lr: Size, refs: Sequence[Size], config: MASAConfig) -> tuple[Size, Size]:
+    """Sizes of the network's LR and Ref-down, from those of the LR and the references.
+
+    What a run will take is known from them before any picture is padded.
+    """
+    padded = _lr_size(lr, config)
+    heights, width = _ref_sides(refs or [lr], padded, config)
+    return padded, (sum(heights) // SCALE, width // SCALE)
 
 
 def lr_from_hr(hr: Pixels) -> tuple[Pixels, Pixels]:
@@ -119,6 +124,20 @@ def lr_from_hr(hr: Pixels) -> tuple[Pixels, Pixels]:
     """
     hr = np.ascontiguousarray(crop_to_multiple(hr, SCALE))
     return reduce_x4(hr), hr
+
+
+def _lr_size(size: Size, config: MASAConfig) -> Size:
+    """Whole blocks, two a side at least."""
+    block = config.lr_block
+    height, width = (max(_round_up(side, block), 2 * block) for side in size)
+    return height, width
+
+
+def _ref_sides(refs: Sequence[Size], lr: Size, config: MASAConfig) -> tuple[list[int], int]:
+    """Rows of each padded reference, and the columns of all; ``lr`` is the padded LR's size."""
+    least = [SCALE * smallest_ref_side(side // config.lr_block, config) for side in lr]
+    heights = [max(_round_up(height, _REF_MULTIPLE), least[0]) for height, _ in refs]
+    return heights, max(_round_up(max(width for _, width in refs), _REF_MULTIPLE), least[1])
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -10,6 +10,9 @@ Adaptation = Literal["sam", "adain", "none"]
 SCALE = 4
 """Upscaling factor; the network's shape fixes it."""
 
+Size = tuple[int, int]
+"""Of a picture or map in pixels: (height, width)."""
+
 
 @dataclass(frozen=True)
 class MASAConfig:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from masa.config import SCALE, MASAConfig
+from masa.config import SCALE, MASAConfig, Size
 from masa.decoder import Decoder
+from masa.encoder import Encoder
 from masa.matching import Geometry
-
-Size = tuple[int, int]
-"""(height, width)."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +139,8 @@ def peak_bytes(
     Counts the feature maps that are alive together when the reference is encoded, when it is
     searched and when the x4 features are merged, whichever is most; ``itemsize`` is the size of a
     feature in bytes. ``keep`` are the scales whose intermediates are kept, and ``strips`` says that
-    residual blocks are worked on in strips, as on a CPU. Never below peaks of several runs in a
-    row, measured in float32 on a CPU: 363 to 505 MiB at 128/512, 742 to 902 with five references,
-    1332 to 1521 at 256/1024, and 1029 to 1208 there in tiles of 64, for which it gives 634, 1065,
-    1788 and 1247.
+    residual blocks are worked on in strips, as on a CPU. Meant never to be below what several runs
+    in a row take.
     """
     config = config or MASAConfig()
     per_map = config.channels * itemsize
@@ -162,7 +158,8 @@ def peak_bytes(
 
     # Where a residual block is not worked on in strips, there is another map inside it.
     inner = 0 if strips else 1
-    encoding = ref_features + 16 * worked_on(ref_down, 16, 1 + inner, 5 / 16) * per_map
+    levels = worked_on(ref_down, Encoder.HALO // SCALE, 1 + inner, 5 / 16)
+    encoding = ref_features + 16 * levels * per_map
     # Ref-down's features as float32, and the same again with a margin; the LR's, moved.
     searching = ref_features + lr_features + 4 * config.channels * (2 * ref_pixels + 4 * pixels)
     merging = 16 * worked_on(lr, Decoder.HALO_X4, _MERGE_MAPS + inner, 5 / 4)
@@ -170,7 +167,7 @@ def peak_bytes(
     kept = _KEPT_MAPS * sum(scale**2 for scale in keep) * pixels
     decoding = ref_features + lr_features + (moved + merging + kept) * per_map
     pictures = 16 * (36 * pixels + 30 * ref_pixels)  # as levels and, laid out twice, as numbers
-    plan = pixels * 9 * 4 * 8 * 2
+    plan = pixels * config.patch**2 * SCALE * 8 * 2  # where each run of x4 is copied from, twice
     return int(max(encoding, searching, decoding) + pictures + plan + _WORKSPACE)
 
 

@@ -103,7 +103,7 @@ def detect_layout(folder: Path) -> Layout:
     _check_folder(folder)
     if (folder / "input").is_dir() and (folder / "ref").is_dir():
         return "pairs"
-    if all(any(folder.glob(pattern)) for pattern in _SUN80):
+    if all(_sun80_folders(folder)):
         return "sun80"
     scenes = [set(paths) for paths in _numbered(folder).values() if 0 in paths]
     # More than five references are frames of a film or the like.
@@ -152,7 +152,7 @@ def _cufed5(folder: Path, refs: Refs) -> list[Scene]:
 
 
 def _sun80(folder: Path, seed: int) -> list[Scene]:
-    pictures, matches = (next(iter(sorted(folder.glob(pattern))), None) for pattern in _SUN80)
+    pictures, matches = _sun80_folders(folder)
     if pictures is None or matches is None:
         raise UserError(
             f"'{folder}' is not Sun80 as published: it needs a folder with 'groundtruth' and one "
@@ -170,6 +170,14 @@ def _sun80(folder: Path, seed: int) -> list[Scene]:
         draw = np.random.default_rng((seed, number)).integers(len(choices))
         scenes.append(Scene(path.stem, path, (choices[int(draw)],)))
     return scenes
+
+
+def _sun80_folders(folder: Path) -> list[Path | None]:
+    """The one of pictures and the one of their references; ``None`` for what is missing."""
+    return [
+        min((path for path in folder.glob(pattern) if path.is_dir()), default=None)
+        for pattern in _SUN80
+    ]
 
 
 def _pairs(folder: Path) -> list[Scene]:

@@ -89,8 +89,17 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Files of a folder that are named like pictures, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    """Files of a folder that are named like pictures, sorted by name.
+
+    Raises ``UserError`` if the folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    except OSError as error:
+        raise UserError(
+            f"The folder '{folder}' cannot be read ({error.strerror}): check that it is there and "
+            "may be read."
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)

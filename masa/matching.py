@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import record_function
 
-from masa.config import MASAConfig
+from masa.config import MASAConfig, Size
 from masa.progress import OnShare, between, ignore
 
 _EPS = 1e-12  # smallest norm a patch is divided by
@@ -46,9 +46,7 @@ class Geometry:
     ref_block_width: int
 
     @classmethod
-    def of(
-        cls, lr_size: tuple[int, int], ref_size: tuple[int, int], config: MASAConfig
-    ) -> Geometry:
+    def of(cls, lr_size: Size, ref_size: Size, config: MASAConfig) -> Geometry:
         """Geometry for sizes ``(h, w)`` of LR and ``(hr, wr)`` of Ref-down.
 
         Raises ``ValueError`` if the LR is not whole blocks or the reference smaller than a patch.
@@ -469,5 +467,5 @@ def _patch_norm(windows: Tensor, patch: int) -> Tensor:
     return energy.sqrt().clamp_min(_EPS)
 
 
-def _size(x: Tensor) -> tuple[int, int]:
+def _size(x: Tensor) -> Size:
     return x.shape[2], x.shape[3]

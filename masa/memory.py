@@ -76,8 +76,8 @@ def peak_resident() -> int | None:
 def keep_freed_memory() -> None:
     """Let the C library reuse large blocks rather than return them to the system after each use.
 
-    Feature maps of a training step are larger than what it keeps by default; asking for their
-    pages anew each time took a tenth of a step. A page that serves many sizes would only grow by
+    Feature maps of a training step are larger than what it keeps by default, and asking for their
+    pages anew each time takes long. A page that serves many sizes would only grow by
     it, because they leave gaps. Does nothing where the C library is not glibc.
     """
     _tune(_MMAP_MAX, 0)

@@ -60,7 +60,7 @@ class Trace:
 SCALES = (1, 2, 4)
 """Sizes, relative to the LR, at which Ref features are merged."""
 
-_SHARE_X1, _SHARE_X2 = 0.14, 0.41  # of decoding's multiply-adds that are done after x1 and x2
+_SHARE_X1, _SHARE_X2 = 0.10, 0.35  # of decoding's multiply-adds that are done after x1 and x2
 
 
 class MASA(nn.Module):

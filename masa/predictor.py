@@ -16,9 +16,9 @@ from torch import Tensor
 
 from masa.aggregation import Branches
 from masa.cache import FeatureCache
-from masa.canvas import LRCanvas, RefCanvas, lr_canvas, ref_canvas
-from masa.config import SCALE, MASAConfig
-from masa.cost import Size, choose_tile, executed_cost, feature_bytes, peak_bytes
+from masa.canvas import LRCanvas, RefCanvas, canvas_sizes, lr_canvas, ref_canvas
+from masa.config import SCALE, MASAConfig, Size
+from masa.cost import choose_tile, executed_cost, feature_bytes, peak_bytes
 from masa.device import free_memory, resolve_device, resolve_precision
 from masa.errors import UserError
 from masa.images import (
@@ -113,7 +113,8 @@ class Predictor:
         model = load_model() if model is None else copy.deepcopy(model)
         self.model = model.to(self.device, self.dtype).eval()
         self.limits = limits
-        self.memory = min(memory, free_memory(self.device) or memory)
+        free = free_memory(self.device)
+        self.memory = memory if free is None else min(memory, free)
         self.largest = largest
         self._features = FeatureCache() if features is None else features
         self._network = object()  # tells its features from those of other networks
@@ -182,11 +183,13 @@ class Predictor:
         dilations of the matching, for this run.
         """
         config = matching or self.config
+        sizes = canvas_sizes(lr_rgb.shape[:2], [rgb.shape[:2] for rgb in ref_rgbs], config)
+        # First of all: pictures that are refused must not be padded to a wider one's width.
+        tile = self.choose_tile(*sizes, keep)
         lr = lr_canvas(lr_rgb, config)
         ref = ref_canvas(ref_rgbs, lr, config)
-        tile = self.choose_tile(lr, ref, keep)
-        cost = executed_cost(*_sizes(lr, ref), config)
-        lr_bytes, ref_bytes = feature_bytes(*_sizes(lr, ref), self.config, self.dtype.itemsize)
+        cost = executed_cost(*sizes, config)
+        lr_bytes, ref_bytes = feature_bytes(*sizes, self.config, self.dtype.itemsize)
         clock = _Clock(progress, cost.total, self._synchronise)
 
         with clock.stage("encode_lr", "Reading the photo", cost.encode_lr):
@@ -225,20 +228,24 @@ class Predictor:
         )
 
     def predicted_bytes(
-        self, lr: LRCanvas, ref: RefCanvas, tile: int | None, keep: Collection[int] = ()
+        self, lr: Size, ref_down: Size, tile: int | None, keep: Collection[int] = ()
     ) -> int:
-        """Peak memory that a run with these pictures is expected to take."""
-        size = self.dtype.itemsize
-        return peak_bytes(*_sizes(lr, ref), self.config, size, tile, keep, self._strips)
+        """Bytes that a run with pictures of these sizes is expected to take at its peak.
 
-    def choose_tile(self, lr: LRCanvas, ref: RefCanvas, keep: Collection[int] = ()) -> int | None:
-        """The decoder's tile side for these pictures, ``None`` for one piece.
-
-        Raises ``MemoryNeededError`` if no tile is small enough for the memory allowed.
+        The sizes are those of :func:`masa.canvas.canvas_sizes`.
         """
-        sizes, size = _sizes(lr, ref), self.dtype.itemsize
+        size = self.dtype.itemsize
+        return peak_bytes(lr, ref_down, self.config, size, tile, keep, self._strips)
+
+    def choose_tile(self, lr: Size, ref_down: Size, keep: Collection[int] = ()) -> int | None:
+        """The decoder's tile side for pictures of these sizes, ``None`` for one piece.
+
+        The sizes are those of :func:`masa.canvas.canvas_sizes`. Raises ``MemoryNeededError`` if no
+        tile is small enough for the memory allowed.
+        """
+        size = self.dtype.itemsize
         try:
-            tile = choose_tile(*sizes, self.config, size, self.memory, keep, self._strips)
+            tile = choose_tile(lr, ref_down, self.config, size, self.memory, keep, self._strips)
         except MemoryError as error:
             gigabytes = error.args[0] / 2**30
             raise MemoryNeededError(
@@ -246,7 +253,7 @@ class Predictor:
                 f"{self.memory / 2**30:.1f} GB allowed: use a smaller photo, smaller or fewer "
                 "references, or allow more memory."
             ) from None
-        if self.largest is not None and max(*sizes[0], *sizes[1]) > self.largest:
+        if self.largest is not None and max(*lr, *ref_down) > self.largest:
             return min(tile or self.largest, self.largest)
         return tile
 
@@ -298,7 +305,3 @@ def _digest(*pictures: Pixels) -> bytes:
         digest.update(repr(picture.shape).encode())
         digest.update(np.ascontiguousarray(picture).data)
     return digest.digest()
-
-
-def _sizes(lr: LRCanvas, ref: RefCanvas) -> tuple[Size, Size]:
-    return lr.rgb.shape[:2], ref.down.shape[:2]

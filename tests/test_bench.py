@@ -1,6 +1,7 @@
 """The yardstick is the network's own convolutions, and what is measured is told as it is."""
 
 import json
+import os
 from collections import Counter
 
 import pytest
@@ -14,6 +15,7 @@ from masa.bench import Case, Like, Measured, TrainingCase, measure, run_convolut
 from masa.cache import FeatureCache
 from masa.config import MASAConfig
 from masa.cost import executed_cost
+from masa.errors import UserError
 from masa.model import MASA
 from masa.predictor import Predictor
 
@@ -75,6 +77,16 @@ def test_a_case_is_measured_in_a_process_of_its_own():
     brief = measure(Case(16, 32), runs=1, device="cpu", stages=False)
     assert brief.stages == {}
     assert brief.same_lr is None
+
+
+def killed(*arguments):
+    os._exit(9)
+
+
+def test_a_measurement_that_the_system_ends_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(bench, "_measure_run", killed)
+    with pytest.raises(UserError, match="memory"):
+        measure(Case(16, 32), runs=1, device="cpu")
 
 
 def test_the_profiler_finds_every_stage():

@@ -102,7 +102,7 @@ def test_the_sharp_photo_is_its_own_measure(files, no_examples):
 def test_where_memory_is_short_less_is_kept_to_look_at(files, x, monkeypatch):
     request = Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True)
     predictor = predictor_for(x.weights)
-    short = predictor.predicted_bytes(x.lr, x.ref, 32, (1,))
+    short = predictor.predicted_bytes(x.lr.rgb.shape[:2], x.ref.down.shape[:2], 32, (1,))
     monkeypatch.setattr(predictor, "memory", short)
     found = paint(request)
     assert set(x.scales) == {1, 2, 4} and set(found.scales) == {1}

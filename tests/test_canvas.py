@@ -6,7 +6,7 @@ from helpers import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masa.canvas import lr_canvas, lr_from_hr, ref_canvas
+from masa.canvas import canvas_sizes, lr_canvas, lr_from_hr, ref_canvas
 from masa.config import MASAConfig
 from masa.images import enlarge_x4, reduce_x4
 from masa.matching import Geometry
@@ -47,6 +47,9 @@ def test_sizes_are_what_the_network_needs(lr_size, ref_sizes):
     lr, _, ref = canvases(lr_size, ref_sizes)
     assert ref.rgb.shape == (4 * ref.down.shape[0], 4 * ref.down.shape[1], 3)
     assert ref.rgb.shape[0] % 16 == ref.rgb.shape[1] % 16 == 0
+    # And known before there is a picture.
+    known = canvas_sizes(lr_size, ref_sizes, DEFAULT)
+    assert known == (lr.rgb.shape[:2], ref.down.shape[:2])
     geometry = Geometry.of(lr.rgb.shape[:2], ref.down.shape[:2], DEFAULT)
     # Ref blocks have the size that the paper's formula wants: none was cut short.
     for side, down, blocks in (

@@ -12,7 +12,7 @@ from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
 from masa.__main__ import COMMANDS, main, parse
-from masa.canvas import lr_canvas, ref_canvas
+from masa.canvas import canvas_sizes
 from masa.commands.options import positive_gigabytes, size
 from masa.commands.upscale import plan
 from masa.config import MASAConfig
@@ -190,8 +190,7 @@ def test_little_memory_means_tiles(upscale, photos, weights, monkeypatch):
     rgb = picture(96, 96)
     Image.fromarray(rgb).save(photos / "large.png")
     predictor = Predictor(load_model(weights), "cpu", "fp32")
-    lr = lr_canvas(rgb, predictor.config)
-    enough = predictor.predicted_bytes(lr, ref_canvas([], lr, predictor.config), 32)
+    enough = predictor.predicted_bytes(*canvas_sizes((96, 96), [], predictor.config), 32)
     tiles = []
     run = Predictor.run
 
@@ -392,7 +391,7 @@ def test_info(capsys):
 def test_info_of_sizes_that_a_run_would_refuse_or_reduce(capsys):
     assert main(["info", "--lr", "64x64", "--ref", "6000x4000"]) == 0
     assert "was reduced from 6000x4000" in capsys.readouterr().out
-    for words in (["--ref", "30000x30000"], ["--lr", "9000x9000"]):
+    for words in (["--ref", "30000x30000"], ["--lr", "9000x9000"], ["--lr", "1000000x2000000"]):
         assert main(["info", *words]) == 2
         assert "pixels" in capsys.readouterr().err
 

@@ -3,12 +3,14 @@
 import csv
 import json
 import math
+import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import picture
+from helpers import is_one_sentence, picture
 from PIL import Image
 
 import masa.evaluate
@@ -108,6 +110,18 @@ def test_sun80_without_references_is_an_error(sun80):
         find_scenes(sun80)
 
 
+def test_archives_beside_sun80s_folders_are_not_taken_for_them(sun80):
+    scenes = find_scenes(sun80)
+    for name in ("a_groundtruth.zip", "a_scenematches.zip"):
+        (sun80 / name).write_bytes(b"PK")
+    assert detect_layout(sun80) == "sun80"
+    assert find_scenes(sun80) == scenes
+    for folder in sun80.iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    assert detect_layout(sun80) == "images"  # not unpacked yet
+
+
 def test_pictures_alone_are_their_own_references(tmp_path):
     save(tmp_path / "img_001.png")
     save(tmp_path / "img_002.png")
@@ -138,6 +152,16 @@ def test_layouts_are_recognised(tmp_path, files, layout):
     for file in files:
         save(tmp_path / file)
     assert detect_layout(tmp_path) == layout
+
+
+def test_a_folder_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
+    def locked(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", locked)
+    with pytest.raises(UserError, match="Permission denied") as raised:
+        find_scenes(tmp_path, "images")
+    assert is_one_sentence(str(raised.value))
 
 
 def test_bad_folders_are_refused(tmp_path):

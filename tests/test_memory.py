@@ -76,7 +76,7 @@ import json, sys
 import numpy as np, torch
 from masa import MASA, Predictor
 from masa.cache import FeatureCache
-from masa.canvas import lr_canvas, ref_canvas
+from masa.canvas import canvas_sizes
 from masa.memory import measured_peak
 
 lr, ref, keep = json.loads(sys.argv[1])
@@ -84,9 +84,8 @@ rng = np.random.default_rng(0)
 small, sharp = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in (lr, ref))
 predictor = Predictor(MASA(), "cpu", "fp32", features=FeatureCache(0))
 predictor.run(small[:16, :16], [sharp[:64, :64]])  # what libraries take at first is not a run's
-canvas = lr_canvas(small, predictor.config)
-refs = ref_canvas([sharp], canvas, predictor.config)
-predictor.memory = predictor.predicted_bytes(canvas, refs, 32, keep)
+sizes = canvas_sizes((lr, lr), [(ref, ref)], predictor.config)
+predictor.memory = predictor.predicted_bytes(*sizes, 32, keep)
 taken = []
 for _ in range(3):  # later runs find gaps in freed memory
     with measured_peak(predictor.device) as peak:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from masa.aggregation import Branches
 from masa.cache import FeatureCache
-from masa.canvas import lr_canvas, lr_from_hr, ref_canvas
+from masa.canvas import canvas_sizes, lr_canvas, lr_from_hr
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.images import Limits, enlarge_x4, read_photo, to_tensor, to_uint8
@@ -279,9 +279,8 @@ def run_tight(model, lr, ref, tile):
     whole = Predictor(model, "cpu", "fp32").run(lr, [ref])
     assert whole.tile is None
     predictor = Predictor(model, "cpu", "fp32")
-    canvas = lr_canvas(lr, predictor.config)
-    refs = ref_canvas([ref], canvas, predictor.config)
-    predictor.memory = predictor.predicted_bytes(canvas, refs, tile)
+    sizes = canvas_sizes(lr.shape[:2], [ref.shape[:2]], predictor.config)
+    predictor.memory = predictor.predicted_bytes(*sizes, tile)
     tiled = predictor.run(lr, [ref])
     assert tiled.tile is not None
     assert tiled.tile <= tile
@@ -298,23 +297,21 @@ def test_tiles_of_a_large_lr_are_the_same_to_one_grey_level(small_model, all_cor
 
 def test_kept_scales_count(small_model):
     predictor = Predictor(small_model, "cpu", "fp32")
-    lr = lr_canvas(picture(64, 64), predictor.config)
-    ref = ref_canvas([], lr, predictor.config)
-    needed = [predictor.predicted_bytes(lr, ref, 32, keep) for keep in ((), (1,), (1, 2), (4,))]
+    sizes = canvas_sizes((64, 64), [], predictor.config)
+    needed = [predictor.predicted_bytes(*sizes, 32, keep) for keep in ((), (1,), (1, 2), (4,))]
     assert needed == sorted(needed) and needed[0] < needed[-1]
     predictor.memory = needed[0]
-    assert predictor.choose_tile(lr, ref) is not None
+    assert predictor.choose_tile(*sizes) is not None
     with pytest.raises(MemoryNeededError, match="GB"):
         predictor.run(picture(64, 64), keep=(4,))
 
 
 def test_without_strips_more_memory_is_foreseen(small_model, monkeypatch):
     predictor = Predictor(small_model, "cpu", "fp32")
-    lr = lr_canvas(picture(256, 256), predictor.config)
-    ref = ref_canvas([], lr, predictor.config)
-    in_strips = predictor.predicted_bytes(lr, ref, None)
+    sizes = canvas_sizes((256, 256), [], predictor.config)
+    in_strips = predictor.predicted_bytes(*sizes, None)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    whole = predictor.predicted_bytes(lr, ref, None)
+    whole = predictor.predicted_bytes(*sizes, None)
     a_map = 4 * predictor.config.channels * 1024**2
     assert whole - in_strips == a_map
 
@@ -330,16 +327,25 @@ def test_a_card_that_others_use_too_is_a_sentence(small_predictor, monkeypatch):
 
 
 def test_a_small_card_bounds_a_run(small_model, monkeypatch):
-    for free, allowed in ((None, 500), (300, 300), (800, 500)):
+    for free, allowed in ((None, 500), (300, 300), (800, 500), (0, 0)):
         monkeypatch.setattr("masa.predictor.free_memory", lambda device, free=free: free)
         assert Predictor(small_model, "cpu", "fp32", memory=500).memory == allowed
+
+
+def test_what_is_refused_is_never_padded(small_model, monkeypatch):
+    """A wide and tall references on one canvas are far larger than they are together."""
+    predictor = Predictor(small_model, "cpu", "fp32", memory=2**30)
+    monkeypatch.setattr("masa.predictor.ref_canvas", lambda *a: pytest.fail("padded"))
+    blank = np.zeros(1, np.uint8)  # seen as pictures of any size
+    refs = [np.broadcast_to(blank, (h, w, 3)) for h, w in ((20000, 700), (700, 20000))]
+    with pytest.raises(MemoryNeededError, match="GB"):
+        predictor.run(picture(16, 16), refs)
 
 
 def test_pieces_may_be_bounded(small_model):
     predictor = Predictor(small_model, "cpu", "fp32", largest=32)
     for side, tile in ((32, None), (40, 32)):
-        lr = lr_canvas(picture(side, side), predictor.config)
-        assert predictor.choose_tile(lr, ref_canvas([], lr, predictor.config)) == tile
+        assert predictor.choose_tile(*canvas_sizes((side, side), [], predictor.config)) == tile
     whole = Predictor(small_model, "cpu", "fp32").run(picture(40, 40))
     assert np.abs(predictor.run(picture(40, 40)).rgb.astype(int) - whole.rgb).max() <= 1
 

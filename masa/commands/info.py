@@ -6,10 +6,11 @@ import argparse
 
 import numpy as np
 
-from masa.canvas import lr_canvas, ref_canvas
+from masa.canvas import canvas_sizes
 from masa.commands.options import add_device, add_memory, add_weights, predictor, size
 from masa.config import SCALE
 from masa.cost import dense_matching_cost, executed_cost, paper_cost
+from masa.images import check_size
 
 EPILOG = """examples:
   python -m masa info
@@ -34,12 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what a run of these sizes will cost; returns 0. Raises ``UserError`` as a run would."""
     ready = predictor(arguments)
+    # Before there are that many pixels.
+    check_size(arguments.lr[::-1], "low-resolution photo", ready.limits)
+    check_size(arguments.ref[::-1], "reference", ready.limits)
     blank = [np.zeros((*size, 3), np.uint8) for size in (arguments.lr, arguments.ref)]
     photo, refs, notes = ready.read(blank[0], blank[1:] * arguments.references)
-    lr = lr_canvas(photo.rgb, ready.config)
-    ref = ref_canvas([ref.rgb for ref in refs], lr, ready.config)
-    tile = ready.choose_tile(lr, ref)
-    lr_size, down_size = lr.rgb.shape[:2], ref.down.shape[:2]
+    lr_size, down_size = canvas_sizes(
+        photo.rgb.shape[:2], [ref.rgb.shape[:2] for ref in refs], ready.config
+    )
+    tile = ready.choose_tile(lr_size, down_size)
     cost = executed_cost(lr_size, down_size, ready.config)
     paper = paper_cost(lr_size, down_size, ready.config)
     dense = dense_matching_cost(lr_size, down_size, ready.config)
@@ -64,6 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         line(name, f"{getattr(cost, name) / 1e9:8.2f} {getattr(paper, name) / 1e9:12.2f}")
     line("dense matching instead", f"{dense / 1e9:8.2f}")
     print("Memory:")
-    line("predicted peak of a run", f"{ready.predicted_bytes(lr, ref, tile) / 2**20:.0f} MB")
+    line(
+        "predicted peak of a run",
+        f"{ready.predicted_bytes(lr_size, down_size, tile) / 2**20:.0f} MB",
+    )
     line("tiles", "none needed" if tile is None else f"of {tile} LR pixels a side")
     return 0
