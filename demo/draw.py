@@ -104,11 +104,10 @@ def fit_zoom(rows: int, columns: int, width: float = WIDTH, height: float = TALL
     return min(width / columns, height / rows)
 
 
-def enlarge(picture: NDArray[np.uint8], zoom: float, smooth: bool = False) -> NDArray[np.uint8]:
+def enlarge(picture: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
     """``(H, W[, 3])`` resized by ``zoom``, to one pixel a side at least.
 
-    Pixels stay squares of even size at any factor above 1; ``smooth`` interpolates instead.
-    Below 1, pixels are averaged.
+    Pixels stay squares of even size at any factor above 1. Below 1, they are averaged.
     """
     rows, columns = picture.shape[:2]
     size = (max(1, round(columns * zoom)), max(1, round(rows * zoom)))
@@ -117,8 +116,6 @@ def enlarge(picture: NDArray[np.uint8], zoom: float, smooth: bool = False) -> ND
     picture = np.ascontiguousarray(picture)
     if zoom <= 1:
         return _u8(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
-    if smooth:
-        return _u8(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC))
     whole = int(np.ceil(zoom - 1e-9))
     picture = np.repeat(np.repeat(picture, whole, axis=0), whole, axis=1)
     if picture.shape[1::-1] == size:
@@ -454,30 +451,22 @@ def histogram(
     return picture
 
 
-def stack(
-    pictures: Sequence[Pixels], gap: int = GAP, colour: Colour = WHITE, centred: bool = False
-) -> Pixels:
-    """Pictures below each other, on the left or ``centred``."""
+def stack(pictures: Sequence[Pixels], gap: int = GAP) -> Pixels:
+    """Pictures below each other, on the left."""
     width = max(picture.shape[1] for picture in pictures)
     height = sum(picture.shape[0] for picture in pictures) + gap * (len(pictures) - 1)
-    page = blank(height, width, colour)
+    page = blank(height, width)
     top = 0
     for picture in pictures:
-        left = (width - picture.shape[1]) // 2 if centred else 0
-        page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        page[top : top + picture.shape[0], : picture.shape[1]] = picture
         top += picture.shape[0] + gap
     return page
-
-
-def side_by_side(pictures: Sequence[Pixels], titles: Sequence[str], gap: int = GAP) -> Pixels:
-    """Pictures in a row, their tops aligned, each under its title."""
-    return arrange(pictures, titles, gap)[0]
 
 
 def arrange(
     pictures: Sequence[Pixels], titles: Sequence[str], gap: int = GAP, least: int = 0
 ) -> tuple[Pixels, list[tuple[int, int]]]:
-    """:func:`side_by_side`, and (left, top) of each picture in it.
+    """Pictures in a row, their tops aligned, each under its title, and (left, top) of each there.
 
     Each picture gets a column of at least ``least`` pixels, over which its title may spread.
     """

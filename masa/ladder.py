@@ -212,7 +212,7 @@ def _compress(rgb: Pixels, compression: float) -> Pixels:
 def _replace(which: str, rgb: Pixels, _: float, substitutes: Substitutes) -> Shifted:
     found: Pixels | None = getattr(substitutes, which)
     if found is None:
-        missing = "the sharp photo" if which == "hr" else "another photo"
+        missing = "sharp photo" if which == "hr" else "other photo"
         raise UserError(f"There is no {missing} to replace the reference: choose another change.")
     return Shifted(found.copy())
 

@@ -193,7 +193,7 @@ def test_a_clicked_block_is_the_chosen_one(x):
     (panel,) = drawn.panels
     for _, _, at_x, at_y in points(panel):
         _, row, column = drawn.pick(at_x, at_y)
-        top, left = block_corner(x, coarse.block_at(x, row, column))
+        top, left = block_corner(x, block_at(x, row, column))
         assert top <= row < top + x.matches.geometry.block
         assert left <= column < left + x.matches.geometry.block
 

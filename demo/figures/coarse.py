@@ -43,7 +43,6 @@ from demo.drawn import Drawn
 from demo.exploration import Exploration
 from demo.figures.places import (
     RefView,
-    block_at,
     block_corner,
     clip_block,
     coarse_place,
@@ -61,7 +60,6 @@ from masa.images import Pixels
 from masa.matching import coarse_scores
 
 __all__ = [
-    "block_at",
     "block_near",
     "block_pair",
     "block_scores",

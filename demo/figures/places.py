@@ -229,9 +229,7 @@ def own_cells(x: Exploration) -> NDArray[np.bool_]:
     return own
 
 
-def ref_view(
-    x: Exploration, canvas: Pixels, width: int = WIDTH, height: int = TALL, smooth: bool = False
-) -> RefView:
+def ref_view(x: Exploration, canvas: Pixels, width: int = WIDTH, height: int = TALL) -> RefView:
     """Lay out a picture ``(k * hr, k * wr, 3)`` over the Ref-down grid, ``k`` whole."""
     areas = own_areas(x)
     sizes = [(round(area.bottom - area.top), round(area.right)) for area in areas]
@@ -240,7 +238,7 @@ def ref_view(
     parts = []
     for area in areas:
         top, bottom, right = (round(k * side) for side in (area.top, area.bottom, area.right))
-        parts.append(enlarge(canvas[top:bottom, :right], zoom / k, smooth))
+        parts.append(enlarge(canvas[top:bottom, :right], zoom / k))
     picture = blank(
         max(top + part.shape[0] for part, (_, top) in zip(parts, corners, strict=True)),
         max(left + part.shape[1] for part, (left, _) in zip(parts, corners, strict=True)),
