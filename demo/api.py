@@ -1,4 +1,4 @@
-"""Endpoints for programs: stateless, named, and each one turn in the line for the network.
+"""Endpoints for programs: stateless, named, and waiting in line for the network like visitors.
 
 They are wired to components that nobody sees, because Gradio then checks choices and that every
 file was really uploaded, and describes each field to its clients, to ``curl`` and over MCP.
@@ -17,8 +17,14 @@ from demo.explore import explore_whole, unwatched
 from demo.export import as_zip, plain, settings
 from demo.files import serve, serve_png
 from demo.front import client_left, photos_field
-from demo.jobs import finish
-from demo.laboratory import MOST_POINTS, default_networks, robustness_report
+from demo.jobs import finish, follow, follow_each
+from demo.laboratory import (
+    MOST_POINTS,
+    Trial,
+    default_networks,
+    robustness_report,
+    robustness_rows,
+)
 from demo.runs import Request, Run, expected_work, run, score
 from demo.settings import LIMITS
 from demo.zerogpu import borrows, seconds_on_gpu
@@ -77,7 +83,7 @@ def super_resolve(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
         request = _request(photo, references, is_hr, shift, amounts, weights)
-        found = finish(lambda progress: enlarge(request, progress=progress), client_left)
+        found = finish(follow(lambda progress: enlarge(request, progress=progress)), client_left)
         return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
 
 
@@ -106,7 +112,7 @@ def explain(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
         request = _request(photo, references, is_hr, shift, amounts, weights)
-        x = finish(lambda progress: explore_whole(request, progress=progress), client_left)
+        x = finish(follow(lambda progress: explore_whole(request, progress=progress)), client_left)
         return serve(as_zip(x), "masa.zip"), settings(x)
 
 
@@ -116,7 +122,7 @@ def robustness(
     is_hr: bool = False,
     change: str = "gain",
     networks: list[str] | None = None,
-    points: int = 7,
+    points: int | None = 7,
 ) -> tuple[str, dict[str, Any]]:
     """Measure how steady networks are when the reference photo changes, step by step.
 
@@ -133,11 +139,9 @@ def robustness(
     """
     with told_kindly():
         request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, DEFAULT_WEIGHTS)
-        chosen = networks or default_networks()
-        report = finish(
-            lambda progress: robustness_report(request, change, chosen, int(points), progress),
-            client_left,
-        )
+        trial = Trial(request, change, tuple(networks or default_networks()), int(points or 0))
+        rows = finish(follow_each(lambda progress: robustness_rows(trial, progress)), client_left)
+        report = robustness_report(rows, request.is_hr)
         found = {
             "summary": report.figure.summary,
             "table": report.table,

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TypeGuard, TypeVar
 
 import gradio as gr
+from PIL import Image
 
 from demo.drawn import Drawn
 from demo.exploration import Exploration
@@ -26,6 +27,7 @@ from demo.files import in_use, serve_png
 from demo.front import GONE
 from demo.jobs import EASEL, Finished, Rank, Step, Steps, Stopped, follow, rank
 from demo.runs import Request, predictor_for
+from demo.settings import LIMITS
 from demo.showcase import Showcase
 from demo.tabs import FIGURES, View
 from masa.config import SCALE, MASAConfig
@@ -80,36 +82,53 @@ class Inputs:
         return Request(self.photo, refs, self.mode == HR_MODE, self.weights, shift)
 
 
-class Latest:
-    """Which of a visitor's runs is the newest: older ones end, and nothing follows them."""
+class Newest:
+    """Which of a visitor's wishes of one kind is the newest: only that one is followed."""
 
     def __init__(self) -> None:
         self.number = 0
-        """Of the newest run; 0 before the first."""
-        self.asked: Inputs | None = None
-        """What it was started with, while it is under way."""
-        self.touched = False
-        """The visitor chose pictures, which no example must replace unasked."""
+        """Of the newest; 0 before the first."""
 
-    def begin(self, inputs: Inputs) -> int:
-        """The number of a new run."""
+    def begin(self) -> int:
+        """The number of a new one."""
         self.number += 1
-        self.asked = inputs
         return self.number
 
-    def end(self, number: int | None = None) -> None:
-        """Nothing is under way any more, if run ``number`` is the newest (or, ``None``, anyway)."""
-        if number in (self.number, None):
-            self.asked = None
-
     def only(self, number: int, steps: Generator[Value, None, None]) -> Iterator[Value]:
-        """``steps`` for as long as run ``number`` is the newest; after that they are closed."""
+        """``steps`` for as long as ``number`` is the newest; after that they are closed."""
         with closing(steps):
             if number == self.number:
                 for step in steps:
                     if number != self.number:
                         return
                     yield step
+
+
+class Latest(Newest):
+    """Which of a visitor's runs is the newest: older ones end, and nothing follows them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = Newest()
+        """The run whose picture is shown, which a newer one may yet replace, or not, if stopped."""
+        self.asked: Inputs | None = None
+        """What it was started with, while it is under way."""
+        self.touched = False
+        """The visitor chose pictures, which no example must replace unasked."""
+        self.told_mode = False
+        """The visitor said what the photo is, which need not be guessed."""
+        self.looks = Newest()
+        """What is looked at: clicks on figures, and moves of the controls above them."""
+
+    def start(self, inputs: Inputs) -> int:
+        """The number of a new run."""
+        self.asked = inputs
+        return self.begin()
+
+    def end(self, number: int | None = None) -> None:
+        """Nothing is under way any more, if run ``number`` is the newest (or, ``None``, anyway)."""
+        if number in (self.number, None):
+            self.asked = None
 
 
 def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
@@ -340,7 +359,24 @@ def _painted(x: Exploration, trial: Trial, progress: Progress) -> Trial:
 
 def pictures_of(x: Exploration) -> dict[str, str]:
     """Names of the pictures that exist in ``x``, by field."""
-    return {field: name for field, name in PICTURES.items() if getattr(x, field) is not None}
+    names = dict(PICTURES)
+    if x.self_reference:  # with and without one are the same picture
+        del names["plain"]
+        names["result"] = "MASA without a reference"
+    return {field: name for field, name in names.items() if getattr(x, field) is not None}
+
+
+def likely_mode(photo: str) -> str | None:
+    """What a photo is, by its size: small, if it may be enlarged as it is; ``None`` if unreadable.
+
+    What is wrong with it is said when it is used.
+    """
+    try:
+        with Image.open(photo) as picture:
+            width, height = picture.size
+    except Exception:  # arbitrary bytes make a reader raise nearly every built-in exception
+        return None
+    return LR_MODE if width * height <= LIMITS.max_lr_pixels else HR_MODE
 
 
 def compared_files(x: Exploration, left: str, right: str) -> tuple[str, str]:

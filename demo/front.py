@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from copy import copy
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ import gradio as gr
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from gradio.components.base import _Keywords
 from gradio.context import LocalContext
 from gradio.data_classes import ListFiles
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
@@ -27,7 +28,7 @@ from PIL import Image, UnidentifiedImageError
 
 from demo.exploration import Exploration
 from demo.files import is_served
-from demo.settings import LIMITS, SESSION_MEMORY
+from demo.settings import KEEP_SECONDS, LIMITS, SESSION_MEMORY
 
 log = logging.getLogger(__name__)
 
@@ -139,11 +140,17 @@ class Front(gr.Blocks):
     :class:`Shelf`.
     """
 
-    def __init__(self, starts: Collection[str] = (), **options: Any) -> None:
-        """``starts``: names of callbacks that make a run, and may find the last one forgotten."""
+    def __init__(
+        self, starts: Collection[str] = (), keep_seconds: float = KEEP_SECONDS, **options: Any
+    ) -> None:
+        """``starts``: names of callbacks that make a run, and may find the last one forgotten.
+
+        ``keep_seconds`` after a page was closed, what its session holds is forgotten.
+        """
         super().__init__(**options)
         self.shelf = Shelf()
         self._starts = starts
+        self._keep_seconds = keep_seconds
 
     async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Gradio's, for events that have a callback, with what they carry as a mapping."""
@@ -152,14 +159,25 @@ class Front(gr.Blocks):
         event = options.get("event_data")
         if event is not None and not isinstance(event._data, dict):
             options["event_data"] = gr.EventData(event.target, {})
-        return await super().process_api(*args, **options)
+        state, session, call = map(options.get, ("state", "session_hash", "event_id"))
+        if state is not None:
+            state.STATE_TTL_WHEN_CLOSED = self._keep_seconds  # an hour, if Gradio has its way
+        try:
+            return await super().process_api(*args, **options)
+        finally:
+            # A program's call is a session of its own, which nobody will come back to: it must not
+            # take the place of a visitor's.
+            if session is not None and session == call:
+                self.state_holder.session_data.pop(session, None)
+                self.state_holder.time_last_used.pop(session, None)
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
         """Gradio's, with sentences instead of its errors."""
         try:
-            values = await super().preprocess_data(block_fn, _checked(inputs), state, explicit_call)
+            inputs = _in_range(block_fn.inputs, _checked(inputs), state)
+            values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
             for block, value in zip(block_fn.inputs, values, strict=True):
                 if isinstance(block, gr.Dataset) and value is None:
                     raise ValueError("no example")
@@ -195,8 +213,13 @@ class Front(gr.Blocks):
         """Gradio's, after putting explorations on the shelf; of a mapping only what it holds.
 
         Gradio would make every component anew that a mapping does not mention: with thirty visitors
-        who wait, whose progress bar alone moves, it would be busy with nothing else.
+        who wait, whose progress bar alone moves, it would be busy with nothing else. A generator
+        that ends without a result, as an older run's does, leaves everything as it is; Gradio would
+        empty all components.
         """
+        ended = _Keywords.FINISHED_ITERATING
+        if predictions is ended or (isinstance(predictions, tuple) and ended in predictions):
+            return [gr.skip()] * len(block_fn.outputs)
         if isinstance(predictions, dict) and predictions.keys() <= set(block_fn.outputs):
             changed = copy(block_fn)
             changed.outputs = [block for block in block_fn.outputs if block in predictions]
@@ -220,16 +243,19 @@ class Front(gr.Blocks):
         final: bool,
         simple_format: bool = False,
     ) -> list[Any]:
-        """Gradio's, but what changed is sent as a whole.
+        """Gradio's, but what changed is sent as a whole, and once.
 
         Of an update that is followed by none, Gradio says that its value is to be deleted. On a
-        slow machine its script does so before it has shown that value: a figure stays empty.
+        slow machine its script does so before it has shown that value: a figure stays empty. And
+        when a generator has ended, it would send the last update again, over newer ones of others.
         """
         streams = self.pending_diff_streams[session_hash] if session_hash and run else {}
         before = list(streams[run]) if run in streams else None
         data = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, True)
-        if before is None or final or simple_format:
+        if before is None or simple_format:
             return data
+        if final:
+            return [gr.skip()] * len(data)
         pairs = zip(before, data, strict=True)
         return [[] if old == new else [["replace", [], new]] for old, new in pairs]
 
@@ -247,6 +273,23 @@ def client_left() -> bool:
         return False
     jobs = (job for job in blocks._queue.active_jobs if job)
     return any(event._id == event_id and not event.alive for job in jobs for event in job)
+
+
+def _in_range(blocks: Sequence[Any], values: list[Any], state: Any) -> list[Any]:
+    """``values`` with those of sliders moved into the session's ranges.
+
+    A slider's field of numbers is empty, or holds the first digit alone, while somebody types.
+    """
+
+    def moved(block: Any, value: Any) -> Any:
+        if not isinstance(block, gr.Slider) or not isinstance(value, (int, float, type(None))):
+            return value
+        own = block if state is None else state[block._id]
+        return own.minimum if value is None else min(max(value, own.minimum), own.maximum)
+
+    # A different number of values is for Gradio to refuse.
+    pairs = zip(blocks, values, strict=False)
+    return [moved(*pair) for pair in pairs] + values[len(blocks) :]
 
 
 _LARGEST = 1e15

@@ -253,8 +253,39 @@ def follow(job: Callable[[Progress], Value]) -> Steps[Value]:
     yield Finished(outcome[0])
 
 
-def finish(job: Callable[[Progress], Value], left: Callable[[], bool]) -> Value:
-    """:func:`follow` to the end, for a program, which cannot be told of steps.
+def follow_each(job: Callable[[Progress], Iterator[Value]]) -> Steps[Value]:
+    """:func:`follow` for long work in pieces: each has a turn of its own, so others come between.
+
+    ``job(progress)`` yields the pieces and tells ``progress`` the share of the whole; it makes no
+    more of them after a share of 1. Yields ``Finished`` for each piece.
+    """
+    began, done = time.monotonic(), 0.0
+    tell: Progress | None = None
+
+    def relay(share: float, doing: str) -> None:
+        nonlocal done
+        done = share
+        assert tell is not None
+        tell(share, doing)
+
+    def piece(progress: Progress) -> Value:
+        nonlocal tell
+        tell = progress
+        return next(pieces)
+
+    pieces = job(relay)
+    while done < 1:
+        for step in follow(piece):
+            if isinstance(step, Step):
+                # In line for the next piece, what is there of the others stays done.
+                left = _seconds_left(done, time.monotonic() - began)
+                step = Step(done, step.doing, left if done else step.seconds_left)
+            yield step
+
+
+def finish(steps: Steps[Value], left: Callable[[], bool]) -> Value:
+    """The last value of :func:`follow` or :func:`follow_each`, for a program, which cannot be told
+    of steps.
 
     Raises ``UserError`` if too many are waiting, and :class:`Stopped` soon after ``left()``: there
     is nobody any more who asked.
@@ -264,13 +295,14 @@ def finish(job: Callable[[Progress], Value], left: Callable[[], bool]) -> Value:
         while not turn.wait(_PERIOD_IN_LINE):
             if left():
                 raise Stopped
-        with closing(follow(job)) as steps:
+        found: list[Value] = []
+        with closing(steps):
             for step in steps:
                 if isinstance(step, Finished):
-                    return step.value
-                if left():
+                    found = [step.value]
+                elif left():
                     raise Stopped
-        raise AssertionError("a job ends by finishing")
+        return found[0]
     finally:
         turn.end()
 

@@ -319,26 +319,24 @@ class Report:
     """Markdown: PSNR of each network at each value, and what the change cost."""
 
 
-def robustness_report(
-    request: Request,
-    family: str,
-    networks: Sequence[str],
-    points: int = 7,
-    progress: Progress = lambda share, doing: None,
-) -> Report:
-    """How steady shipped networks are when one pair's reference changes; keeps nothing.
+def robustness_rows(trial: Trial, progress: Progress) -> Iterator[tuple[Row, ...]]:
+    """How steady networks are in a trial, in numbers alone: all so far, with each new result.
 
-    ``family`` is one of :data:`masa.ladder.FAMILIES`, ``points`` the number of its values, 3 to
-    :data:`MOST_POINTS`. ``rows`` hold the unchanged reference, the result without reference and
-    bicubic as families of their own (:class:`masa.robustness.Row`). Raises ``UserError`` with a
-    sentence for the visitor; what ``progress`` raises ends it.
+    They hold the unchanged reference, the result without reference and bicubic as families of their
+    own (:class:`masa.robustness.Row`). Raises ``UserError``; what ``progress`` raises ends it.
     """
-    trial = Trial(request, family, tuple(networks), points)
-    items = sweep(subject_of(request), trial.rungs(), trial.predictors(), progress)
-    rows = tuple(row for item in items for row in rows_of(item))
+    rungs, predictors = trial.rungs(), trial.predictors()
+    rows: tuple[Row, ...] = ()
+    for item in sweep(subject_of(trial.request), rungs, predictors, progress):
+        rows += tuple(rows_of(item))
+        yield rows
+
+
+def robustness_report(rows: Sequence[Row], measured: bool) -> Report:
+    """What all rows of a trial say; ``measured``: against the sharp photo."""
     found = curves(rows)
-    drawn, _ = figures.quality(found, request.is_hr, width=WIDE)
-    return Report(rows, drawn, figures.table(found, request.is_hr))
+    drawn, _ = figures.quality(found, measured, width=WIDE)
+    return Report(tuple(rows), drawn, figures.table(found, measured))
 
 
 FAMILY_NAMES = (NAMED, *FAMILIES)

@@ -10,16 +10,15 @@ from typing import Any
 import gradio as gr
 
 from demo import callbacks, laboratory
-from demo.callbacks import CUSTOM, Inputs, told_kindly
+from demo.callbacks import CUSTOM, Inputs, Newest, told_kindly
 from demo.drawn import Drawn
 from demo.figures import robustness as figures
 from demo.files import serve, serve_png
 from demo.front import GONE
-from demo.jobs import Finished, Step, follow
+from demo.jobs import Finished, Step, follow_each
 from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Kept, Sweep, Trial
 from masa.errors import UserError
 from masa.ladder import NAMED
-from masa.predictor import Progress
 from masa.robustness import csv_text
 from masa.shifts import PRESETS, RANGES, Shift
 from masa.weights import shipped_weights
@@ -75,21 +74,9 @@ def trial_of(values: Sequence[Any]) -> Trial:
 
 def watch(trial: Trial) -> Iterator[Step | Sweep]:
     """A sweep as it grows, with its steps between. Raises ``gr.Error`` with one sentence."""
-    latest: Sweep | None = None
-
-    def job(progress: Progress) -> None:
-        nonlocal latest
-        for grown in laboratory.run(trial, progress):
-            latest = grown
-
-    shown: Sweep | None = None
     with told_kindly():
-        for step in follow(job):
-            if latest is not None and latest is not shown:
-                shown = latest
-                yield shown
-            if not isinstance(step, Finished):
-                yield step
+        for step in follow_each(lambda progress: laboratory.run(trial, progress)):
+            yield step.value if isinstance(step, Finished) else step
 
 
 def choose(sweep: Sweep, network: str, value: float, compared: str) -> tuple[Kept, tuple[str, str]]:
@@ -129,6 +116,7 @@ class LaboratoryTab:
 
     def __init__(self, keep_seconds: float) -> None:
         self.found = gr.State(None, time_to_live=keep_seconds)
+        self.looks = gr.State(Newest())
         gr.Markdown(INTRO)
         with gr.Row():
             self.family = gr.Dropdown(
@@ -275,13 +263,18 @@ class LaboratoryTab:
         for slot, draw in ((self.quality, _quality), (self.matching, _matching)):
             slot.image.select(
                 self._clicked(draw),
-                [self.found, self.compared],
+                [self.looks, self.found, self.compared],
                 [self.network, self.value, *shown],
-                trigger_mode="always_last",
+                # What comes last of a waiting event is its values, not where it was.
+                trigger_mode="multiple",
                 **free,
             )
         self.divider.input(
-            lambda at: gr.ImageSlider(slider_position=at), self.divider, self.slider, **free
+            lambda at: gr.ImageSlider(slider_position=at),
+            self.divider,
+            self.slider,
+            trigger_mode="always_last",
+            **free,
         )
 
     def renew_preview(self, open_tab: str, *values: Any) -> Updates:
@@ -358,18 +351,22 @@ class LaboratoryTab:
         return {} if sweep is None else self._chosen(sweep, network, value, compared)
 
     def _clicked(self, draw: Callable[..., Any]) -> Callable[..., Updates]:
-        def clicked(sweep: Sweep | None, compared: str, event: gr.EventData) -> Updates:
+        def clicked(
+            looks: Newest, sweep: Sweep | None, compared: str, event: gr.EventData
+        ) -> Updates:
             at = getattr(event, "index", None)
             if sweep is None or not callbacks.is_pixel(at):
                 return {}
+            number = looks.begin()
             spot = figures.nearest(draw(sweep, None)[1], at)
             if spot is None:
                 return {}
-            return {
+            updates = {
                 self.network: spot.network,
                 self.value: gr.Dropdown(choices=sweep.choices(), value=spot.value),
                 **self._chosen(sweep, spot.network, spot.value, compared),
             }
+            return updates if number == looks.number else {}
 
         return clicked
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
@@ -12,7 +13,17 @@ import gradio as gr
 
 from demo import callbacks
 from demo.api import offer_api
-from demo.callbacks import CUSTOM, HR_MODE, LR_MODE, PICTURES, SHIFTS, Inputs, Latest, made
+from demo.callbacks import (
+    CUSTOM,
+    HR_MODE,
+    LR_MODE,
+    PICTURES,
+    SHIFTS,
+    Inputs,
+    Latest,
+    Trial,
+    made,
+)
 from demo.examples import card
 from demo.exploration import Exploration
 from demo.export import pack
@@ -20,7 +31,7 @@ from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
 from demo.figures.network import HIGHLIGHT, network_svg
 from demo.files import serve, serve_png
 from demo.front import APP_OPTIONS, Front
-from demo.jobs import Finished, Rank, Step, rank
+from demo.jobs import Rank, Step, Steps, rank
 from demo.laboratory_tab import ID, LABEL, LaboratoryTab, own_change
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 from demo.showcase import Showcase
@@ -163,7 +174,10 @@ class Page:
         self.showcase = showcase
         self.slots: dict[str, Slot] = {}
         self.blocks = Front(
-            starts=(self.enlarge.__name__,), title="MASA-SR", analytics_enabled=False
+            starts=(self.enlarge.__name__,),
+            keep_seconds=keep_seconds,
+            title="MASA-SR",
+            analytics_enabled=False,
         )
         with self.blocks:
             self.latest = gr.State(Latest())
@@ -380,15 +394,17 @@ class Page:
         runs.append(loaded)
         self._fill_after(loaded, again)
         chosen = [self.photo.upload, self.photo.clear, self.refs.upload, self.refs.delete]
-        chosen += [self.mode.input, self.examples.dataset.click]
         gr.on(chosen, self.touch, self.latest, None, **free)
+        self.mode.input(self.tell_mode, self.latest, None, **free)
+        self.examples.dataset.click(self.take_example, self.latest, None, **free)
+        self.photo.upload(self.guess_mode, [self.latest, self.photo], self.mode, **free)
         gr.on([amount.input for amount in self.amounts], lambda: CUSTOM, None, self.shift, **free)
         settings = [self.block, self.factor, self.dilations]
         tried = gr.on(
             # The button is for the keyboard, with which a slider is never released.
             [self.match_again.click, self.block.input, self.factor.release, self.dilations.input],
             self.match_otherwise,
-            [self.explored, self.dense, *settings],
+            [self.latest, self.run, self.explored, self.dense, *settings],
             [self.dense, self.trial, self.trial_words, self.bar],
             trigger_mode="always_last",
             **free,
@@ -410,10 +426,10 @@ class Page:
                 if figure.clickable:
                     self.slots[figure.id].image.select(
                         self._clicked(figure.id, tab),
-                        [self.explored, *self.view],
+                        [self.latest, self.explored, *self.view],
                         [self.row, self.column, *self._parts(_dependent("pixel"))],
-                        trigger_mode="always_last",
-                        **free,
+                        # What comes last of a waiting event is its values, not where it was.
+                        **again,
                     )
         controls: list[tuple[str, Any]] = [
             ("pixel", self.row),
@@ -424,22 +440,33 @@ class Page:
         for what, control in controls:
             control.input(
                 partial(self.moved, what),
-                [self.explored, self.open_tab, *self.view],
+                [self.latest, self.explored, self.open_tab, *self.view],
                 self._parts(_dependent(what)),
                 trigger_mode="always_last",
                 **free,
             )
         packed = self.pack.click(
-            self.make_archive, [self.explored, *self.view], [self.archive, self.bar], **free
+            self.make_archive,
+            [self.latest, self.run, self.explored, *self.view],
+            [self.archive, self.bar],
+            **free,
         )
         packed.failure(lambda: "", None, self.bar, **free)
         self.network.pick(self.jump, None, self.tabs, **free)
         for choice in (self.left, self.right):
             choice.input(
-                self.choose_pictures, [self.explored, self.left, self.right], self.compare, **free
+                self.choose_pictures,
+                [self.explored, self.left, self.right],
+                self.compare,
+                trigger_mode="always_last",
+                **free,
             )
         self.divider.input(
-            lambda at: gr.ImageSlider(slider_position=at), self.divider, self.compare, **free
+            lambda at: gr.ImageSlider(slider_position=at),
+            self.divider,
+            self.compare,
+            trigger_mode="always_last",
+            **free,
         )
 
         self.laboratory.wire(self.tab_of[ID], self.open_tab, self.inputs, free)
@@ -467,13 +494,20 @@ class Page:
         inputs = Inputs(*values)
         if inputs == latest.asked:
             return  # pressed twice: it would lose its place in the line
-        number = latest.begin(inputs)
+        number = latest.start(inputs)
+
+        def updates() -> Generator[Updates, None, None]:
+            with closing(callbacks.enlarge(inputs, self.showcase, before)) as steps:
+                for step in steps:
+                    if isinstance(step, Step):
+                        yield {self.bar: callbacks.progress_bar(step)}
+                    else:
+                        yield self._new(number, step.value)
+
         try:
-            for step in latest.only(number, callbacks.enlarge(inputs, self.showcase, before)):
-                if isinstance(step, Step):
-                    yield {self.bar: callbacks.progress_bar(step)}
-                else:
-                    yield self._new(number, step.value)
+            for update in latest.only(number, updates()):
+                latest.shown.number = update.get(self.run, latest.shown.number)
+                yield update
         finally:
             latest.end(number)
 
@@ -500,6 +534,19 @@ class Page:
         """The visitor has chosen a picture."""
         latest.touched = True
 
+    def tell_mode(self, latest: Latest) -> None:
+        """The visitor has said what the photo is."""
+        latest.touched = latest.told_mode = True
+
+    def take_example(self, latest: Latest) -> None:
+        """The visitor has chosen an example, which says itself what its photo is."""
+        latest.touched, latest.told_mode = True, False
+
+    def guess_mode(self, latest: Latest, photo: str | None) -> Any:
+        """What an uploaded photo is, unless the visitor has said so: an example's was sharp."""
+        mode = None if latest.told_mode or photo is None else callbacks.likely_mode(photo)
+        return gr.skip() if mode is None else mode
+
     def halt(self, latest: Latest) -> str:
         """Stop was pressed, and what was under way is cancelled: no progress any more."""
         latest.end()
@@ -509,13 +556,17 @@ class Page:
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """Every tab's figures, a tab at a time."""
+        if x is None:  # the page was opened, but its example is not there yet
+            return
         place = rank(background=True)
 
         def tabs() -> Generator[Updates, None, None]:
+            # What is computed meanwhile must not be called missing after it has come.
+            yield self._drawn(x, view, [f.id for f in FIGURES.values() if f.late], place)
             for tab in TABS:
-                yield self._drawn(made(x), view, [figure.id for figure in tab.figures], place)
+                yield self._drawn(x, view, [f.id for f in tab.figures if not f.late], place)
 
-        yield from latest.only(run, tabs())
+        yield from latest.shown.only(run, tabs())
 
     def settle(self, x: Exploration | None, *view: Any) -> Updates:
         """What was chosen while figures were still being filled must not be drawn over."""
@@ -527,31 +578,32 @@ class Page:
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """The same network without the reference, and what that shows."""
-        yield from self._follow(latest.only(run, callbacks.compare(x)), view)
+        yield from latest.only(run, self._follow(callbacks.compare(x), view))
 
     def switch_off(
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """The branches of DRAM switched off, and what that shows."""
-        yield from self._follow(latest.only(run, callbacks.switch_off(x)), view)
+        yield from latest.only(run, self._follow(callbacks.switch_off(x), view))
 
     def _follow(
-        self, steps: Iterator[Step | Finished[Exploration]], view: Sequence[Any]
-    ) -> Iterator[Updates]:
-        for step in steps:
-            if isinstance(step, Step):
-                yield {self.bar: callbacks.progress_bar(step)}
-                continue
-            x = step.value
-            late = [figure.id for figure in FIGURES.values() if figure.late]
-            updates = self._drawn(x, view, late, rank(background=True))
-            # What is being compared stays: there is only more to choose from.
-            names = list(callbacks.pictures_of(x).values())
-            updates |= {
-                self.left: gr.Dropdown(choices=names),
-                self.right: gr.Dropdown(choices=names),
-            }
-            yield updates | {self.explored: x, self.bar: "", self.report: callbacks.report(x)}
+        self, steps: Steps[Exploration], view: Sequence[Any]
+    ) -> Generator[Updates, None, None]:
+        with closing(steps):
+            for step in steps:
+                if isinstance(step, Step):
+                    yield {self.bar: callbacks.progress_bar(step)}
+                    continue
+                x = step.value
+                late = [figure.id for figure in FIGURES.values() if figure.late]
+                updates = self._drawn(x, view, late, rank(background=True))
+                # What is being compared stays: there is only more to choose from.
+                names = list(callbacks.pictures_of(x).values())
+                updates |= {
+                    self.left: gr.Dropdown(choices=names),
+                    self.right: gr.Dropdown(choices=names),
+                }
+                yield updates | {self.explored: x, self.bar: "", self.report: callbacks.report(x)}
 
     def opened(self, tab: str) -> Updates:
         """A tab is open: its controls. Its figures are there, as every choice redraws all tabs."""
@@ -560,15 +612,23 @@ class Page:
             updates[control] = gr.update(visible=name in BESIDE[tab])
         return updates
 
-    def moved(self, what: str, x: Exploration | None, tab: str, *view: Any) -> Iterator[Updates]:
+    def moved(
+        self, what: str, latest: Latest, x: Exploration | None, tab: str, *view: Any
+    ) -> Iterator[Updates]:
         """A control above the figures was moved: the open tab follows first, then the others."""
-        x = made(x)
+        number = latest.looks.begin()
+        yield from latest.looks.only(number, self._redrawn(what, made(x), tab, view))
+
+    def _redrawn(
+        self, what: str, x: Exploration, tab: str, view: Sequence[Any]
+    ) -> Generator[Updates, None, None]:
         for shown in sorted(TABS, key=lambda t: t.id != tab):
             if names := _dependent(what, shown):
                 yield self._drawn(x, view, names)
 
     def _clicked(self, name: str, tab: Tab) -> Callable[..., Iterator[Updates]]:
         def clicked(
+            latest: Latest,
             x: Exploration | None,
             row: float,
             column: float,
@@ -580,10 +640,11 @@ class Page:
             if not callbacks.is_pixel(at):
                 return
             x = made(x)
+            number = latest.looks.begin()
             view = callbacks.click(x, _view((row, column, scale, channel)), name, at)
             chosen = {self.row: view.row, self.column: view.column}
             values = (view.row, view.column, scale, channel)
-            for updates in self.moved("pixel", x, tab.id, *values):
+            for updates in latest.looks.only(number, self._redrawn("pixel", x, tab.id, values)):
                 yield chosen | updates
 
         return clicked
@@ -593,9 +654,14 @@ class Page:
         wanted = str(getattr(event, "tab", ""))
         return gr.Tabs(selected=wanted) if wanted in self.tab_of else gr.skip()
 
-    def make_archive(self, x: Exploration | None, *view: Any) -> Iterator[Updates]:
+    def make_archive(
+        self, latest: Latest, run: int, x: Exploration | None, *view: Any
+    ) -> Iterator[Updates]:
         """Everything of this run in one file."""
-        for step in pack(made(x), _view(view)):
+        yield from latest.shown.only(run, self._packed(made(x), view))
+
+    def _packed(self, x: Exploration, view: Sequence[Any]) -> Generator[Updates, None, None]:
+        for step in pack(x, _view(view)):
             if isinstance(step, Step):
                 yield {self.bar: callbacks.progress_bar(step)}
             else:
@@ -604,6 +670,8 @@ class Page:
 
     def match_otherwise(
         self,
+        latest: Latest,
+        run: int,
         x: Exploration | None,
         dense: tuple[Matches, DenseMatch] | None,
         block: int,
@@ -613,21 +681,26 @@ class Page:
         """Other settings of the matching, beside dense matching."""
         x = made(x)
         known = dense[1] if dense is not None and dense[0] is x.matches else None
-        for step in callbacks.try_matching(x, known, block, factor, dilations):
-            if isinstance(step, Step):
-                yield {self.bar: callbacks.progress_bar(step)}
-                continue
-            trial = step.value
-            yield {
-                self.bar: "",
-                self.dense: (x.matches, trial.dense),
-                self.trial: gr.Image(
-                    value=serve_png(trial.figure.image, "trial.png"),
-                    alt_text=trial.figure.alt,
-                    visible=True,
-                ),
-                self.trial_words: f"{trial.figure.summary}\n\n{trial.painted}",
-            }
+        trying = callbacks.try_matching(x, known, block, factor, dilations)
+        yield from latest.shown.only(run, self._tried(x, trying))
+
+    def _tried(self, x: Exploration, steps: Steps[Trial]) -> Generator[Updates, None, None]:
+        with closing(steps):
+            for step in steps:
+                if isinstance(step, Step):
+                    yield {self.bar: callbacks.progress_bar(step)}
+                    continue
+                trial = step.value
+                yield {
+                    self.bar: "",
+                    self.dense: (x.matches, trial.dense),
+                    self.trial: gr.Image(
+                        value=serve_png(trial.figure.image, "trial.png"),
+                        alt_text=trial.figure.alt,
+                        visible=True,
+                    ),
+                    self.trial_words: f"{trial.figure.summary}\n\n{trial.painted}",
+                }
 
     def choose_pictures(self, x: Exploration | None, left: str, right: str) -> Any:
         """Other pictures in the slider."""
@@ -639,8 +712,8 @@ class Page:
         """Everything that a new picture changes at once; its figures follow."""
         view = View.opening(x)
         scales = [(f"x{scale}", scale) for scale in sorted(x.scales)]
-        names = list(callbacks.pictures_of(x).values())
-        left, right = PICTURES["bicubic"], PICTURES["result"]
+        pictures = callbacks.pictures_of(x)
+        names, left, right = list(pictures.values()), pictures["bicubic"], pictures["result"]
         return {
             self.run: run,
             self.explored: x,

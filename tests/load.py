@@ -138,21 +138,30 @@ class Visitor:
         body |= {"event_data": event_data, "trigger_id": None}
         self.http.post("/gradio_api/queue/join", json=body).raise_for_status()
         address = f"/gradio_api/queue/data?session_hash={self.session}"
-        told = False
+        told = begun = False
         with self.http.stream("GET", address) as stream:
             for line in stream.iter_lines():
                 told = told or "before you" in line
-                if "process_completed" not in line:
+                kind = next(
+                    (k for k in ("process_generating", "process_completed") if k in line), ""
+                )
+                if not kind:
                     continue
                 message = json.loads(line.removeprefix("data:"))
-                self.outcome.told += told
                 if not message["success"]:
                     raise RuntimeError(message["output"]["error"])
                 for key, value in zip(
                     dependency["outputs"], message["output"]["data"], strict=True
                 ):
-                    self.take(key, value)
-                return
+                    if begun and kind == "process_generating":  # only what changed, if it did
+                        for _, _, new in value:
+                            self.take(key, new)
+                    else:
+                        self.take(key, value)
+                begun = True
+                if kind == "process_completed":
+                    self.outcome.told += told
+                    return
         raise RuntimeError("the answer ended early")
 
     def take(self, key, value):

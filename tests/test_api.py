@@ -119,13 +119,14 @@ def test_the_client_gets_a_sweep(client, photos):
     assert read_photo(path).width > 300 and numbers["summary"] and "masa-rec" in numbers["table"]
     turned = [p for p in numbers["points"] if p["family"] == "rotation"]
     assert [p["value"] for p in turned] and all(p["psnr"] > 5 for p in turned)
-    with pytest.raises(AppError, match="choose 3 to"):
-        client.predict(
-            handle_file(photos / "lr.png"),
-            [handle_file(photos / "ref.png")],
-            points=99,
-            api_name="/robustness",
-        )
+    for points in (99, None):
+        with pytest.raises(AppError, match="choose 3 to"):
+            client.predict(
+                handle_file(photos / "lr.png"),
+                [handle_file(photos / "ref.png")],
+                points=points,
+                api_name="/robustness",
+            )
 
 
 def test_two_plain_requests_are_enough(server, photos):

@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers import picture
+from helpers import picture, taken
 from serving import served_apart, wait_for
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -97,12 +97,16 @@ def photos(tmp_path_factory):
     return folder
 
 
-def upload(page, photo, *refs):
+def upload_photo(page, photo):
     page.locator("#photo").get_by_role("button", name="Remove").or_(
         page.locator("#photo button[aria-label='Clear']")
     ).first.click()
     page.locator("#photo input[type=file]").set_input_files(str(photo))
     expect(page.locator("#photo img")).to_be_visible(timeout=PATIENT)
+
+
+def upload(page, photo, *refs):
+    upload_photo(page, photo)
     page.get_by_label("It is small: enlarge it").check()
     page.locator("#refs button[aria-label='Clear']").first.click()
     if refs:
@@ -247,6 +251,65 @@ def test_another_wish_ends_what_is_under_way(page, photos):
     expect(page.locator("#bar progress")).to_have_count(0)
     page.get_by_role("tab", name="Coarse blocks").click()
     expect(page.locator("#words-block_pair")).to_contain_text("row 5, column 8")
+
+
+def test_pressing_twice_changes_nothing(page, photos):
+    """Not even what is shown of the run before, while the new one waits."""
+    report, words = page.locator("#report"), page.locator("#words-error")
+    expect(words).to_contain_text("grey levels", timeout=PATIENT)
+    before = report.inner_text()
+    upload(page, photos / "small.png", photos / "ref.png")
+    with taken(jobs.NETWORK):
+        run(page)
+        expect(page.locator("#bar progress")).to_be_visible(timeout=PATIENT)
+        run(page)
+        page.wait_for_timeout(2500)
+        assert report.inner_text() == before
+        assert page.locator("#compare img").count() >= 2
+        expect(page.get_by_label("Left", exact=True)).to_have_value("Bicubic")
+        expect(page.locator("#bar progress")).to_be_visible()
+    expect(report).to_contain_text("53 x 37 to 212 x 148", timeout=PATIENT)
+    expect(page.get_by_test_id("toast-body").or_(page.locator(".toast-body"))).to_have_count(0)
+
+
+def test_of_two_quick_clicks_the_last_one_counts(page):
+    page.get_by_role("tab", name="Coarse blocks").click()
+    figure = page.locator("#figure-lr_blocks img")
+    expect(figure).to_be_visible(timeout=PATIENT)
+    box = figure.bounding_box()
+    for x, y in ((0.9, 0.1), (0.1, 0.9)):
+        figure.click(position={"x": box["width"] * x, "y": box["height"] * y})
+    words, row = page.locator("#words-block_pair"), page.locator("#row input[type=number]")
+    last_row = int(page.locator("#row input[type=range]").get_attribute("max"))
+    wait_for(lambda: int(row.input_value()) > 0.8 * last_row, PATIENT / 1000)
+    page.wait_for_timeout(2500)  # what is late would be late by less
+    assert int(row.input_value()) > 0.8 * last_row
+    block = int(row.input_value()) // 8
+    expect(words).to_contain_text(f"row {block}, column", timeout=PATIENT)
+
+
+def test_an_own_photo_is_taken_for_what_it_is(page, photos):
+    """The example before it was sharp; who says so of this one too, is believed."""
+    small, sharp = (page.get_by_label(name) for name in ("It is small", "It is sharp"))
+    expect(sharp).to_be_checked()
+    upload_photo(page, photos / "small.png")
+    expect(small).to_be_checked(timeout=PATIENT)
+    sharp.check()
+    upload_photo(page, photos / "ref.png")
+    page.wait_for_timeout(2000)
+    expect(sharp).to_be_checked()
+
+
+def test_a_number_may_be_typed_into_a_slider(page):
+    page.get_by_role("tab", name="Fine matching").click()
+    expect(page.locator("#figure-patch_search img")).to_be_visible(timeout=PATIENT)
+    field = page.locator("#row input[type=number]")
+    field.fill("")
+    page.wait_for_timeout(1000)
+    field.press_sequentially("21", delay=300)
+    words = page.locator("#words-patch_search")
+    expect(words).to_contain_text("row 21,", timeout=PATIENT)
+    expect(page.get_by_test_id("toast-body").or_(page.locator(".toast-body"))).to_have_count(0)
 
 
 def test_a_change_of_light_is_a_new_run(page):

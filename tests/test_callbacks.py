@@ -446,11 +446,59 @@ def test_a_program_that_left_stops_its_run():
             raise
 
     with pytest.raises(jobs.Stopped):
-        jobs.finish(job, left.is_set)
+        jobs.finish(follow(job), left.is_set)
     assert stopped.wait(2)
     with taken(jobs.PROGRAMS), pytest.raises(jobs.Stopped):
-        jobs.finish(job, lambda: True)  # while it waits
-    assert jobs.finish(lambda progress: "next", lambda: False) == "next"
+        jobs.finish(follow(job), lambda: True)  # while it waits
+    assert jobs.finish(follow(lambda progress: "next"), lambda: False) == "next"
+
+
+def test_pieces_have_turns_of_their_own(monkeypatch):
+    """What others want comes between; the share is the whole's, and the last piece the end."""
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns())
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+    order, shares = [], []
+
+    def job(progress):
+        for number in range(3):
+            progress(number / 3, "working")
+            time.sleep(0.3)
+            progress((number + 1) / 3, "done")
+            yield number
+        order.append("asked for more")
+
+    steps = jobs.follow_each(job)
+    between = follow(lambda progress: order.append("other"))
+    for step in steps:
+        if isinstance(step, Step):
+            shares.append(step.share)
+            continue
+        order.append(step.value)
+        if step.value == 0:
+            next(between)  # is in the line from now on
+    list(between)
+    assert order == [0, "other", 1, 2]
+    assert shares == sorted(shares)
+
+
+def test_closing_pieces_ends_the_turn(monkeypatch):
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns())
+    ended = threading.Event()
+
+    def job(progress):
+        try:
+            while True:
+                progress(0.5, "working")
+                time.sleep(0.02)
+        finally:
+            ended.set()
+        yield
+
+    steps = jobs.follow_each(job)
+    next(steps)
+    steps.close()
+    assert ended.wait(2)
+    assert last(follow(lambda progress: "next")) == "next"
 
 
 def test_a_panel_knows_what_lies_under_a_click():
@@ -515,6 +563,16 @@ def test_torch_running_out_of_memory_is_a_sentence():
         raise RuntimeError("shapes do not match")
 
 
+def test_pictures_are_called_what_they_are(x):
+    with_one = callbacks.pictures_of(dataclasses.replace(x, plain=x.bicubic))
+    assert with_one["result"].endswith("with the reference") and "plain" in with_one
+    alone = dataclasses.replace(x, self_reference=True, plain=x.result, hr=None)
+    names = callbacks.pictures_of(alone)
+    assert list(names) == ["bicubic", "result"] and names["result"].endswith("without a reference")
+    left, right = callbacks.compared_files(alone, names["bicubic"], names["result"])
+    assert Path(left).name.startswith("bicubic") and Path(right).name.startswith("result")
+
+
 def test_sessions_share_a_bounded_shelf(x):
     size = x.kept_bytes()
     shelf = Shelf(most_bytes=2 * size + 1)
@@ -571,4 +629,5 @@ def test_what_follows_an_update_does_not_take_it_back():
     assert sent([update, "words"]) == [update, "words"]
     assert sent([gr.skip(), "words"]) == [[["replace", [], gr.skip()]], []]
     assert sent([gr.skip(), "more words"]) == [[], [["replace", [], "more words"]]]
-    assert sent([None, None], final=True) == [gr.skip(), "more words"]
+    # Nor does its end bring back what another may have replaced since.
+    assert sent([None, None], final=True) == [gr.skip(), gr.skip()]

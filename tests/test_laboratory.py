@@ -12,7 +12,14 @@ from helpers import fill, is_one_sentence, picture
 
 from demo import laboratory, laboratory_tab
 from demo.figures import robustness as figures
-from demo.laboratory import KEPT_BYTES, LR_SIDE, Trial, robustness_report, subject_of
+from demo.laboratory import (
+    KEPT_BYTES,
+    LR_SIDE,
+    Trial,
+    robustness_report,
+    robustness_rows,
+    subject_of,
+)
 from demo.runs import Request, predictor_for
 from masa.__main__ import main
 from masa.config import MASAConfig
@@ -53,7 +60,9 @@ def found(request_):
 
 
 def test_a_report_has_the_numbers_of_single_runs(request_):
-    report = robustness_report(request_, "blur", ["masa-rec"], 3)
+    trial = Trial(request_, "blur", ("masa-rec",), 3)
+    *_, rows = robustness_rows(trial, ignore)
+    report = robustness_report(rows, measured=True)
     predictor = predictor_for("masa-rec")
     hr = read_photo(request_.photo).rgb
     ref = read_photo(request_.refs[0]).rgb

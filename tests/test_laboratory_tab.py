@@ -9,7 +9,7 @@ import pytest
 from helpers import is_one_sentence, picture, taken
 
 from demo import laboratory_tab
-from demo.callbacks import CUSTOM, HR_MODE, LR_MODE
+from demo.callbacks import CUSTOM, HR_MODE, LR_MODE, Newest
 from demo.jobs import NETWORK, Step
 from demo.laboratory import Sweep, Trial
 from demo.laboratory_tab import LaboratoryTab, choose, trial_of, watch
@@ -139,13 +139,16 @@ def test_a_click_on_a_mark_shows_its_result(found, tab):
     wanted = next(spot for spot in spots if spot.value == 1.6)
     clicked = tab._clicked(laboratory_tab._quality)
     event = gr.EventData(None, {"index": [round(wanted.x), round(wanted.y)]})
-    updates = clicked(found, "bicubic", event)
+    updates = clicked(Newest(), found, "bicubic", event)
     assert updates[tab.value].value == 1.6
     shown = read_photo(updates[tab.slider][1]).rgb
     assert np.array_equal(shown, read_photo(found.result("masa-rec", 1.6).picture).rgb)
     assert "gain 1.6" in updates[tab.chosen] and "gain 1.6" in updates[tab.statistics.words]
-    assert clicked(found, "bicubic", gr.EventData(None, {"index": "x"})) == {}
-    assert clicked(None, "bicubic", event) == {}
+    assert clicked(Newest(), found, "bicubic", gr.EventData(None, {"index": "x"})) == {}
+    assert clicked(Newest(), None, "bicubic", event) == {}
+    looks, drawn = Newest(), laboratory_tab._quality
+    slow = tab._clicked(lambda *chosen: looks.begin() and drawn(*chosen))  # another click meanwhile
+    assert slow(looks, found, "bicubic", event) == {}
 
 
 def test_the_preview_says_what_is_missing(pair, tab):

@@ -14,11 +14,12 @@ from PIL import Image
 
 from demo import callbacks
 from demo import files as demo_files
-from demo.callbacks import LR_MODE, Inputs, Latest
+from demo.callbacks import HR_MODE, LR_MODE, Inputs, Latest
 from demo.examples import THUMBNAIL, card, load_examples
 from demo.jobs import Finished, Step
 from demo.page import Page
 from demo.showcase import Showcase
+from demo.tabs import FIGURES, TABS, View
 from masa.errors import UserError
 from masa.shifts import RANGES
 
@@ -30,7 +31,7 @@ FORM = ("photo.png", [], LR_MODE, "masa-rec", "off", *NEUTRAL)
 def page(tmp_path, monkeypatch):
     """A page with one example that is not ready; new runs are told apart by what they are."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(Page, "_new", lambda self, run, x: {"run": run, "x": x})
+    monkeypatch.setattr(Page, "_new", lambda self, run, x: {self.run: run, "x": x})
     return Page(Showcase(load_examples()[:1]), 60)
 
 
@@ -56,8 +57,20 @@ def test_the_newest_run_ends_the_others(page, monkeypatch):
     assert "working" in next(older)[page.bar]
     monkeypatch.setattr(callbacks, "enlarge", Slow("newer"))
     (newer,) = page.enlarge(latest, None, "another.png", *FORM[1:])
-    assert newer == {"run": 2, "x": "newer"}
+    assert newer == {page.run: 2, "x": "newer"} and latest.shown.number == 2
     assert list(older) == [] and slow.closed
+
+
+def test_a_picture_that_took_long_to_write_comes_too_late(page, monkeypatch):
+    latest = Latest()
+    monkeypatch.setattr(callbacks, "enlarge", Slow("older"))
+    monkeypatch.setattr(page, "_new", lambda run, x: latest.start(None) and {page.run: run})
+    assert list(page.enlarge(latest, None, *FORM)) == []
+    monkeypatch.setattr(callbacks, "compare", Slow("compared"))
+    monkeypatch.setattr(page, "_drawn", lambda *_: latest.start(None) and {})
+    monkeypatch.setattr(callbacks, "pictures_of", lambda x: {})
+    monkeypatch.setattr(callbacks, "report", lambda x: "")
+    assert list(page.compare_plain(latest, latest.number, "x", 0, 0, 4, -1)) == []
 
 
 def test_pressing_twice_keeps_the_place_in_the_line(page, monkeypatch):
@@ -88,7 +101,7 @@ def test_a_run_that_failed_can_be_repeated(page, monkeypatch):
 
 def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
     latest = Latest()
-    run = latest.begin(Inputs(*FORM))
+    run = latest.shown.number = latest.start(Inputs(*FORM))
     monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
     filling = page.fill(latest, run, "x", 0, 0, 4, -1)
     assert next(filling)["drawn"]
@@ -96,10 +109,73 @@ def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
     slow = Slow()
     monkeypatch.setattr(callbacks, "compare", slow)
     assert "working" in next(comparing)[page.bar]
-    latest.begin(Inputs(*FORM))
-    assert list(filling) == list(comparing) == [] and slow.closed
-    for later in (page.fill, page.compare_plain, page.switch_off):
-        assert list(later(latest, run, None, 0, 0, 4, -1)) == []
+    newer = latest.start(Inputs(*FORM))
+    assert list(comparing) == [] and slow.closed
+    for later in (page.compare_plain, page.switch_off):
+        assert list(later(latest, run, "x", 0, 0, 4, -1)) == []
+    # What is still shown is drawn to its end: the newer run may be stopped.
+    assert next(filling)["drawn"]
+    latest.shown.number = newer
+    assert list(filling) == list(page.fill(latest, run, "x", 0, 0, 4, -1)) == []
+
+
+def test_late_figures_are_called_missing_first_or_never(page, monkeypatch):
+    """What comes meanwhile must not be replaced by the word that it is missing."""
+    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: names)
+    first, *others = page.fill(Latest(), 0, "x", 0, 0, 4, -1)
+    assert all(FIGURES[name].late for name in first)
+    drawn = [name for names in (first, *others) for name in names]
+    assert sorted(drawn) == sorted(FIGURES)
+
+
+@pytest.mark.parametrize("what", ["archive", "trial"])
+def test_what_was_made_of_the_run_before_comes_too_late(page, monkeypatch, what):
+    latest, slow = Latest(), Slow()
+    monkeypatch.setattr("demo.page.pack", slow)
+    monkeypatch.setattr(callbacks, "try_matching", slow)
+    steps = {
+        "archive": lambda: page.make_archive(latest, 0, "x", 0, 0, 4, -1),
+        "trial": lambda: page.match_otherwise(latest, 0, "x", None, 8, 1.5, [1]),
+    }[what]()
+    assert "working" in next(steps)[page.bar]
+    latest.start(Inputs(*FORM))  # it may be stopped, and then the older one is still there
+    assert "working" in next(steps)[page.bar]
+    latest.shown.number = 1
+    assert list(steps) == [] and slow.closed
+
+
+def test_the_newest_click_ends_the_others(page, monkeypatch):
+    latest = Latest()
+    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
+    monkeypatch.setattr(callbacks, "click", lambda x, view, name, at: View(*at))
+    clicked = page._clicked("similarity", TABS[2])
+
+    def at(row):
+        event = gr.EventData(None, {"index": [row, 0]})
+        return clicked(latest, "x", 0, 0, 4, -1, event)
+
+    older, newer = at(5), at(7)
+    assert next(older)[page.row] == 5
+    assert next(newer)[page.row] == 7
+    assert list(older) == []
+    moved = page.moved("pixel", latest, "x", "fine", 0, 0, 4, -1)
+    next(moved)
+    assert list(newer) == [] and list(moved)
+
+
+def test_what_a_photo_is_is_guessed_until_it_is_said(page, tmp_path):
+    latest = Latest()
+    for name, side in (("small", 512), ("large", 513)):
+        Image.new("RGB", (side, 512)).save(tmp_path / f"{name}.png")
+    (tmp_path / "letter.png").write_text("Dear reader, this is no picture.")
+    small, large, letter = (str(tmp_path / f"{n}.png") for n in ("small", "large", "letter"))
+    assert page.guess_mode(latest, small) == LR_MODE
+    assert page.guess_mode(latest, large) == HR_MODE
+    assert page.guess_mode(latest, letter) == page.guess_mode(latest, None) == gr.skip()
+    page.tell_mode(latest)
+    assert page.guess_mode(latest, small) == gr.skip() and latest.touched
+    page.take_example(latest)
+    assert page.guess_mode(latest, small) == LR_MODE
 
 
 def test_an_example_replaces_nothing_that_was_chosen(page):
@@ -113,7 +189,7 @@ def test_an_example_replaces_nothing_that_was_chosen(page):
     chosen, started, waiting = Latest(), Latest(), Latest()
     openings = [opening(latest) for latest in (chosen, started, waiting)]
     page.touch(chosen)
-    number = started.begin(Inputs(*FORM))
+    number = started.start(Inputs(*FORM))
     page.showcase._ready[name] = "example"
     assert list(openings[0]) == [{page.bar: ""}]
     assert list(openings[1]) == []  # the bar is the run's
@@ -133,7 +209,10 @@ def test_an_example_replaces_nothing_chosen_while_it_was_written(page, monkeypat
 def test_a_click_on_an_example_is_a_choice(page):
     clicked = (page.examples.dataset._id, "click")
     called = [fn.name for fn in page.blocks.fns.values() if clicked in fn.targets]
-    assert "touch" in called
+    assert "take_example" in called
+    latest = Latest()
+    page.take_example(latest)
+    assert latest.touched
 
 
 def test_an_example_is_listed_with_its_pictures(page, tmp_path):
@@ -167,17 +246,18 @@ def test_an_example_that_fails_keeps_nobody_waiting(page, monkeypatch, error):
 def test_a_forgotten_run_is_a_sentence(page):
     latest = Latest()
     for called in (
-        lambda: list(page.fill(latest, 0, None, 0, 0, 4, -1)),
         lambda: list(page.compare_plain(latest, 0, None, 0, 0, 4, -1)),
         lambda: list(page.switch_off(latest, 0, None, 0, 0, 4, -1)),
-        lambda: list(page.moved("pixel", None, "fine", 0, 0, 4, -1)),
-        lambda: list(page.make_archive(None, 0, 0, 4, -1)),
-        lambda: list(page.match_otherwise(None, None, 8, 1.5, [1])),
+        lambda: list(page.moved("pixel", latest, None, "fine", 0, 0, 4, -1)),
+        lambda: list(page.make_archive(latest, 0, None, 0, 0, 4, -1)),
+        lambda: list(page.match_otherwise(latest, 0, None, None, 8, 1.5, [1])),
         lambda: page.choose_pictures(None, "Bicubic", "Bicubic"),
     ):
         with pytest.raises(gr.Error, match="press Enlarge") as raised:
             called()
         assert is_one_sentence(raised.value.message)
+    # But no error of somebody who has only opened the page, before its example is there.
+    assert list(page.fill(latest, 0, None, 0, 0, 4, -1)) == []
 
 
 def test_using_an_upload_keeps_it(tmp_path, monkeypatch):
