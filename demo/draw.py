@@ -7,7 +7,6 @@ What marks a place (``outline``, ``text``, ...) draws on the picture it is given
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +15,6 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -49,7 +46,6 @@ BLUE: Colour = (0, 100, 190)
 _MARGIN = 20  # beside a colour bar, for its pointed ends and outer numbers
 _LEAST_COSINE = 0.05  # that a colour bar of cosines spans
 _FINE = 4  # bits of a pixel's fraction in OpenCV's drawing
-_PAINTING = threading.Lock()  # text layout inside matplotlib keeps state that threads would share
 
 
 @dataclass(frozen=True)
@@ -84,14 +80,6 @@ class Box:
     def centre(self) -> tuple[float, float]:
         """(x, y)."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
-
-
-def render(figure: Figure) -> Pixels:
-    """A matplotlib figure, made without pyplot, as ``(H, W, 3)``; safe in any thread."""
-    canvas = FigureCanvasAgg(figure)
-    with _PAINTING:
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
 
 
 def blank(height: int, width: int, colour: Colour = WHITE) -> Pixels:

@@ -235,8 +235,9 @@ def _paint(features: list[Tensor]) -> tuple[list[Pixels], float]:
     """
     sample = torch.cat([f[:, :: _step(f), :: _step(f)].flatten(1) for f in features], 1)
     mean = sample.mean(1, keepdim=True)
-    values, vectors = torch.linalg.eigh((sample - mean).cov().double())
-    axes = vectors[:, -3:].flip(1).to(sample.dtype)
+    # On the CPU, as not every device knows eigenvectors, or double precision.
+    values, vectors = torch.linalg.eigh((sample - mean).cov().cpu().double())
+    axes = vectors[:, -3:].flip(1).to(sample)
     # An axis has no sign of its own: let most of its weight be positive, for stable colours.
     axes = axes * axes.sum(0).sign().where(axes.sum(0) != 0, torch.ones_like(axes[0]))
     projected = axes.T @ (sample - mean)
@@ -277,6 +278,8 @@ def _shrunk(x: Tensor) -> Tensor:
     if factor >= 1:
         return x
     height, width = (max(1, round(factor * side)) for side in x.shape[1:])
+    if x.device.type == "mps":  # pools only into sizes that divide
+        x = x.cpu()
     return F.adaptive_avg_pool2d(x, (height, width))
 
 

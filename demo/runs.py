@@ -54,14 +54,12 @@ class Score:
 
     psnr: float
     """Decibels; infinite for identical pictures."""
-    ssim: float | None
-    """``None`` for pictures under 11 pixels a side."""
+    ssim: float
 
 
 def score(picture: Pixels, hr: Pixels) -> Score:
     """How close ``picture`` ``(H, W, 3)`` comes to ``hr`` of the same size."""
-    measurable = min(picture.shape[:2]) >= 11
-    return Score(psnr_y(picture, hr), ssim_y(picture, hr) if measurable else None)
+    return Score(psnr_y(picture, hr), ssim_y(picture, hr))
 
 
 @dataclass(frozen=True, eq=False)

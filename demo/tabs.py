@@ -299,7 +299,7 @@ AGGREGATION = Tab(
             lambda x, v: aggregation.branches(x, v.scale),
             _SCALE,
             wide=True,
-            missing=lambda x, v: aggregation.WHY_NOT_AT_X1,
+            missing=lambda x, v: aggregation.why_not(x),
         ),
         Figure(
             "residuals",
@@ -309,7 +309,7 @@ AGGREGATION = Tab(
             lambda x, v: aggregation.residuals(x, v.scale),
             _SCALE,
             wide=True,
-            missing=lambda x, v: aggregation.WHY_NOT_AT_X1,
+            missing=lambda x, v: aggregation.why_not(x),
         ),
         Figure(
             "ref_off",

@@ -188,7 +188,7 @@ def _scale(rgb: Pixels, factor: float) -> Pixels:
 
 def _translate(rgb: Pixels, pixels: float) -> Pixels:
     """Right and down by whole pixels; what comes in is mirrored."""
-    by = min(round(pixels), rgb.shape[0] - 1, rgb.shape[1] - 1)
+    by = round(pixels)
     padded = np.pad(rgb, [(by, 0), (by, 0), (0, 0)], mode="symmetric")
     return padded[: rgb.shape[0], : rgb.shape[1]]
 

@@ -53,6 +53,12 @@ def test_a_card_from_a_log_and_an_evaluation(tmp_path):
     assert "another scene" not in text  # was not measured
     assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
     assert "/x" not in (tmp_path / "mine.json").read_text()  # where data lay is nobody's business
+    # What is infinite, JSON holds as nothing.
+    told = json.loads(scores.read_text())
+    told["mean"]["masa"]["psnr"] = None
+    scores.write_text(json.dumps(told))
+    assert card(tmp_path, tmp_path / "first", "--evaluation", scores) == 0
+    assert "| nearest reference | ∞ dB | 0.9000 | 1.04 |" in (tmp_path / "README.md").read_text()
     # Again: the part is replaced, not repeated.
     assert card(tmp_path, tmp_path / "first") == 0
     again = (tmp_path / "README.md").read_text()

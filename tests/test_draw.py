@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
 from demo.draw import (
     BLACK,
@@ -35,7 +34,6 @@ from demo.draw import (
     line,
     outline,
     paint,
-    render,
     shape,
     shelve,
     stack,
@@ -299,22 +297,6 @@ def test_boxes():
     assert box.within(Box(2, 0, 9, 3)) == Box(2, 2, 3, 3)
     assert box.within(Box(3, 0, 9, 3)) is None
     assert box.centre == (2, 3.5)
-
-
-def test_figures_are_rendered_alike_in_all_threads():
-    def draw(number):
-        figure = Figure(figsize=(2, 1), dpi=80)
-        axes = figure.subplots()
-        axes.plot([0, number % 3, 1])
-        axes.set_title("x²")
-        return render(figure)
-
-    alone = [draw(number) for number in range(3)]
-    assert alone[0].shape == (80, 160, 3)
-    assert alone[0].dtype == np.uint8
-    with ThreadPoolExecutor(4) as pool:
-        for number, image in enumerate(pool.map(draw, range(12))):
-            assert np.array_equal(image, alone[number % 3])
 
 
 def test_text_in_many_threads():

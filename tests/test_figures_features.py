@@ -1,5 +1,6 @@
 """Figures on the result, adaptation, aggregation and cost, and the drawing of the network."""
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from itertools import pairwise
@@ -252,6 +253,23 @@ def test_numbers_of_the_maps(x):
     assert f"{gift.mean():.1f} grey levels on average" in result.reference_gift(x).summary
 
 
+def test_a_tenth_of_the_pixels_is_a_tenth(x):
+    """Where many changes are equal, as between pictures of whole levels, too."""
+    plain = x.result.copy()
+    wide = 3 * plain.shape[1] // 10
+    plain[:, :wide] ^= 1
+    found = result.reference_gift(replace(x, plain=plain)).summary
+    share = int(re.search(r"holds (\d+)%", found).group(1))
+    assert 30 <= share <= 55  # of 30 %, with two kinds of change
+
+
+def test_fine_matching_comes_down_only_where_it_does(x):
+    dear = replace(x, cost=replace(x.cost, fine=2 * x.paper.fine))
+    assert "fine matching itself takes" in cost.multiply_adds(dear).summary
+    cheap = replace(x, cost=replace(x.cost, fine=x.paper.fine // 2))
+    assert "itself comes down to" in cost.multiply_adds(cheap).summary
+
+
 def test_block_errors():
     """Blocks of 2 LR pixels of a picture of 5 x 3 LR pixels: the last ones are cut."""
     hr, other = picture(20, 12), picture(20, 12, 1)
@@ -361,6 +379,10 @@ def test_scales_that_were_not_kept(x):
     assert "not kept" in adaptation.why_not_learned(some, 4)
     assert aggregation.branches(some, 4) is None
     assert aggregation.residuals(some, 1) is None
+    assert aggregation.why_not(some).endswith("were not kept.")
+    two = replace(x, scales={scale: x.scales[scale] for scale in (1, 2)})
+    assert aggregation.why_not(two).endswith("Choose x2.")
+    assert aggregation.why_not(x).endswith("Choose x2 or x4.")
 
 
 # ---------------------------------------------------------------------------- aggregation

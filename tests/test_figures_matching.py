@@ -1,6 +1,7 @@
 """Figures of the matching: what they draw and say is what was matched."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ from demo.figures.places import (
     ref_view,
 )
 from demo.runs import Request, Run, run
+from masa.canvas import lr_canvas
 from masa.config import MASAConfig
+from masa.matching import Geometry
 from masa.model import MASA
 from masa.predictor import Predictor
 from masa.transfer import plan_transfer
@@ -196,6 +199,15 @@ def test_a_clicked_block_is_the_chosen_one(x):
         top, left = block_corner(x, block_at(x, row, column))
         assert top <= row < top + x.matches.geometry.block
         assert left <= column < left + x.matches.geometry.block
+
+
+@pytest.mark.parametrize("size", [(409, 500), (500, 409), (313, 480), (512, 512)], ids=str)
+def test_blocks_of_large_photos_are_drawn(size):
+    """Of the last block, hardly a figure pixel may be seen."""
+    lr = lr_canvas(np.zeros((*size, 3), np.uint8), MASAConfig())
+    geometry = Geometry.of(lr.rgb.shape[:2], (64, 64), MASAConfig())
+    drawn = coarse.lr_blocks(SimpleNamespace(lr=lr, matches=SimpleNamespace(geometry=geometry)))
+    assert drawn.image.shape[1] >= WIDTH
 
 
 def test_choices_outside_are_moved_inside(x):

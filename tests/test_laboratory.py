@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -11,7 +12,9 @@ import pytest
 from helpers import fill, is_one_sentence, picture
 
 from demo import laboratory, laboratory_tab
+from demo.exploration import ChannelStatistics
 from demo.figures import robustness as figures
+from demo.figures.adaptation import channel_plots
 from demo.laboratory import (
     KEPT_BYTES,
     LR_SIDE,
@@ -193,6 +196,29 @@ def test_the_verdict_names_whoever_is_steadier():
     assert "**No network changes less" in figures.verdict(curves(same), False)
 
 
+def test_channels_of_a_network_that_adapts_nothing():
+    one, other = (ChannelStatistics(np.arange(9.0) + k, np.ones(9)) for k in (0, 1))
+    same = {"lr": one, "before": other, "after": other}
+    told = figures.statistics("base", "gain 2", same)
+    assert "adapts nothing" in told.summary and "adapted" not in told.alt
+    assert np.array_equal(told.image, channel_plots({"lr": one, "before": other}, 1))
+    adapted = figures.statistics("sam", "gain 2", same | {"after": one})
+    assert "after it" in adapted.summary and "adapted" in adapted.alt
+
+
+def test_networks_are_compared_where_all_have_been():
+    """A sweep goes from slight changes to strong ones, network by network, and may be stopped."""
+    rows = rows_of_two(0.1, 0.1)
+    grown = [*rows, row("a", "gain", 0.7, 28.0)]
+    assert figures.verdict(curves(grown), True) == figures.verdict(curves(rows), True)
+    assert figures.verdict(curves(grown), False) == figures.verdict(curves(rows), False)
+
+
+def test_a_reference_that_hurts_is_not_blamed_on_its_changes():
+    told = figures.verdict(two(-5, -5, alone=31.0), True)
+    assert "gain it 5.00 dB" in told and "without any reference" not in told
+
+
 def test_a_gain_is_no_steadiness():
     """Nor does what one change gives make up for what another takes."""
     better = figures.verdict(two(-8, -0.1), True)
@@ -274,6 +300,14 @@ def sweep_command(scenes, *more, networks=("sam", "none")):
     files = [str(scenes.parent / f"{name}.safetensors") for name in networks]
     base = ["robustness", str(scenes), "--device", "cpu", "--precision", "fp32", "--points", "3"]
     return main([*base, "--out", str(scenes.parent / "out"), "--networks", *files, *more])
+
+
+def test_networks_of_one_name_are_refused(scenes, capsys):
+    """As those of two runs are, which are all called best."""
+    (scenes.parent / "other").mkdir()
+    shutil.copy(scenes.parent / "sam.safetensors", scenes.parent / "other")
+    assert sweep_command(scenes, networks=("sam", "other/sam")) == 2
+    assert "Two of the networks are called 'sam'" in capsys.readouterr().err
 
 
 def test_a_folder_is_swept_to_table_csv_json_and_figure(scenes, capsys):

@@ -122,8 +122,10 @@ def part(name: str, runs: Sequence[Run], scores: dict[str, Any] | None) -> str:
         for key, words in _ROWS.items():
             if key in scores["mean"]:
                 mean = scores["mean"][key]
-                psnr, ssim, seams = mean["psnr"], mean["ssim"], mean["seams"]
-                lines.append(f"| {words} | {psnr:.2f} dB | {ssim:.4f} | {seams:.2f} |")
+                psnr, seams = (  # JSON has no word for what is infinite
+                    "∞" if mean[key] is None else f"{mean[key]:.2f}" for key in ("psnr", "seams")
+                )
+                lines.append(f"| {words} | {psnr} dB | {mean['ssim']:.4f} | {seams} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -184,10 +184,16 @@ def _rungs(args: argparse.Namespace) -> list[Rung]:
 
 def _networks(args: argparse.Namespace) -> tuple[dict[str, Predictor], dict[str, str]]:
     """Predictors by name, and digests of the files behind them."""
-    networks, digests = {}, {}
+    networks: dict[str, Predictor] = {}
+    digests: dict[str, str] = {}
     features = FeatureCache(2 * MOST_NETWORKS)
     for given in dict.fromkeys(args.networks):
         path = find_weights(given)
+        if path.stem in networks:
+            raise UserError(
+                f"Two of the networks are called '{path.stem}', which names their curves: rename "
+                "one of the files."
+            )
         digests[path.stem] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         networks[path.stem] = Predictor(
             load_model(given), args.device, args.precision, memory=args.memory, features=features

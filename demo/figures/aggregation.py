@@ -21,10 +21,6 @@ from masa.metrics import psnr_y
 DETAIL = 96
 """Most result pixels across the part that is shown enlarged."""
 
-WHY_NOT_AT_X1 = (
-    "At the photo's own size, x1, there is no dual aggregation: one convolution merges photo and "
-    "reference. Choose x2 or x4."
-)
 
 _TITLES = {
     "ref_branch": "Reference branch",
@@ -32,6 +28,16 @@ _TITLES = {
     "merged": "Merged",
 }
 _BRANCH = {"ref": "reference", "lr": "photo"}
+
+
+def why_not(x: Exploration) -> str:
+    """In words for visitors, why there are no branches to show at the chosen scale."""
+    offered = " or ".join(f"x{scale}" for scale in sorted(x.scales) if has_branches(x, scale))
+    return (
+        "At the photo's own size, x1, there is no dual aggregation: one convolution merges photo "
+        "and reference. "
+        + (f"Choose {offered}." if offered else "The other sizes of this run were not kept.")
+    )
 
 
 def has_branches(x: Exploration, scale: int) -> bool:

@@ -105,10 +105,12 @@ def lr_blocks(x: Exploration, selected: int | None = None) -> Drawn:
     over = cv2.resize(np.ascontiguousarray(field), size, interpolation=cv2.INTER_NEAREST)
     picture = blend(picture, over, TINT)
     if zoom * geometry.block >= 6:
+        # The last line of all may be that of a block of which hardly a figure pixel is seen.
+        last_row, last_column = (side - 1 for side in picture.shape[:2])
         for row in range(1, rows):
-            picture[round(row * geometry.block * zoom)] //= 2
+            picture[min(round(row * geometry.block * zoom), last_row)] //= 2
         for column in range(1, columns):
-            picture[:, round(column * geometry.block * zoom)] //= 2
+            picture[:, min(round(column * geometry.block * zoom), last_column)] //= 2
     words = ""
     if selected is not None:
         selected = clip_block(x, selected)

@@ -68,6 +68,7 @@ def multiply_adds(x: Exploration) -> Drawn:
         logarithmic=True,
     )
     saved = x.dense / matching
+    comes_to = "comes down to" if x.cost.fine < x.paper.fine else "takes"
     return Drawn(
         image,
         "Bar chart of the multiply-adds of dense matching, of this matching and its two steps, and "
@@ -75,7 +76,7 @@ def multiply_adds(x: Exploration) -> Drawn:
         f"Matching takes {billions(matching)} multiply-adds, dense matching of the same features "
         f"would take {billions(x.dense)}: {saved:.3g} times as many. The whole network takes "
         f"{billions(x.cost.total)}; as overlapping patches share their products here, fine "
-        f"matching itself comes down to {billions(x.cost.fine)}.",
+        f"matching itself {comes_to} {billions(x.cost.fine)}.",
     )
 
 
@@ -121,7 +122,7 @@ def _memory_chart(x: Exploration, peak: int) -> Pixels:
         Bar("Memory at most, while it ran", peak, _megabytes(peak), BLUE),
         Bar("Your session keeps, on the server", kept, _megabytes(kept)),
     ]
-    return bar_chart(bars, "megabytes", lambda value: f"{value / 2**20:.0f}", unit=2**20)
+    return bar_chart(bars, "megabytes", lambda value: f"{value / 2**20:g}", unit=2**20)
 
 
 def _megabytes(count: int) -> str:

@@ -63,6 +63,9 @@ together."""
 FULL = 90
 """Percentile of the moves' lengths that gets the strongest colour."""
 
+LEAST_FULL = 1.0
+"""Length in pixels of the small photo below which the strongest colour is never given."""
+
 LONGEST = 1.6
 """Arrows reach at most this many steps of their grid."""
 
@@ -80,7 +83,7 @@ def displacement(x: Exploration) -> Drawn:
     move = size * cell + (size - 1) / 2 - pixel
     length = np.hypot(move[0], move[1])
     # A few mismatched blocks point far away; they must not make all others pale.
-    full = max(float(np.percentile(length, FULL)), 1.0)
+    full = max(float(np.percentile(length, FULL)), LEAST_FULL)
     zoom = lr_zoom(x)
     picture = enlarge(direction_colours(move[0] / full, move[1] / full), zoom)
     shortened = _draw_arrows(picture, move, full, zoom)
@@ -409,8 +412,8 @@ def _direction_key(full: float, shortened: float) -> Pixels:
         end = (side / 2 + 0.8 * side / 2 * np.cos(turn), side / 2 + 0.8 * side / 2 * np.sin(turn))
         arrow(wheel, (side / 2, side / 2), (float(end[0]), float(end[1])), INK, 1, 6)
     lines = [
-        f"Hue: direction. Strength: length, full from {full:.3g} pixels of the small photo on "
-        f"({FULL}th percentile).",
+        f"Hue: direction. Strength: length, full from {full:.3g} pixels of the small photo on"
+        + (f" ({FULL}th percentile)." if full > LEAST_FULL else "."),
         "Arrows: single pixels"
         + ("" if shortened == 1 else f" at {shortened:.2g} of their length")
         + ", the longest cut.",

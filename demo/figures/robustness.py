@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, isinf
 from statistics import fmean
 
@@ -250,8 +250,11 @@ def _encircle(image: Pixels, spots: Sequence[Spot], chosen: tuple[str, float] | 
 
 
 def verdict(curves: Sequence[Curve], measured: bool) -> str:
-    """Markdown: which network stays steadiest along a family, with its numbers."""
-    curves = [curve for curve in curves if len(curve.levels) > 1]
+    """Markdown: which network stays steadiest along a family, with its numbers.
+
+    While curves grow, over the values that all of them have: strong changes come last.
+    """
+    curves = _in_common([curve for curve in curves if len(curve.levels) > 1])
     if not curves:
         return "The changed references are still to come."
     family = curves[0].family
@@ -267,14 +270,24 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
         )
         if loss > 0:
             told += f", at worst {amount(loss)} dB ({minus(worst.title)})"
-        if curve.alone is not None and worst.psnr < curve.alone:
-            told += ", which is less than it reaches without any reference"
+            if curve.alone is not None and worst.psnr < curve.alone:
+                told += ", which is less than it reaches without any reference"
         parts.append(f"{told}.")
     if len(curves) > 1:
         parts = [*parts, _best(curves)]
         if family == NAMED or not FAMILIES[family].is_switch:  # else to change is the point
             parts.insert(0, f"**{_steadiest(curves)}**")
     return " ".join(part for part in parts if part)
+
+
+def _in_common(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves at the values that all of them have."""
+    values = [{level.value for level in curve.levels} for curve in curves]
+    shared = set.intersection(*values) if values else set()
+    return [
+        replace(curve, levels=tuple(level for level in curve.levels if level.value in shared))
+        for curve in curves
+    ]
 
 
 def _steadiest(curves: Sequence[Curve]) -> str:
@@ -441,14 +454,17 @@ def strips(
 def statistics(network: str, title: str, found: Mapping[str, ChannelStatistics]) -> Drawn:
     """Channels of ``lr``, and of the reference ``before`` and ``after`` adaptation, at x1."""
     before, after = (channel_gap(found, which) for which in ("before", "after"))
+    shown = dict(found)
     if before == after:
-        change = f"stay {before:.2f} away, as {network} adapts nothing"
+        del shown["after"]  # marks would hide one another
+        change, adapted = f"stay {before:.2f} away, as {network} adapts nothing", ""
     else:
         change = f"are {before:.2f} away before the adaptation and {after:.2f} after it"
+        adapted = " before and after it is adapted"
     return Drawn(
-        channel_plots(found, 1),
+        channel_plots(shown, 1),
         "Plot of the mean and the standard deviation of each channel at ×1, of the photo and of "
-        "the reference before and after it is adapted.",
+        f"the reference{adapted}.",
         f"{network}, {minus(title)}: the reference's channels {change}. The distance is the "
         "typical (median) channel's to the photo's, in units of the photo's deviation: 0 is "
         "alike, 1 is off by a whole deviation.",
