@@ -104,6 +104,30 @@ class Newest:
                     yield step
 
 
+class Looks(Newest):
+    """What a visitor looks at: clicks on figures, and moves of the controls above them.
+
+    A newer one ends what is drawn for an older one, and draws the rest of that too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view: View | None = None
+        """The newest choice; ``None`` while what is shown was not looked at yet."""
+        self._due: set[str] = set()
+
+    def look(self, view: View, what: str) -> tuple[int, frozenset[str]]:
+        """Number of a new look, which changed the view's field ``what``, and all fields to draw."""
+        self.view = view
+        self._due.add(what)
+        return self.begin(), frozenset(self._due)
+
+    def done(self, number: int) -> None:
+        """All figures of look ``number`` are drawn."""
+        if number == self.number:
+            self._due.clear()
+
+
 class Latest(Newest):
     """Which of a visitor's runs is the newest: older ones end, and nothing follows them."""
 
@@ -117,18 +141,29 @@ class Latest(Newest):
         """The visitor chose pictures, which no example must replace unasked."""
         self.told_mode = False
         """The visitor said what the photo is, which need not be guessed."""
-        self.looks = Newest()
-        """What is looked at: clicks on figures, and moves of the controls above them."""
+        self.filled = -1
+        """The run whose figures are drawn, or being drawn."""
+        self.looks = Looks()
 
     def start(self, inputs: Inputs) -> int:
         """The number of a new run."""
         self.asked = inputs
         return self.begin()
 
-    def end(self, number: int | None = None) -> None:
-        """Nothing is under way any more, if run ``number`` is the newest (or, ``None``, anyway)."""
-        if number in (self.number, None):
+    def show(self, number: int) -> None:
+        """The picture of run ``number`` is shown from now on."""
+        self.shown.number = number
+        self.looks.view = None
+
+    def end(self, number: int) -> None:
+        """Nothing is under way any more, if run ``number`` is the newest."""
+        if number == self.number:
             self.asked = None
+
+    def halt(self, shown: int) -> None:
+        """Whatever is under way ends, and run ``shown`` stays: a newer one comes too late."""
+        self.begin()
+        self.shown.number, self.asked = shown, None
 
 
 def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
@@ -256,14 +291,17 @@ def is_pixel(at: object) -> TypeGuard[tuple[int, int]]:
     )
 
 
-def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View:
-    """The view after a click at figure pixel ``(x, y)`` of the figure called ``name``."""
+def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View | None:
+    """The view after a click at figure pixel ``(x, y)`` of the figure called ``name``.
+
+    ``None`` if nothing that can be chosen lies there.
+    """
     view = view.clipped(x)
     with EASEL.place(rank()):
         figure: Drawn | None = FIGURES[name].draw(x, view)
     picked = None if figure is None else figure.pick(*at)
     if picked is None:
-        return view
+        return None
     panel, row, column = picked
     if name == "ref_blocks":
         return _view_of_block(x, view, panel, row, column)
@@ -272,10 +310,10 @@ def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View:
     return replace(view, row=row, column=column).clipped(x)
 
 
-def _view_of_block(x: Exploration, view: View, panel: str, row: int, column: int) -> View:
+def _view_of_block(x: Exploration, view: View, panel: str, row: int, column: int) -> View | None:
     block = block_near(x, panel, row, column)
     if block is None:
-        return view
+        return None
     top, left = block_corner(x, block)
     half = x.matches.geometry.block // 2
     return replace(view, row=top + half, column=left + half).clipped(x)

@@ -271,8 +271,9 @@ def client_left() -> bool:
     blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
     if blocks is None or event_id is None:
         return False
+    # Who closes the connection is no longer alive there; who cancels is no longer there.
     jobs = (job for job in blocks._queue.active_jobs if job)
-    return any(event._id == event_id and not event.alive for job in jobs for event in job)
+    return not any(event._id == event_id and event.alive for job in jobs for event in job)
 
 
 def _in_range(blocks: Sequence[Any], values: list[Any], state: Any) -> list[Any]:

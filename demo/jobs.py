@@ -41,11 +41,14 @@ class Turns:
         self._began, self._ended = 0.0, -_PAUSE
         self._lasted: deque[float] = deque(maxlen=8)  # seconds of visitors' latest turns
 
-    def ask(self) -> Turn:
-        """A place at the end of the line. Raises ``UserError`` if it is too long."""
+    def ask(self, admitted: bool = False) -> Turn:
+        """A place at the end of the line.
+
+        Raises ``UserError`` if it is too long, unless who asks was ``admitted`` before.
+        """
         with self._changed:
             turn = Turn(self)
-            if len(self._line) >= self._most_waiting:
+            if len(self._line) >= self._most_waiting and not admitted:
                 wait = self._seconds_before(len(self._line))
                 later = "later" if wait is None else f"in about {wait:.0f} seconds"
                 raise UserError(
@@ -196,26 +199,28 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished(Generic[Value]):
-    """A job's last report."""
+    """What a job made, or a piece of it."""
 
     value: Value
+    last: bool = True
+    """There are no more pieces."""
 
 
 Steps = Generator[Step | Finished[Value], None, None]
 """Reports of a job while it goes on, and what it made."""
 
 
-def follow(job: Callable[[Progress], Value]) -> Steps[Value]:
+def follow(job: Callable[[Progress], Value], admitted: bool = False) -> Steps[Value]:
     """Wait for a turn, run ``job(progress)`` in a thread; yields its steps, then what it returned.
 
     What the job raises is raised here. Closing the iterator stops the job at its next step.
-    Raises ``UserError`` if too many are waiting.
+    Raises ``UserError`` if too many are waiting, unless who asks was ``admitted`` before.
     """
     outcome: list[Value] = []
     failure: list[BaseException] = []
     stop = threading.Event()
     latest = ("Starting", 0.0)
-    turn = NETWORK.ask()
+    turn = NETWORK.ask(admitted)
 
     def progress(share: float, doing: str) -> None:
         nonlocal latest
@@ -275,34 +280,38 @@ def follow_each(job: Callable[[Progress], Iterator[Value]]) -> Steps[Value]:
 
     pieces = job(relay)
     while done < 1:
-        for step in follow(piece):
-            if isinstance(step, Step):
-                # In line for the next piece, what is there of the others stays done.
-                left = _seconds_left(done, time.monotonic() - began)
-                step = Step(done, step.doing, left if done else step.seconds_left)
-            yield step
+        for step in follow(piece, admitted=done > 0):
+            if isinstance(step, Finished):
+                yield Finished(step.value, last=done >= 1)
+                continue
+            # In line for the next piece, what is there of the others stays done.
+            left = _seconds_left(done, time.monotonic() - began)
+            yield Step(done, step.doing, left if done else step.seconds_left)
 
 
 def finish(steps: Steps[Value], left: Callable[[], bool]) -> Value:
     """The last value of :func:`follow` or :func:`follow_each`, for a program, which cannot be told
     of steps.
 
-    Raises ``UserError`` if too many are waiting, and :class:`Stopped` soon after ``left()``: there
-    is nobody any more who asked.
+    Other programs come between pieces. Raises ``UserError`` if too many are waiting, and
+    :class:`Stopped` soon after ``left()``: there is nobody any more who asked.
     """
     turn = PROGRAMS.ask()
     try:
-        while not turn.wait(_PERIOD_IN_LINE):
-            if left():
-                raise Stopped
-        found: list[Value] = []
         with closing(steps):
-            for step in steps:
-                if isinstance(step, Finished):
-                    found = [step.value]
-                elif left():
-                    raise Stopped
-        return found[0]
+            while True:
+                while not turn.wait(_PERIOD_IN_LINE):
+                    if left():
+                        raise Stopped
+                for step in steps:
+                    if isinstance(step, Finished):
+                        if step.last:
+                            return step.value
+                        break
+                    if left():
+                        raise Stopped
+                turn.end()
+                turn = PROGRAMS.ask(admitted=True)
     finally:
         turn.end()
 

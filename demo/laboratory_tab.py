@@ -234,7 +234,8 @@ class LaboratoryTab:
             **free,
         )
         # A result that was chosen meanwhile is marked again.
-        swept.success(self.show_chosen, [self.found, *choice], shown, **free)
+        looked = [self.looks, self.found, *choice]
+        swept.success(self.show_chosen, looked, shown, **free)
         swept.failure(lambda: "", None, self.bar, **free)
         # Only what follows the cancelling comes after the sweep's last report.
         stopped = self.stop.click(None, None, None, cancels=[swept], api_visibility="private")
@@ -257,9 +258,7 @@ class LaboratoryTab:
             **free,
         ).then(self.show_preview, asked, preview, **free)
         for control in choice:
-            control.input(
-                self.show_chosen, [self.found, *choice], shown, trigger_mode="always_last", **free
-            )
+            control.input(self.show_chosen, looked, shown, trigger_mode="always_last", **free)
         for slot, draw in ((self.quality, _quality), (self.matching, _matching)):
             slot.image.select(
                 self._clicked(draw),
@@ -345,10 +344,12 @@ class LaboratoryTab:
         }
 
     def show_chosen(
-        self, sweep: Sweep | None, network: str, value: float, compared: str
+        self, looks: Newest, sweep: Sweep | None, network: str, value: float, compared: str
     ) -> Updates:
         """A result was chosen by name."""
-        return {} if sweep is None else self._chosen(sweep, network, value, compared)
+        number = looks.begin()
+        updates = {} if sweep is None else self._chosen(sweep, network, value, compared)
+        return updates if number == looks.number else {}
 
     def _clicked(self, draw: Callable[..., Any]) -> Callable[..., Updates]:
         def clicked(
@@ -357,10 +358,10 @@ class LaboratoryTab:
             at = getattr(event, "index", None)
             if sweep is None or not callbacks.is_pixel(at):
                 return {}
-            number = looks.begin()
             spot = figures.nearest(draw(sweep, None)[1], at)
             if spot is None:
                 return {}
+            number = looks.begin()
             updates = {
                 self.network: spot.network,
                 self.value: gr.Dropdown(choices=sweep.choices(), value=spot.value),

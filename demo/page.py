@@ -414,7 +414,7 @@ class Page:
             run.failure(lambda: "", None, self.bar, **free)
         # Only what follows the cancelling comes after a run's last report.
         stopped = self.stop.click(None, None, None, cancels=runs, api_visibility="private")
-        stopped.then(self.halt, self.latest, self.bar, **free)
+        stopped.then(self.halt, [self.latest, self.run], self.bar, **free)
 
         for name, gradio_tab in self.tab_of.items():
             gradio_tab.select(None, js=f"() => ({HIGHLIGHT})('{name}')", **private)
@@ -426,8 +426,8 @@ class Page:
                 if figure.clickable:
                     self.slots[figure.id].image.select(
                         self._clicked(figure.id, tab),
-                        [self.latest, self.explored, *self.view],
-                        [self.row, self.column, *self._parts(_dependent("pixel"))],
+                        [self.latest, self.run, self.explored, *self.view],
+                        [self.row, self.column, *self._parts(_dependent())],
                         # What comes last of a waiting event is its values, not where it was.
                         **again,
                     )
@@ -440,8 +440,8 @@ class Page:
         for what, control in controls:
             control.input(
                 partial(self.moved, what),
-                [self.latest, self.explored, self.open_tab, *self.view],
-                self._parts(_dependent(what)),
+                [self.latest, self.run, self.explored, self.open_tab, *self.view],
+                self._parts(_dependent()),
                 trigger_mode="always_last",
                 **free,
             )
@@ -456,7 +456,7 @@ class Page:
         for choice in (self.left, self.right):
             choice.input(
                 self.choose_pictures,
-                [self.explored, self.left, self.right],
+                [self.latest, self.run, self.explored, self.left, self.right],
                 self.compare,
                 trigger_mode="always_last",
                 **free,
@@ -482,10 +482,8 @@ class Page:
         return [compared, switched]
 
     def _fill_after(self, first: Any, options: dict[str, Any]) -> None:
-        inputs = [self.explored, *self.view]
-        figures = self._parts(list(FIGURES))
-        filled = first.success(self.fill, [self.latest, self.run, *inputs], figures, **options)
-        filled.success(self.settle, inputs, self._parts(_dependent()), **options)
+        inputs = [self.latest, self.run, self.explored]
+        first.success(self.fill, inputs, self._parts(list(FIGURES)), **options)
 
     def enlarge(
         self, latest: Latest, before: Exploration | None, *values: Any
@@ -506,7 +504,8 @@ class Page:
 
         try:
             for update in latest.only(number, updates()):
-                latest.shown.number = update.get(self.run, latest.shown.number)
+                if self.run in update:
+                    latest.show(number)
                 yield update
         finally:
             latest.end(number)
@@ -547,48 +546,46 @@ class Page:
         mode = None if latest.told_mode or photo is None else callbacks.likely_mode(photo)
         return gr.skip() if mode is None else mode
 
-    def halt(self, latest: Latest) -> str:
+    def halt(self, latest: Latest, run: int) -> str:
         """Stop was pressed, and what was under way is cancelled: no progress any more."""
-        latest.end()
+        latest.halt(run)
         return ""
 
-    def fill(
-        self, latest: Latest, run: int, x: Exploration | None, *view: Any
-    ) -> Iterator[Updates]:
-        """Every tab's figures, a tab at a time."""
-        if x is None:  # the page was opened, but its example is not there yet
+    def fill(self, latest: Latest, run: int, x: Exploration | None) -> Iterator[Updates]:
+        """Every tab's figures, a tab at a time, once for each run."""
+        # The page was opened, but its example is not there yet; or Enlarge was pressed twice.
+        if x is None or run == latest.filled:
             return
+        latest.filled = run
         place = rank(background=True)
+        opening = View.opening(x)
+        # What is computed meanwhile must not be called missing after it has come.
+        groups = [[f.id for f in FIGURES.values() if f.late]]
+        groups += [[f.id for f in tab.figures if not f.late] for tab in TABS]
 
         def tabs() -> Generator[Updates, None, None]:
-            # What is computed meanwhile must not be called missing after it has come.
-            yield self._drawn(x, view, [f.id for f in FIGURES.values() if f.late], place)
-            for tab in TABS:
-                yield self._drawn(x, view, [f.id for f in tab.figures if not f.late], place)
+            for names in groups:
+                view, updates = None, {}
+                while view != (newest := latest.looks.view or opening):  # chosen meanwhile
+                    view = newest
+                    updates = self._drawn(x, view, names, place)
+                yield updates
 
         yield from latest.shown.only(run, tabs())
-
-    def settle(self, x: Exploration | None, *view: Any) -> Updates:
-        """What was chosen while figures were still being filled must not be drawn over."""
-        if x is None or _view(view) == View.opening(x):
-            return {}
-        return self._drawn(x, view, _dependent())
 
     def compare_plain(
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """The same network without the reference, and what that shows."""
-        yield from latest.only(run, self._follow(callbacks.compare(x), view))
+        yield from latest.only(run, self._follow(callbacks.compare(x), _view(view)))
 
     def switch_off(
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """The branches of DRAM switched off, and what that shows."""
-        yield from latest.only(run, self._follow(callbacks.switch_off(x), view))
+        yield from latest.only(run, self._follow(callbacks.switch_off(x), _view(view)))
 
-    def _follow(
-        self, steps: Steps[Exploration], view: Sequence[Any]
-    ) -> Generator[Updates, None, None]:
+    def _follow(self, steps: Steps[Exploration], view: View) -> Generator[Updates, None, None]:
         with closing(steps):
             for step in steps:
                 if isinstance(step, Step):
@@ -613,22 +610,29 @@ class Page:
         return updates
 
     def moved(
-        self, what: str, latest: Latest, x: Exploration | None, tab: str, *view: Any
+        self, what: str, latest: Latest, run: int, x: Exploration | None, tab: str, *view: Any
     ) -> Iterator[Updates]:
-        """A control above the figures was moved: the open tab follows first, then the others."""
-        number = latest.looks.begin()
-        yield from latest.looks.only(number, self._redrawn(what, made(x), tab, view))
+        """A control above the figures was moved."""
+        yield from latest.shown.only(run, self._look(latest, made(x), tab, what, _view(view)))
 
-    def _redrawn(
-        self, what: str, x: Exploration, tab: str, view: Sequence[Any]
+    def _look(
+        self, latest: Latest, x: Exploration, tab: str, what: str, view: View
     ) -> Generator[Updates, None, None]:
-        for shown in sorted(TABS, key=lambda t: t.id != tab):
-            if names := _dependent(what, shown):
-                yield self._drawn(x, view, names)
+        """Redraws: the open tab follows first, then the others."""
+        number, due = latest.looks.look(view, what)
+
+        def tabs() -> Generator[Updates, None, None]:
+            for shown in sorted(TABS, key=lambda t: t.id != tab):
+                if names := _dependent(due, shown):
+                    yield self._drawn(x, view, names)
+            latest.looks.done(number)
+
+        yield from latest.looks.only(number, tabs())
 
     def _clicked(self, name: str, tab: Tab) -> Callable[..., Iterator[Updates]]:
         def clicked(
             latest: Latest,
+            run: int,
             x: Exploration | None,
             row: float,
             column: float,
@@ -640,12 +644,12 @@ class Page:
             if not callbacks.is_pixel(at):
                 return
             x = made(x)
-            number = latest.looks.begin()
             view = callbacks.click(x, _view((row, column, scale, channel)), name, at)
-            chosen = {self.row: view.row, self.column: view.column}
-            values = (view.row, view.column, scale, channel)
-            for updates in latest.looks.only(number, self._redrawn("pixel", x, tab.id, values)):
-                yield chosen | updates
+            if view is None or run != latest.shown.number:
+                return
+            # At once, so that whatever is moved next starts from here.
+            yield {self.row: view.row, self.column: view.column}
+            yield from latest.shown.only(run, self._look(latest, x, tab.id, "pixel", view))
 
         return clicked
 
@@ -702,9 +706,12 @@ class Page:
                     self.trial_words: f"{trial.figure.summary}\n\n{trial.painted}",
                 }
 
-    def choose_pictures(self, x: Exploration | None, left: str, right: str) -> Any:
+    def choose_pictures(
+        self, latest: Latest, run: int, x: Exploration | None, left: str, right: str
+    ) -> Any:
         """Other pictures in the slider."""
-        return callbacks.compared_files(made(x), left, right)
+        pictures = callbacks.compared_files(made(x), left, right)
+        return pictures if run == latest.shown.number else gr.skip()
 
     # ------------------------------------------------------------------ new values
 
@@ -738,12 +745,12 @@ class Page:
     def _drawn(
         self,
         x: Exploration,
-        view: Sequence[Any],
+        view: View,
         names: Sequence[str],
         place: Rank | None = None,
     ) -> Updates:
         updates: Updates = {}
-        drawn = callbacks.draw(x, _view(view), names, place)
+        drawn = callbacks.draw(x, view, names, place)
         for name, (path, alt, summary) in zip(names, drawn, strict=True):
             slot = self.slots[name]
             updates[slot.image] = gr.Image(value=path, alt_text=alt, visible=path is not None)
@@ -754,10 +761,10 @@ class Page:
         return [p for name in names for p in (self.slots[name].image, self.slots[name].words)]
 
 
-def _dependent(what: str | None = None, tab: Tab | None = None) -> list[str]:
-    """Figures that show a field of the view (any, if ``None``), of all tabs or one."""
+def _dependent(what: frozenset[str] | None = None, tab: Tab | None = None) -> list[str]:
+    """Figures that show one of some fields of the view (any, if ``None``), of all tabs or one."""
     figures = FIGURES.values() if tab is None else tab.figures
-    return [f.id for f in figures if (f.depends if what is None else what in f.depends)]
+    return [f.id for f in figures if (f.depends if what is None else what & f.depends)]
 
 
 def _classes(figure: Figure) -> list[str]:

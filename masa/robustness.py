@@ -101,6 +101,8 @@ def sweep(
     The unchanged reference comes first, then the baselines, then ``rungs`` in their order, each
     for all networks. The LR is encoded once per network. ``progress`` is told of the whole sweep;
     what it raises ends it. Raises ``UserError`` for pictures that cannot be used.
+
+    No features are held while the next result is not asked for.
     """
     substitutes = Substitutes(subject.other, subject.hr)
     runs = len(networks) * (len(rungs) + 2)
@@ -123,15 +125,19 @@ def sweep(
         result = run(name, subject.refs, f"{name}: the reference as it is")
         unchanged[name] = _places(result)
         truth[name] = result.rgb if subject.hr is None else subject.hr
-        yield _point(name, None, result, truth[name], 0.0, 0.0)
+        point = _point(name, None, result, truth[name], 0.0, 0.0)
+        del result
+        yield point
     for name in networks:
         result = run(name, (), f"{name}: no reference")
-        yield Baseline(
+        baseline = Baseline(
             name,
             psnr_y(result.rgb, truth[name]),
             psnr_y(result.bicubic, truth[name]),
             result.rgb,
         )
+        del result
+        yield baseline
     for rung in rungs:
         changed = [rung.apply(ref, substitutes) for ref in subject.refs]
         pixels = sum(ref.rgb.shape[0] * ref.rgb.shape[1] for ref in changed)
@@ -141,7 +147,9 @@ def sweep(
             moved = None
             if rung.keeps_places:
                 moved = float((_places(result) != unchanged[name]).any(0).mean())
-            yield _point(name, rung, result, truth[name], moved, clipped)
+            point = _point(name, rung, result, truth[name], moved, clipped)
+            del result
+            yield point
 
 
 def _point(

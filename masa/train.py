@@ -621,10 +621,14 @@ def make_model(settings: Settings, saved: dict[str, Any] | None = None) -> MASA:
     checkpoint.
     """
     if saved:
+        first = saved["settings"].get("init")
+        if settings.init and settings.init != first:
+            raise UserError(
+                f"The run in '{settings.out}' started from {first or 'nothing'}: leave out --init "
+                "to go on with it, or choose another --out."
+            )
         config = MASAConfig.from_dict(saved["config"])
         wrong = [k for k, v in settings.config.items() if getattr(config, k) != v]
-        if settings.init and settings.init != saved["settings"].get("init"):
-            wrong.append("init")
         # Checkpoints from before there was a choice are Adam's.
         known = {"optimizer": "adam", **saved["settings"]}
         lasting = ["stage", "optimizer"]

@@ -272,6 +272,22 @@ def test_pressing_twice_changes_nothing(page, photos):
     expect(page.get_by_test_id("toast-body").or_(page.locator(".toast-body"))).to_have_count(0)
 
 
+def test_stop_stops_what_was_pressed_twice(page, photos):
+    before = page.locator("#report").inner_text()
+    upload(page, photos / "small.png", photos / "ref.png")
+    with taken(jobs.NETWORK):
+        for _ in range(2):
+            run(page)
+            expect(page.locator("#bar progress")).to_be_visible(timeout=PATIENT)
+        page.wait_for_timeout(1000)
+        page.locator("#stop").click()
+        expect(page.locator("#bar progress")).to_have_count(0, timeout=PATIENT)
+        wait_for(lambda: not jobs.NETWORK._line, PATIENT / 1000)
+    page.wait_for_timeout(1500)
+    assert page.locator("#report").inner_text() == before
+    expect(page.locator("#bar progress")).to_have_count(0)
+
+
 def test_of_two_quick_clicks_the_last_one_counts(page):
     page.get_by_role("tab", name="Coarse blocks").click()
     figure = page.locator("#figure-lr_blocks img")

@@ -251,7 +251,7 @@ def test_a_click_chooses_the_pixel_under_it(x):
         )
         found = callbacks.click(x, view, name, at)
         assert (found.row, found.column) == wanted, name
-    assert callbacks.click(x, view, "lr_blocks", (-5, -5)) == view
+    assert callbacks.click(x, view, "lr_blocks", (-5, -5)) is None
 
 
 def test_a_view_beyond_the_picture_is_brought_back(x):
@@ -479,6 +479,49 @@ def test_pieces_have_turns_of_their_own(monkeypatch):
     list(between)
     assert order == [0, "other", 1, 2]
     assert shares == sorted(shares)
+
+
+def test_who_was_admitted_goes_on_whoever_waits(monkeypatch):
+    turns = jobs.Turns(most_waiting=1)
+    monkeypatch.setattr(jobs, "NETWORK", turns)
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+
+    def job(progress):
+        for number in range(2):
+            progress((number + 1) / 2, "working")
+            yield number
+
+    steps = jobs.follow_each(job)
+    assert next(s for s in steps if isinstance(s, Finished)) == Finished(0, last=False)
+    waiting = turns.ask()
+    with pytest.raises(UserError, match="waiting already"):
+        next(jobs.follow_each(job))
+    next(steps)  # in the line
+    assert waiting.wait(10)
+    waiting.end()
+    assert last(steps) == 1
+
+
+def test_other_programs_come_between_pieces(monkeypatch):
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns())
+    monkeypatch.setattr(jobs, "PROGRAMS", jobs.Turns())
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+    order, others = [], []
+
+    def job(progress):
+        for number in range(3):
+            progress((number + 1) / 3, "working")
+            order.append(number)
+            if not number:
+                other = follow(lambda progress: order.append("other"))
+                others.append(threading.Thread(target=jobs.finish, args=(other, lambda: False)))
+                others[0].start()
+                wait_for(lambda: jobs.PROGRAMS._line, 10)
+            yield number
+
+    assert jobs.finish(jobs.follow_each(job), lambda: False) == 2
+    others[0].join(10)
+    assert order == [0, "other", 1, 2]
 
 
 def test_closing_pieces_ends_the_turn(monkeypatch):

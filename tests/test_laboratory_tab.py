@@ -134,7 +134,7 @@ def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
     assert ("The sharp photo", "truth") not in updates[tab.compared].choices
 
 
-def test_a_click_on_a_mark_shows_its_result(found, tab):
+def test_a_click_on_a_mark_shows_its_result(found, tab, monkeypatch):
     _, spots = laboratory_tab._quality(found, None)
     wanted = next(spot for spot in spots if spot.value == 1.6)
     clicked = tab._clicked(laboratory_tab._quality)
@@ -146,9 +146,10 @@ def test_a_click_on_a_mark_shows_its_result(found, tab):
     assert "gain 1.6" in updates[tab.chosen] and "gain 1.6" in updates[tab.statistics.words]
     assert clicked(Newest(), found, "bicubic", gr.EventData(None, {"index": "x"})) == {}
     assert clicked(Newest(), None, "bicubic", event) == {}
-    looks, drawn = Newest(), laboratory_tab._quality
-    slow = tab._clicked(lambda *chosen: looks.begin() and drawn(*chosen))  # another click meanwhile
-    assert slow(looks, found, "bicubic", event) == {}
+    looks, shown = Newest(), tab._chosen
+    monkeypatch.setattr(tab, "_chosen", lambda *chosen: looks.begin() and shown(*chosen))
+    assert clicked(looks, found, "bicubic", event) == {}  # there was another click meanwhile
+    assert tab.show_chosen(looks, found, "masa-rec", 1.6, "bicubic") == {}
 
 
 def test_the_preview_says_what_is_missing(pair, tab):

@@ -25,6 +25,7 @@ from masa.shifts import RANGES
 
 NEUTRAL = tuple(neutral for _, neutral, _ in RANGES.values())
 FORM = ("photo.png", [], LR_MODE, "masa-rec", "off", *NEUTRAL)
+OPENING = View(3, 4)
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def page(tmp_path, monkeypatch):
     """A page with one example that is not ready; new runs are told apart by what they are."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(Page, "_new", lambda self, run, x: {self.run: run, "x": x})
+    monkeypatch.setattr(View, "opening", lambda x: OPENING)
     return Page(Showcase(load_examples()[:1]), 60)
 
 
@@ -80,8 +82,8 @@ def test_pressing_twice_keeps_the_place_in_the_line(page, monkeypatch):
     next(first)
     assert list(page.enlarge(latest, None, *FORM)) == []
     assert "working" in next(first)[page.bar]
-    assert page.halt(latest) == ""  # Stop
-    first.close()
+    assert page.halt(latest, 0) == ""  # Stop, which the browser may have lost the run for
+    assert list(first) == []
     assert "working" in next(page.enlarge(latest, None, *FORM))[page.bar]
 
 
@@ -103,7 +105,7 @@ def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
     latest = Latest()
     run = latest.shown.number = latest.start(Inputs(*FORM))
     monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
-    filling = page.fill(latest, run, "x", 0, 0, 4, -1)
+    filling = page.fill(latest, run, "x")
     assert next(filling)["drawn"]
     comparing = page.compare_plain(latest, run, "x", 0, 0, 4, -1)
     slow = Slow()
@@ -116,16 +118,36 @@ def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
     # What is still shown is drawn to its end: the newer run may be stopped.
     assert next(filling)["drawn"]
     latest.shown.number = newer
-    assert list(filling) == list(page.fill(latest, run, "x", 0, 0, 4, -1)) == []
+    assert list(filling) == list(page.fill(latest, run, "x")) == []
 
 
 def test_late_figures_are_called_missing_first_or_never(page, monkeypatch):
     """What comes meanwhile must not be replaced by the word that it is missing."""
     monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: names)
-    first, *others = page.fill(Latest(), 0, "x", 0, 0, 4, -1)
+    latest = Latest()
+    first, *others = page.fill(latest, 0, "x")
     assert all(FIGURES[name].late for name in first)
     drawn = [name for names in (first, *others) for name in names]
     assert sorted(drawn) == sorted(FIGURES)
+    assert list(page.fill(latest, 0, "x")) == []  # once is enough
+
+
+def test_what_is_chosen_while_tabs_are_filled_is_what_they_show(page, monkeypatch):
+    latest, seen = Latest(), []
+
+    def drawn(x, view, names, place=None):
+        seen.append((view.row, "lr_blocks" in names))
+        if len(seen) == 3:  # of the tab of blocks
+            next(page.moved("pixel", latest, 0, "x", "fine", 9, 9, 4, -1))
+        return {}
+
+    monkeypatch.setattr(page, "_drawn", drawn)
+    list(page.fill(latest, 0, "x"))
+    blocks = [row for row, of_blocks in seen if of_blocks]
+    assert blocks[0] == OPENING.row and blocks[-1] == 9
+    assert {row for row, _ in seen[5:]} == {9}
+    latest.show(1)  # of a new picture nothing was chosen yet
+    assert latest.looks.view is None
 
 
 @pytest.mark.parametrize("what", ["archive", "trial"])
@@ -152,15 +174,61 @@ def test_the_newest_click_ends_the_others(page, monkeypatch):
 
     def at(row):
         event = gr.EventData(None, {"index": [row, 0]})
-        return clicked(latest, "x", 0, 0, 4, -1, event)
+        return clicked(latest, 0, "x", 0, 0, 4, -1, event)
 
     older, newer = at(5), at(7)
-    assert next(older)[page.row] == 5
-    assert next(newer)[page.row] == 7
+    for steps, row in ((older, 5), (newer, 7)):
+        assert next(steps)[page.row] == row  # at once
+        assert next(steps)["drawn"]
     assert list(older) == []
-    moved = page.moved("pixel", latest, "x", "fine", 0, 0, 4, -1)
+    moved = page.moved("pixel", latest, 0, "x", "fine", 0, 0, 4, -1)
     next(moved)
     assert list(newer) == [] and list(moved)
+    # One that hits nothing ends nothing.
+    newer = at(7)
+    next(newer)
+    monkeypatch.setattr(callbacks, "click", lambda x, view, name, at: None)
+    assert list(at(9)) == [] and list(newer)
+    # Nor is anything of a run drawn that is no longer shown.
+    moved = page.moved("pixel", latest, 0, "x", "fine", 0, 0, 4, -1)
+    next(moved)
+    latest.show(1)
+    assert list(moved) == list(at(9)) == []
+
+
+def test_a_newer_look_draws_the_rest_of_an_older_one(page, monkeypatch):
+    latest, drawn = Latest(), []
+    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: drawn.extend(names))
+
+    def moved(what):
+        return page.moved(what, latest, 0, "x", "adaptation", 0, 0, 2, 5)
+
+    next(moved("scale"))  # begun
+    drawn.clear()
+    list(moved("channel"))
+    wanted = {f.id for f in FIGURES.values() if f.depends & {"scale", "channel"}}
+    assert wanted == set(drawn) and "branches" in wanted
+    drawn.clear()
+    list(moved("channel"))
+    assert set(drawn) == {f.id for f in FIGURES.values() if "channel" in f.depends}
+
+
+def test_a_picture_that_is_written_while_stop_is_pressed_comes_too_late(page, monkeypatch):
+    latest = Latest()
+    monkeypatch.setattr(callbacks, "enlarge", Slow("newer"))
+    monkeypatch.setattr(page, "_new", lambda run, x: page.halt(latest, 0) or {page.run: run})
+    assert list(page.enlarge(latest, None, *FORM)) == []
+    assert latest.shown.number == 0  # whose figures and archive can still be made
+    assert list(page.fill(latest, 0, None)) == []
+
+
+def test_pictures_to_compare_are_of_the_run_that_is_shown(page, monkeypatch):
+    latest = Latest()
+    monkeypatch.setattr(callbacks, "compared_files", lambda *chosen: chosen)
+    chosen = ("x", "Bicubic", "The sharp photo")
+    assert page.choose_pictures(latest, 0, *chosen) == chosen
+    latest.show(1)
+    assert page.choose_pictures(latest, 0, *chosen) == gr.skip()
 
 
 def test_what_a_photo_is_is_guessed_until_it_is_said(page, tmp_path):
@@ -248,16 +316,16 @@ def test_a_forgotten_run_is_a_sentence(page):
     for called in (
         lambda: list(page.compare_plain(latest, 0, None, 0, 0, 4, -1)),
         lambda: list(page.switch_off(latest, 0, None, 0, 0, 4, -1)),
-        lambda: list(page.moved("pixel", latest, None, "fine", 0, 0, 4, -1)),
+        lambda: list(page.moved("pixel", latest, 0, None, "fine", 0, 0, 4, -1)),
         lambda: list(page.make_archive(latest, 0, None, 0, 0, 4, -1)),
         lambda: list(page.match_otherwise(latest, 0, None, None, 8, 1.5, [1])),
-        lambda: page.choose_pictures(None, "Bicubic", "Bicubic"),
+        lambda: page.choose_pictures(latest, 0, None, "Bicubic", "Bicubic"),
     ):
         with pytest.raises(gr.Error, match="press Enlarge") as raised:
             called()
         assert is_one_sentence(raised.value.message)
     # But no error of somebody who has only opened the page, before its example is there.
-    assert list(page.fill(latest, 0, None, 0, 0, 4, -1)) == []
+    assert list(page.fill(latest, 0, None)) == []
 
 
 def test_using_an_upload_keeps_it(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Sweeps over changes of the reference: their numbers are those of single runs."""
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -58,6 +59,21 @@ def test_the_unchanged_reference_comes_first_and_then_the_baselines(found):
         *((Baseline, name, None) for name in names),
         *((Point, name, rung) for rung in RUNGS for name in names),
     ]
+
+
+def test_features_are_let_go_of_before_the_next_result_is_asked_for(subject, networks, monkeypatch):
+    """A sweep may have to wait long for its next turn."""
+    alive, run = [], Predictor.run
+
+    def spy(*args, **options):
+        result = run(*args, **options)
+        alive.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr(Predictor, "run", spy)
+    for _ in sweep(subject, RUNGS[:1], networks, ignore, statistics=True):
+        assert alive[-1]() is None
+    assert len(alive) == 6
 
 
 def test_numbers_are_those_of_single_runs(found, subject, networks):

@@ -340,7 +340,7 @@ def test_a_run_remembers_what_it_started_from(settings, tmp_path):
         save_weights(path, MASA(config).state_dict(), config)
     first, second = map(str, paths)
     train(replace(settings, init=first, steps=1))
-    with pytest.raises(UserError, match="another init"):
+    with pytest.raises(UserError, match="leave out --init"):
         train(replace(settings, init=second, steps=2))
     train(replace(settings, steps=2))  # what is not said is not contradicted
     train(replace(settings, init=first, steps=3))

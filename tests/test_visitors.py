@@ -106,6 +106,18 @@ def test_killing_a_client_mid_run_frees_the_line(server, http, endless, asked):
         assert not jobs.PROGRAMS._line
 
 
+def test_a_client_that_cancels_frees_the_line(server, endless, tmp_path):
+    began, stopped = endless
+    (tmp_path / "photo.png").write_bytes(PHOTO)
+    client = Client(server, verbose=False)
+    job = client.submit(handle_file(tmp_path / "photo.png"), api_name="/super_resolve")
+    assert began.wait(20)
+    time.sleep(1)
+    assert not stopped.is_set()
+    job.cancel()
+    assert stopped.wait(30)
+
+
 def test_a_full_line_of_programs_is_a_sentence_and_keeps_no_visitor_out(http, endless):
     began, _ = endless
     addresses = [asked_by_a_program(http) for _ in range(jobs.QUEUE + 1)]  # one of them runs
