@@ -94,7 +94,9 @@ class Newest:
         self.number += 1
         return self.number
 
-    def only(self, number: int, steps: Generator[Value, None, None]) -> Iterator[Value]:
+    def only(
+        self, number: int, steps: Generator[Value, None, None]
+    ) -> Generator[Value, None, None]:
         """``steps`` for as long as ``number`` is the newest; after that they are closed."""
         with closing(steps):
             if number == self.number:
@@ -142,8 +144,10 @@ class Latest(Newest):
         self.told_mode = False
         """The visitor said what the photo is, which need not be guessed."""
         self.filled = -1
-        """The run whose figures are drawn, or being drawn."""
+        """The run whose figures are drawn, or being drawn: the browser has its picture."""
         self.looks = Looks()
+        self.trials = Newest()
+        """Other settings of the matching."""
 
     def start(self, inputs: Inputs) -> int:
         """The number of a new run."""
@@ -160,10 +164,16 @@ class Latest(Newest):
         if number == self.number:
             self.asked = None
 
-    def halt(self, shown: int) -> None:
-        """Whatever is under way ends, and run ``shown`` stays: a newer one comes too late."""
+    def fail(self, number: int) -> None:
+        """What follows the picture that is shown goes on, if run ``number`` is the newest."""
+        if number == self.number:
+            self.number, self.asked = self.shown.number, None
+
+    def halt(self) -> None:
+        """Whatever is under way ends at its next step."""
         self.begin()
-        self.shown.number, self.asked = shown, None
+        self.trials.begin()
+        self.asked = None
 
 
 def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
@@ -198,24 +208,20 @@ def enlarge(
         )
 
 
-def compare(x: Exploration | None) -> Steps[Exploration]:
-    """The second step: the same network without the reference, if that is not known yet."""
-    known = made(x)
-    if known.plain is not None:
-        yield Finished(known)  # without a place in the line
+def compare(x: Exploration) -> Steps[Exploration]:
+    """The second step: the same network without the reference; nothing, if that is known."""
+    if x.plain is not None:
         return
     with told_kindly():
-        yield from follow(lambda progress: without_reference(known, progress=progress))
+        yield from follow(lambda progress: without_reference(x, progress=progress), admitted=True)
 
 
-def switch_off(x: Exploration | None) -> Steps[Exploration]:
-    """The third step: either branch of DRAM switched off, if that is not known yet."""
-    known = made(x)
-    if known.switched_off:
-        yield Finished(known)
+def switch_off(x: Exploration) -> Steps[Exploration]:
+    """The third step: either branch of DRAM switched off; nothing, if that is known."""
+    if x.switched_off:
         return
     with told_kindly():
-        yield from follow(lambda progress: without_branches(known, progress=progress))
+        yield from follow(lambda progress: without_branches(x, progress=progress), admitted=True)
 
 
 def made(x: Exploration | None) -> Exploration:
@@ -366,7 +372,7 @@ def try_matching(
         for step in follow(match_again):
             yield step
             if isinstance(step, Finished) and x.hr is not None:
-                yield from follow(partial(_painted, x, step.value))
+                yield from follow(partial(_painted, x, step.value), admitted=True)
 
 
 def _painted(x: Exploration, trial: Trial, progress: Progress) -> Trial:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def trial_of(values: Sequence[Any]) -> Trial:
     return Trial(request, family, tuple(networks or ()), int(points), shifts)
 
 
-def watch(trial: Trial) -> Iterator[Step | Sweep]:
+def watch(trial: Trial) -> Generator[Step | Sweep, None, None]:
     """A sweep as it grows, with its steps between. Raises ``gr.Error`` with one sentence."""
     with told_kindly():
         for step in follow_each(lambda progress: laboratory.run(trial, progress)):
@@ -116,7 +117,7 @@ class LaboratoryTab:
 
     def __init__(self, keep_seconds: float) -> None:
         self.found = gr.State(None, time_to_live=keep_seconds)
-        self.looks = gr.State(Newest())
+        self.sweeps, self.looks, self.previews = (gr.State(Newest()) for _ in range(3))
         gr.Markdown(INTRO)
         with gr.Row():
             self.family = gr.Dropdown(
@@ -229,36 +230,36 @@ class LaboratoryTab:
         shown = [self.slider, self.chosen, *drawn]
         swept = self.go.click(
             self.sweep,
-            asked,
+            [self.sweeps, *asked],
             [self.found, self.bar, self.results, *choice, *shown, self.table, self.download],
+            trigger_mode="multiple",
             **free,
         )
         # A result that was chosen meanwhile is marked again.
         looked = [self.looks, self.found, *choice]
         swept.success(self.show_chosen, looked, shown, **free)
         swept.failure(lambda: "", None, self.bar, **free)
-        # Only what follows the cancelling comes after the sweep's last report.
-        stopped = self.stop.click(None, None, None, cancels=[swept], api_visibility="private")
-        stopped.then(lambda: "", None, self.bar, **free)
-        tab.select(self.show_preview, asked, preview, trigger_mode="always_last", **free)
+        self.stop.click(self.halt, [self.sweeps, self.found], [self.bar, self.results], **free)
+        told = [self.previews, *asked]
+        last = free | {"trigger_mode": "always_last"}
+        tab.select(self.show_preview, told, preview, **last)
         photo, refs, mode = inputs[:3]
         changing = [photo.change, refs.change, mode.change, self.points.input, self.named.input]
         gr.on(
             [*changing, *(amount.input for amount in self.amounts)],
             self.renew_preview,
-            [open_tab, *asked],
+            [open_tab, *told],
             preview,
-            trigger_mode="always_last",
-            **free,
+            **last,
         )
         self.family.input(
             lambda family: (gr.Column(visible=family == NAMED), gr.Slider(visible=family != NAMED)),
             self.family,
             [self.named_column, self.points],
             **free,
-        ).then(self.show_preview, asked, preview, **free)
+        ).then(self.show_preview, told, preview, **last)
         for control in choice:
-            control.input(self.show_chosen, looked, shown, trigger_mode="always_last", **free)
+            control.input(self.show_chosen, looked, shown, **last)
         for slot, draw in ((self.quality, _quality), (self.matching, _matching)):
             slot.image.select(
                 self._clicked(draw),
@@ -272,16 +273,25 @@ class LaboratoryTab:
             lambda at: gr.ImageSlider(slider_position=at),
             self.divider,
             self.slider,
-            trigger_mode="always_last",
-            **free,
+            **last,
         )
 
-    def renew_preview(self, open_tab: str, *values: Any) -> Updates:
-        """:meth:`show_preview` while somebody sees it."""
-        return self.show_preview(*values) if open_tab == ID else {}
+    def halt(self, sweeps: Newest, found: Sweep | None) -> Updates:
+        """Stop was pressed: the sweep ends at its next step, and what it found stays."""
+        sweeps.begin()
+        return {self.bar: "", self.results: gr.Column(visible=found is not None)}
 
-    def show_preview(self, *values: Any) -> Updates:
+    def renew_preview(self, open_tab: str, previews: Newest, *values: Any) -> Updates:
+        """:meth:`show_preview` while somebody sees it."""
+        return self.show_preview(previews, *values) if open_tab == ID else {}
+
+    def show_preview(self, previews: Newest, *values: Any) -> Updates:
         """The changed references; a sentence instead where there is nothing to change yet."""
+        number = previews.begin()
+        updates = self._preview(values)
+        return updates if number == previews.number else {}
+
+    def _preview(self, values: Sequence[Any]) -> Updates:
         try:
             return self.preview.fill(
                 figures.preview(laboratory.changed_references(trial_of(values)))
@@ -291,22 +301,26 @@ class LaboratoryTab:
         except UserError as error:
             return {self.preview.image: gr.Image(visible=False), self.preview.words: str(error)}
 
-    def sweep(self, *values: Any) -> Iterator[Updates]:
+    def sweep(self, sweeps: Newest, *values: Any) -> Iterator[Updates]:
         """Run a sweep and draw it as it grows."""
         with told_kindly():
             trial = trial_of(values)
+        yield from sweeps.only(sweeps.begin(), self._swept(trial))
+
+    def _swept(self, trial: Trial) -> Generator[Updates, None, None]:
         begun = False
         latest: Sweep | None = None
-        for step in watch(trial):
-            if isinstance(step, Step):
-                yield {self.bar: callbacks.progress_bar(step)}
-                if step.share > 0 and not begun:
-                    # Before there is a result: what is new to a browser may miss its first value.
-                    yield {self.results: gr.Column(visible=True)}
-                    begun = True
-                continue
-            yield self._grown(step, first=latest is None)
-            latest = step
+        with closing(watch(trial)) as steps:
+            for step in steps:
+                if isinstance(step, Step):
+                    yield {self.bar: callbacks.progress_bar(step)}
+                    if step.share > 0 and not begun:
+                        # Before a result: what is new to a browser may miss its first value.
+                        yield {self.results: gr.Column(visible=True)}
+                        begun = True
+                    continue
+                yield self._grown(step, first=latest is None)
+                latest = step
         if latest is not None:
             yield {
                 self.bar: "",

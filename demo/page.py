@@ -383,7 +383,7 @@ class Page:
 
         # Listeners of one event are called one after the other, so what is quick comes first.
         self.blocks.load(None, js=MOVE_BY_KEYS, **private)
-        runs = []
+        runs: list[Any] = []
         for start in (self.go.click, self.examples.load_input_event.then):
             start(None, js=SHOW_RESULTS, **private)
             first = start(self.enlarge, [self.latest, self.explored, *self.inputs], new, **again)
@@ -412,9 +412,8 @@ class Page:
         runs.append(tried)
         for run in runs:
             run.failure(lambda: "", None, self.bar, **free)
-        # Only what follows the cancelling comes after a run's last report.
-        stopped = self.stop.click(None, None, None, cancels=runs, api_visibility="private")
-        stopped.then(self.halt, [self.latest, self.run], self.bar, **free)
+        # Gradio's own cancelling would end what is asked for next, if that is soon.
+        self.stop.click(self.halt, self.latest, self.bar, **free)
 
         for name, gradio_tab in self.tab_of.items():
             gradio_tab.select(None, js=f"() => ({HIGHLIGHT})('{name}')", **private)
@@ -472,14 +471,19 @@ class Page:
         self.laboratory.wire(self.tab_of[ID], self.open_tab, self.inputs, free)
 
     def _wire_rest(self, first: Any, options: dict[str, Any]) -> list[Any]:
-        """What follows a picture: figures at once, then two more runs, which Stop ends."""
+        """What follows a picture: figures at once, then two more runs, which Stop ends.
+
+        Of a run that failed no picture came; what follows the one before it goes on.
+        """
         self._fill_after(first, options)
         inputs = [self.latest, self.run, self.explored, *self.view]
         late = self._parts([figure.id for figure in FIGURES.values() if figure.late])
         more = [self.explored, self.bar, self.left, self.right, self.report, *late]
-        compared = first.success(self.compare_plain, inputs, more, **options)
-        switched = compared.success(self.switch_off, inputs, more, **options)
-        return [compared, switched]
+        later = []
+        for event in (first.success, first.failure):
+            compared = event(self.compare_plain, inputs, more, **options)
+            later += [compared, compared.success(self.switch_off, inputs, more, **options)]
+        return later
 
     def _fill_after(self, first: Any, options: dict[str, Any]) -> None:
         inputs = [self.latest, self.run, self.explored]
@@ -492,6 +496,8 @@ class Page:
         inputs = Inputs(*values)
         if inputs == latest.asked:
             return  # pressed twice: it would lose its place in the line
+        with callbacks.told_kindly():
+            inputs.request()  # what is incomplete ends nothing
         number = latest.start(inputs)
 
         def updates() -> Generator[Updates, None, None]:
@@ -507,6 +513,9 @@ class Page:
                 if self.run in update:
                     latest.show(number)
                 yield update
+        except Exception:
+            latest.fail(number)
+            raise
         finally:
             latest.end(number)
 
@@ -546,9 +555,9 @@ class Page:
         mode = None if latest.told_mode or photo is None else callbacks.likely_mode(photo)
         return gr.skip() if mode is None else mode
 
-    def halt(self, latest: Latest, run: int) -> str:
-        """Stop was pressed, and what was under way is cancelled: no progress any more."""
-        latest.halt(run)
+    def halt(self, latest: Latest) -> str:
+        """Stop was pressed: what is under way ends at its next step, and tells of none."""
+        latest.halt()
         return ""
 
     def fill(self, latest: Latest, run: int, x: Exploration | None) -> Iterator[Updates]:
@@ -577,12 +586,16 @@ class Page:
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """The same network without the reference, and what that shows."""
+        if x is None:  # a first run failed
+            return
         yield from latest.only(run, self._follow(callbacks.compare(x), _view(view)))
 
     def switch_off(
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """The branches of DRAM switched off, and what that shows."""
+        if x is None:
+            return
         yield from latest.only(run, self._follow(callbacks.switch_off(x), _view(view)))
 
     def _follow(self, steps: Steps[Exploration], view: View) -> Generator[Updates, None, None]:
@@ -613,6 +626,8 @@ class Page:
         self, what: str, latest: Latest, run: int, x: Exploration | None, tab: str, *view: Any
     ) -> Iterator[Updates]:
         """A control above the figures was moved."""
+        if run != latest.filled:  # it was moved before the browser had this run's picture
+            return
         yield from latest.shown.only(run, self._look(latest, made(x), tab, what, _view(view)))
 
     def _look(
@@ -645,7 +660,7 @@ class Page:
                 return
             x = made(x)
             view = callbacks.click(x, _view((row, column, scale, channel)), name, at)
-            if view is None or run != latest.shown.number:
+            if view is None or not run == latest.shown.number == latest.filled:
                 return
             # At once, so that whatever is moved next starts from here.
             yield {self.row: view.row, self.column: view.column}
@@ -686,7 +701,9 @@ class Page:
         x = made(x)
         known = dense[1] if dense is not None and dense[0] is x.matches else None
         trying = callbacks.try_matching(x, known, block, factor, dilations)
-        yield from latest.shown.only(run, self._tried(x, trying))
+        number = latest.trials.begin()
+        trial = latest.trials.only(number, self._tried(x, trying))
+        yield from latest.shown.only(run, trial)
 
     def _tried(self, x: Exploration, steps: Steps[Trial]) -> Generator[Updates, None, None]:
         with closing(steps):
@@ -711,7 +728,7 @@ class Page:
     ) -> Any:
         """Other pictures in the slider."""
         pictures = callbacks.compared_files(made(x), left, right)
-        return pictures if run == latest.shown.number else gr.skip()
+        return pictures if run == latest.shown.number == latest.filled else gr.skip()
 
     # ------------------------------------------------------------------ new values
 
@@ -779,7 +796,8 @@ def _classes(figure: Figure) -> list[str]:
 
 def _view(values: Sequence[Any]) -> View:
     row, column, scale, channel = values
-    return View(int(row), int(column), int(scale), None if channel < 0 else int(channel))
+    scale = View.scale if scale is None else int(scale)  # of a radio nothing may be chosen
+    return View(int(row), int(column), scale, None if channel < 0 else int(channel))
 
 
 def launch_options() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The laboratory's callbacks, called as plain functions."""
 
+import contextlib
 import threading
 import time
 
@@ -120,7 +121,7 @@ def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
     updates = {}
     asked = values(pair, photo="lr.png", mode=LR_MODE)
     asked[asked.index(["masa-rec"])] = ["masa-rec", "masa-sam"]
-    for change in tab.sweep(*asked):
+    for change in tab.sweep(Newest(), *asked):
         updates.update(change)
     assert updates[tab.bar] == ""
     assert [name for name, _ in updates[tab.network].choices] == ["masa-rec", "masa-sam"]
@@ -153,15 +154,40 @@ def test_a_click_on_a_mark_shows_its_result(found, tab, monkeypatch):
 
 
 def test_the_preview_says_what_is_missing(pair, tab):
-    assert "clip" in tab.show_preview(*values(pair))[tab.preview.words]
+    assert "clip" in tab.show_preview(Newest(), *values(pair))[tab.preview.words]
     missing = values(pair)
     missing[1] = []
-    assert "Add a reference" in tab.show_preview(*missing)[tab.preview.words]
+    assert "Add a reference" in tab.show_preview(Newest(), *missing)[tab.preview.words]
     gone = values(pair)
     gone[1] = [(str(pair / "deleted.png"), None)]
-    assert is_one_sentence(tab.show_preview(*gone)[tab.preview.words])
+    assert is_one_sentence(tab.show_preview(Newest(), *gone)[tab.preview.words])
 
 
 def test_the_preview_follows_the_form_while_it_is_seen(pair, tab):
-    assert "clip" in tab.renew_preview("laboratory", *values(pair))[tab.preview.words]
-    assert tab.renew_preview("result", *values(pair)) == {}
+    assert "clip" in tab.renew_preview("laboratory", Newest(), *values(pair))[tab.preview.words]
+    assert tab.renew_preview("result", Newest(), *values(pair)) == {}
+
+
+def test_a_preview_that_took_too_long_comes_too_late(pair, tab, monkeypatch):
+    previews, drawn = Newest(), tab._preview
+    monkeypatch.setattr(tab, "_preview", lambda asked: previews.begin() and drawn(asked))
+    assert tab.show_preview(previews, *values(pair)) == {}
+
+
+def test_a_newer_sweep_or_stop_ends_the_older_one(pair, tab, found, monkeypatch):
+    def endless(trial):
+        with contextlib.ExitStack() as stack:
+            stack.callback(closed.append, trial)
+            for _ in range(99):
+                yield Step(0.1, "working", None)
+
+    closed, sweeps = [], Newest()
+    monkeypatch.setattr(laboratory_tab, "watch", endless)
+    older, newer = (tab.sweep(sweeps, *values(pair)) for _ in range(2))
+    for steps in (older, newer):
+        assert "working" in next(steps)[tab.bar]
+    assert list(older) == [] and len(closed) == 1
+    stopped = tab.halt(sweeps, None)
+    assert stopped[tab.bar] == "" and not stopped[tab.results].visible
+    assert list(newer) == [] and len(closed) == 2
+    assert tab.halt(sweeps, found)[tab.results].visible

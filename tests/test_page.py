@@ -37,6 +37,13 @@ def page(tmp_path, monkeypatch):
     return Page(Showcase(load_examples()[:1]), 60)
 
 
+def looking():
+    """A visitor whose browser has the picture of run 0, and its figures."""
+    latest = Latest()
+    latest.filled = 0
+    return latest
+
+
 class Slow:
     """Stands for the steps of a run that somebody has to end, unless it is given a result."""
 
@@ -82,7 +89,7 @@ def test_pressing_twice_keeps_the_place_in_the_line(page, monkeypatch):
     next(first)
     assert list(page.enlarge(latest, None, *FORM)) == []
     assert "working" in next(first)[page.bar]
-    assert page.halt(latest, 0) == ""  # Stop, which the browser may have lost the run for
+    assert page.halt(latest) == ""  # Stop, which the browser may have lost the run for
     assert list(first) == []
     assert "working" in next(page.enlarge(latest, None, *FORM))[page.bar]
 
@@ -99,6 +106,54 @@ def test_a_run_that_failed_can_be_repeated(page, monkeypatch):
         next(steps)
         with pytest.raises(gr.Error):
             next(steps)
+
+
+def test_what_is_incomplete_ends_nothing(page, monkeypatch):
+    latest = Latest()
+    monkeypatch.setattr(callbacks, "compare", Slow())
+    comparing = page.compare_plain(latest, 0, "x", 0, 0, 4, -1)
+    opening = page.open(latest)
+    for steps in (comparing, opening):
+        next(steps)
+    with pytest.raises(gr.Error, match="Add a photo first"):
+        next(page.enlarge(latest, None, None, *FORM[1:]))
+    assert "working" in next(comparing)[page.bar]
+    assert "Preparing" in next(opening)[page.bar]
+
+
+def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, monkeypatch):
+    def fails(*_):
+        yield Step(0, "Starting", None)
+        raise gr.Error("no")
+
+    latest = Latest()
+    latest.show(latest.start(None))
+    monkeypatch.setattr(callbacks, "enlarge", fails)
+    with pytest.raises(gr.Error):
+        list(page.enlarge(latest, None, *FORM))
+    monkeypatch.setattr(callbacks, "compare", Slow())
+    assert "working" in next(page.compare_plain(latest, 1, "x", 0, 0, 4, -1))[page.bar]
+    functions = page.blocks.fns.values()
+    starts = {fn._id for fn in functions if fn.name == "enlarge"}
+    followed = {
+        (fn.trigger_after, bool(fn.trigger_only_on_failure))
+        for fn in functions
+        if fn.name == "compare_plain"
+    }
+    assert followed == {(start, failed) for start in starts for failed in (False, True)}
+    assert list(page.compare_plain(latest, 1, None, 0, 0, 4, -1)) == []  # where there was none
+
+
+def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, monkeypatch):
+    latest, slow = looking(), Slow()
+    monkeypatch.setattr(callbacks, "try_matching", slow)
+    trying = page.match_otherwise(latest, 0, "x", None, 8, 1.5, [1])
+    next(trying)
+    page.halt(latest)
+    assert list(trying) == [] and slow.closed
+    trying = page.match_otherwise(latest, 0, "x", None, 8, 1.5, [1])
+    assert "working" in next(trying)[page.bar]
+    assert not any(fn.cancels for fn in page.blocks.fns.values())
 
 
 def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
@@ -133,7 +188,8 @@ def test_late_figures_are_called_missing_first_or_never(page, monkeypatch):
 
 
 def test_what_is_chosen_while_tabs_are_filled_is_what_they_show(page, monkeypatch):
-    latest, seen = Latest(), []
+    latest, seen = looking(), []
+    latest.filled = -1
 
     def drawn(x, view, names, place=None):
         seen.append((view.row, "lr_blocks" in names))
@@ -167,7 +223,7 @@ def test_what_was_made_of_the_run_before_comes_too_late(page, monkeypatch, what)
 
 
 def test_the_newest_click_ends_the_others(page, monkeypatch):
-    latest = Latest()
+    latest = looking()
     monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
     monkeypatch.setattr(callbacks, "click", lambda x, view, name, at: View(*at))
     clicked = page._clicked("similarity", TABS[2])
@@ -194,10 +250,12 @@ def test_the_newest_click_ends_the_others(page, monkeypatch):
     next(moved)
     latest.show(1)
     assert list(moved) == list(at(9)) == []
+    for run in (0, 1):  # nor of one whose picture the browser does not have yet
+        assert list(page.moved("pixel", latest, run, "x", "fine", 0, 0, 4, -1)) == []
 
 
 def test_a_newer_look_draws_the_rest_of_an_older_one(page, monkeypatch):
-    latest, drawn = Latest(), []
+    latest, drawn = looking(), []
     monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: drawn.extend(names))
 
     def moved(what):
@@ -214,21 +272,22 @@ def test_a_newer_look_draws_the_rest_of_an_older_one(page, monkeypatch):
 
 
 def test_a_picture_that_is_written_while_stop_is_pressed_comes_too_late(page, monkeypatch):
-    latest = Latest()
+    latest = looking()
     monkeypatch.setattr(callbacks, "enlarge", Slow("newer"))
-    monkeypatch.setattr(page, "_new", lambda run, x: page.halt(latest, 0) or {page.run: run})
+    monkeypatch.setattr(page, "_new", lambda run, x: page.halt(latest) or {page.run: run})
     assert list(page.enlarge(latest, None, *FORM)) == []
     assert latest.shown.number == 0  # whose figures and archive can still be made
     assert list(page.fill(latest, 0, None)) == []
 
 
 def test_pictures_to_compare_are_of_the_run_that_is_shown(page, monkeypatch):
-    latest = Latest()
+    latest = looking()
     monkeypatch.setattr(callbacks, "compared_files", lambda *chosen: chosen)
     chosen = ("x", "Bicubic", "The sharp photo")
     assert page.choose_pictures(latest, 0, *chosen) == chosen
     latest.show(1)
-    assert page.choose_pictures(latest, 0, *chosen) == gr.skip()
+    for run in (0, 1):  # the older one, and one that the browser does not have yet
+        assert page.choose_pictures(latest, run, *chosen) == gr.skip()
 
 
 def test_what_a_photo_is_is_guessed_until_it_is_said(page, tmp_path):
@@ -314,9 +373,7 @@ def test_an_example_that_fails_keeps_nobody_waiting(page, monkeypatch, error):
 def test_a_forgotten_run_is_a_sentence(page):
     latest = Latest()
     for called in (
-        lambda: list(page.compare_plain(latest, 0, None, 0, 0, 4, -1)),
-        lambda: list(page.switch_off(latest, 0, None, 0, 0, 4, -1)),
-        lambda: list(page.moved("pixel", latest, 0, None, "fine", 0, 0, 4, -1)),
+        lambda: list(page.moved("pixel", looking(), 0, None, "fine", 0, 0, 4, -1)),
         lambda: list(page.make_archive(latest, 0, None, 0, 0, 4, -1)),
         lambda: list(page.match_otherwise(latest, 0, None, None, 8, 1.5, [1])),
         lambda: page.choose_pictures(latest, 0, None, "Bicubic", "Bicubic"),
