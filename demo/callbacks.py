@@ -12,11 +12,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeGuard, TypeVar
+from weakref import WeakKeyDictionary
 
 import gradio as gr
 from PIL import Image
 
-from demo.drawn import Drawn
+from demo.drawn import Drawn, Panel, pick
 from demo.exploration import Exploration
 from demo.explore import paint, taken_over, without_branches, without_reference
 from demo.figures import result as result_figures
@@ -267,6 +268,11 @@ def progress_bar(step: Step) -> str:
     )
 
 
+_PANELS: WeakKeyDictionary[Exploration, dict[str, tuple[Panel, ...]]] = WeakKeyDictionary()
+"""Where pictures lie in figures that were drawn, so that a click need not draw them again; what is
+chosen moves none."""
+
+
 def draw(
     x: Exploration, view: View, names: Sequence[str], place: Rank | None = None
 ) -> list[tuple[str | None, str, str]]:
@@ -284,6 +290,7 @@ def draw(
         if drawn is None:
             found.append((None, "", figure.missing(x, view)))
         else:
+            _PANELS.setdefault(x, {})[name] = drawn.panels
             found.append((serve_png(drawn.image, f"{name}.png"), drawn.alt, drawn.summary))
     return found
 
@@ -303,9 +310,12 @@ def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View | 
     ``None`` if nothing that can be chosen lies there.
     """
     view = view.clipped(x)
-    with EASEL.place(rank()):
-        figure: Drawn | None = FIGURES[name].draw(x, view)
-    picked = None if figure is None else figure.pick(*at)
+    panels = _PANELS.get(x, {}).get(name)
+    if panels is None:
+        with EASEL.place(rank()):
+            figure = FIGURES[name].draw(x, view)
+        panels = () if figure is None else figure.panels
+    picked = pick(panels, *at)
     if picked is None:
         return None
     panel, row, column = picked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from masa.images import Pixels
@@ -44,7 +45,12 @@ class Drawn:
 
     def pick(self, x: float, y: float) -> tuple[str, int, int] | None:
         """Panel's name, row and column under a click at figure pixel ``(x, y)``."""
-        for panel in self.panels:
-            if (found := panel.pixel_at(x, y)) is not None:
-                return panel.name, *found
-        return None
+        return pick(self.panels, x, y)
+
+
+def pick(panels: Sequence[Panel], x: float, y: float) -> tuple[str, int, int] | None:
+    """:meth:`Drawn.pick` for a figure with these panels."""
+    for panel in panels:
+        if (found := panel.pixel_at(x, y)) is not None:
+            return panel.name, *found
+    return None

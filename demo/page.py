@@ -633,13 +633,14 @@ class Page:
     def _look(
         self, latest: Latest, x: Exploration, tab: str, what: str, view: View
     ) -> Generator[Updates, None, None]:
-        """Redraws: the open tab follows first, then the others."""
+        """Redraws: the open tab follows first, then the others together, which nobody sees yet."""
         number, due = latest.looks.look(view, what)
+        seen = [name for t in TABS if t.id == tab for name in _dependent(due, t)]
+        unseen = [name for name in _dependent(due) if name not in seen]
 
         def tabs() -> Generator[Updates, None, None]:
-            for shown in sorted(TABS, key=lambda t: t.id != tab):
-                if names := _dependent(due, shown):
-                    yield self._drawn(x, view, names)
+            for names in filter(None, (seen, unseen)):
+                yield self._drawn(x, view, names)
             latest.looks.done(number)
 
         yield from latest.looks.only(number, tabs())
@@ -662,9 +663,10 @@ class Page:
             view = callbacks.click(x, _view((row, column, scale, channel)), name, at)
             if view is None or not run == latest.shown.number == latest.filled:
                 return
-            # At once, so that whatever is moved next starts from here.
-            yield {self.row: view.row, self.column: view.column}
-            yield from latest.shown.only(run, self._look(latest, x, tab.id, "pixel", view))
+            chosen = {self.row: view.row, self.column: view.column}
+            look = self._look(latest, x, tab.id, "pixel", view)
+            for updates in latest.shown.only(run, look):
+                yield chosen | updates
 
         return clicked
 

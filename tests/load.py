@@ -138,31 +138,25 @@ class Visitor:
         body |= {"event_data": event_data, "trigger_id": None}
         self.http.post("/gradio_api/queue/join", json=body).raise_for_status()
         address = f"/gradio_api/queue/data?session_hash={self.session}"
-        told = begun = False
+        lines, told = [], False
         with self.http.stream("GET", address) as stream:
             for line in stream.iter_lines():
                 told = told or "before you" in line
-                kind = next(
-                    (k for k in ("process_generating", "process_completed") if k in line), ""
-                )
-                if not kind:
-                    continue
-                message = json.loads(line.removeprefix("data:"))
-                if not message["success"]:
-                    raise RuntimeError(message["output"]["error"])
-                for key, value in zip(
-                    dependency["outputs"], message["output"]["data"], strict=True
-                ):
-                    if begun and kind == "process_generating":  # only what changed, if it did
-                        for _, _, new in value:
-                            self.take(key, new)
-                    else:
-                        self.take(key, value)
-                begun = True
-                if kind == "process_completed":
-                    self.outcome.told += told
-                    return
-        raise RuntimeError("the answer ended early")
+                if "process_generating" in line or "process_completed" in line:
+                    lines.append(line)
+                if "process_completed" in line:
+                    break
+            else:
+                raise RuntimeError("the answer ended early")
+        self.outcome.told += told
+        for number, line in enumerate(lines):
+            message = json.loads(line.removeprefix("data:"))
+            if not message["success"]:
+                raise RuntimeError(message["output"]["error"])
+            changed = 0 < number < len(lines) - 1  # only what changed is told, if it did
+            for key, value in zip(dependency["outputs"], message["output"]["data"], strict=True):
+                for new in [change[2] for change in value] if changed else [value]:
+                    self.take(key, new)
 
     def take(self, key, value):
         if isinstance(value, dict) and value.get("__type__") == "update":

@@ -177,16 +177,16 @@ def test_a_click_on_a_block_follows_it(page):
 
 
 def test_a_click_in_the_other_figures_chooses_a_pixel(page):
-    for tab, name, words in (
-        ("Fine matching", "given", "patch_search"),
-        ("One pixel", "chosen_pixel", "provenance"),
+    for tab, name, words, x, y in (
+        ("Fine matching", "given", "patch_search", 0.7, 0.3),
+        ("One pixel", "chosen_pixel", "provenance", 0.2, 0.6),
     ):
         page.get_by_role("tab", name=tab).click()
         figure = page.locator(f"#figure-{name} img")
         expect(figure).to_be_visible(timeout=PATIENT)
         before = page.locator(f"#words-{words}").inner_text()
         box = figure.bounding_box()
-        figure.click(position={"x": box["width"] * 0.7, "y": box["height"] * 0.3})
+        figure.click(position={"x": box["width"] * x, "y": box["height"] * y})
         expect(page.locator(f"#words-{words}")).not_to_have_text(before, timeout=PATIENT)
 
 
@@ -239,6 +239,9 @@ def test_another_wish_ends_what_is_under_way(page, photos):
         run(page)
         expect(page.locator("#bar progress")).to_be_visible(timeout=PATIENT)
         page.locator("#examples button").first.click()
+        # The report may be the example's still: it is there once the form and the bar are.
+        expect(page.get_by_label("It is sharp")).to_be_checked(timeout=PATIENT)
+        expect(page.locator("#bar progress")).to_have_count(0, timeout=PATIENT)
         expect(page.locator("#report")).to_have_text(first, timeout=PATIENT, use_inner_text=True)
         upload(page, photos / "small.png", photos / "ref.png")
     run(page)

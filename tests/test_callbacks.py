@@ -25,6 +25,7 @@ from demo.drawn import Drawn, Panel
 from demo.exploration import KEPT_BYTES, explore
 from demo.explore import explore_whole, paint, without_branches, without_reference
 from demo.export import as_zip
+from demo.figures import coarse
 from demo.front import Front, Shelf
 from demo.jobs import Finished, Step, follow
 from demo.runs import Request, predictor_for, run, shift_references
@@ -252,6 +253,24 @@ def test_a_click_chooses_the_pixel_under_it(x):
         found = callbacks.click(x, view, name, at)
         assert (found.row, found.column) == wanted, name
     assert callbacks.click(x, view, "lr_blocks", (-5, -5)) is None
+
+
+def test_a_click_on_a_figure_that_was_drawn_draws_none(x, monkeypatch):
+    """What lies where in it, no choice moves."""
+    own = dataclasses.replace(x)
+    for name in (figure.id for figure in FIGURES.values() if figure.clickable):
+        places = {
+            drawn.panels
+            for view in (View(), View(row=9, column=30))
+            if (drawn := FIGURES[name].draw(own, view)) is not None
+        }
+        assert len(places) <= 1, name
+    view = View(row=5, column=5)
+    at = (100.0, 100.0)
+    before = callbacks.click(own, view, "lr_blocks", at)
+    callbacks.draw(own, view, ["lr_blocks"])
+    monkeypatch.setattr(coarse, "lr_blocks", lambda *_: pytest.fail("drawn again"))
+    assert callbacks.click(own, view, "lr_blocks", at) == before != view
 
 
 def test_a_view_beyond_the_picture_is_brought_back(x):
