@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -154,6 +154,8 @@ THEME = gr.themes.Soft(font=FONT).set(
 BESIDE = {"result": (), "coarse": ("pixel",), "fine": ("pixel",), "pixel": ("pixel",)}
 BESIDE |= {"adaptation": ("scale", "channel"), "aggregation": ("scale",), "cost": (), ID: ()}
 """Which controls stand above each tab."""
+
+Value = TypeVar("Value")
 
 Updates = dict[Any, Any]
 """New values of some components of the page."""
@@ -500,16 +502,9 @@ class Page:
             inputs.request()  # what is incomplete ends nothing
         number = latest.start(inputs)
 
-        def updates() -> Generator[Updates, None, None]:
-            with closing(callbacks.enlarge(inputs, self.showcase, before)) as steps:
-                for step in steps:
-                    if isinstance(step, Step):
-                        yield {self.bar: callbacks.progress_bar(step)}
-                    else:
-                        yield self._new(number, step.value)
-
+        steps = callbacks.enlarge(inputs, self.showcase, before)
         try:
-            for update in latest.only(number, updates()):
+            for update in latest.only(number, self._told(steps, partial(self._new, number))):
                 if self.run in update:
                     latest.show(number)
                 yield update
@@ -527,7 +522,7 @@ class Page:
                 if x is not None:
                     refs = [(str(ref), None) for ref in example.refs]
                     form = {self.photo: str(example.hr), self.refs: refs, self.mode: HR_MODE}
-                    new = self._new(latest.number, x) | form
+                    new = {self.bar: ""} | self._new(latest.number, x) | form
                     if latest.touched or latest.number:  # while the pictures were written
                         break
                     yield new
@@ -588,7 +583,8 @@ class Page:
         """The same network without the reference, and what that shows."""
         if x is None:  # a first run failed
             return
-        yield from latest.only(run, self._follow(callbacks.compare(x), _view(view)))
+        steps = self._told(callbacks.compare(x), partial(self._completed, _view(view)))
+        yield from latest.only(run, steps)
 
     def switch_off(
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
@@ -596,24 +592,28 @@ class Page:
         """The branches of DRAM switched off, and what that shows."""
         if x is None:
             return
-        yield from latest.only(run, self._follow(callbacks.switch_off(x), _view(view)))
+        steps = self._told(callbacks.switch_off(x), partial(self._completed, _view(view)))
+        yield from latest.only(run, steps)
 
-    def _follow(self, steps: Steps[Exploration], view: View) -> Generator[Updates, None, None]:
+    def _told(
+        self, steps: Steps[Value], changed: Callable[[Value], Updates]
+    ) -> Generator[Updates, None, None]:
+        """A job's progress, and what its results change on the page."""
         with closing(steps):
             for step in steps:
                 if isinstance(step, Step):
                     yield {self.bar: callbacks.progress_bar(step)}
-                    continue
-                x = step.value
-                late = [figure.id for figure in FIGURES.values() if figure.late]
-                updates = self._drawn(x, view, late, rank(background=True))
-                # What is being compared stays: there is only more to choose from.
-                names = list(callbacks.pictures_of(x).values())
-                updates |= {
-                    self.left: gr.Dropdown(choices=names),
-                    self.right: gr.Dropdown(choices=names),
-                }
-                yield updates | {self.explored: x, self.bar: "", self.report: callbacks.report(x)}
+                else:
+                    yield {self.bar: ""} | changed(step.value)
+
+    def _completed(self, view: View, x: Exploration) -> Updates:
+        """What more is known of the run that is shown."""
+        late = [figure.id for figure in FIGURES.values() if figure.late]
+        updates = self._drawn(x, view, late, rank(background=True))
+        # What is being compared stays: there is only more to choose from.
+        names = list(callbacks.pictures_of(x).values())
+        updates |= {self.left: gr.Dropdown(choices=names), self.right: gr.Dropdown(choices=names)}
+        return updates | {self.explored: x, self.report: callbacks.report(x)}
 
     def opened(self, tab: str) -> Updates:
         """A tab is open: its controls. Its figures are there, as every choice redraws all tabs."""
@@ -626,9 +626,10 @@ class Page:
         self, what: str, latest: Latest, run: int, x: Exploration | None, tab: str, *view: Any
     ) -> Iterator[Updates]:
         """A control above the figures was moved."""
+        x = made(x)
         if run != latest.filled:  # it was moved before the browser had this run's picture
             return
-        yield from latest.shown.only(run, self._look(latest, made(x), tab, what, _view(view)))
+        yield from latest.shown.only(run, self._look(latest, x, tab, what, _view(view)))
 
     def _look(
         self, latest: Latest, x: Exploration, tab: str, what: str, view: View
@@ -679,15 +680,11 @@ class Page:
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """Everything of this run in one file."""
-        yield from latest.shown.only(run, self._packed(made(x), view))
+        steps = pack(made(x), _view(view))
+        yield from latest.shown.only(run, self._told(steps, self._packed))
 
-    def _packed(self, x: Exploration, view: Sequence[Any]) -> Generator[Updates, None, None]:
-        for step in pack(x, _view(view)):
-            if isinstance(step, Step):
-                yield {self.bar: callbacks.progress_bar(step)}
-            else:
-                file = gr.File(value=serve(step.value, "masa.zip"), visible=True)
-                yield {self.bar: "", self.archive: file}
+    def _packed(self, archive: bytes) -> Updates:
+        return {self.archive: gr.File(value=serve(archive, "masa.zip"), visible=True)}
 
     def match_otherwise(
         self,
@@ -703,27 +700,19 @@ class Page:
         x = made(x)
         known = dense[1] if dense is not None and dense[0] is x.matches else None
         trying = callbacks.try_matching(x, known, block, factor, dilations)
-        number = latest.trials.begin()
-        trial = latest.trials.only(number, self._tried(x, trying))
-        yield from latest.shown.only(run, trial)
+        steps = self._told(trying, partial(self._tried, x))
+        yield from latest.shown.only(run, latest.trials.only(latest.trials.begin(), steps))
 
-    def _tried(self, x: Exploration, steps: Steps[Trial]) -> Generator[Updates, None, None]:
-        with closing(steps):
-            for step in steps:
-                if isinstance(step, Step):
-                    yield {self.bar: callbacks.progress_bar(step)}
-                    continue
-                trial = step.value
-                yield {
-                    self.bar: "",
-                    self.dense: (x.matches, trial.dense),
-                    self.trial: gr.Image(
-                        value=serve_png(trial.figure.image, "trial.png"),
-                        alt_text=trial.figure.alt,
-                        visible=True,
-                    ),
-                    self.trial_words: f"{trial.figure.summary}\n\n{trial.painted}",
-                }
+    def _tried(self, x: Exploration, trial: Trial) -> Updates:
+        return {
+            self.dense: (x.matches, trial.dense),
+            self.trial: gr.Image(
+                value=serve_png(trial.figure.image, "trial.png"),
+                alt_text=trial.figure.alt,
+                visible=True,
+            ),
+            self.trial_words: f"{trial.figure.summary}\n\n{trial.painted}",
+        }
 
     def choose_pictures(
         self, latest: Latest, run: int, x: Exploration | None, left: str, right: str
@@ -743,7 +732,6 @@ class Page:
         return {
             self.run: run,
             self.explored: x,
-            self.bar: "",
             self.compare: callbacks.compared_files(x, left, right),
             self.left: gr.Dropdown(choices=names, value=left),
             self.right: gr.Dropdown(choices=names, value=right),

@@ -66,7 +66,7 @@ def test_the_newest_run_ends_the_others(page, monkeypatch):
     assert "working" in next(older)[page.bar]
     monkeypatch.setattr(callbacks, "enlarge", Slow("newer"))
     (newer,) = page.enlarge(latest, None, "another.png", *FORM[1:])
-    assert newer == {page.run: 2, "x": "newer"} and latest.shown.number == 2
+    assert newer == {page.bar: "", page.run: 2, "x": "newer"} and latest.shown.number == 2
     assert list(older) == [] and slow.closed
 
 
