@@ -1,5 +1,6 @@
 """Weights, pictures and features that anyone can make again."""
 
+import time
 import weakref
 import zlib
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from demo.jobs import Stopped
 from masa.images import to_tensor
 from masa.layers import has_bf16
 from masa.matching import CoarseMatch, Geometry, assemble
@@ -133,6 +135,19 @@ def taken(turns):
         yield
     finally:
         turn.end()
+
+
+def work_until_stopped(progress, stopped, began=None):
+    """A job that never ends by itself; sets ``began`` at its first step, ``stopped`` at its end."""
+    try:
+        while True:
+            if began:
+                began.set()
+            progress(0.1, "working")
+            time.sleep(0.02)
+    except Stopped:
+        stopped.set()
+        raise
 
 
 def is_one_sentence(message):

@@ -15,7 +15,7 @@ import cv2
 import gradio as gr
 import numpy as np
 import pytest
-from helpers import is_one_sentence, picture, taken
+from helpers import is_one_sentence, picture, taken, work_until_stopped
 from serving import wait_for
 
 from demo import callbacks, jobs
@@ -358,17 +358,7 @@ def test_a_job_reports_and_finishes():
 
 def test_closing_a_job_stops_it_at_its_next_step():
     stopped = threading.Event()
-
-    def job(progress):
-        try:
-            while True:
-                progress(0.1, "working")
-                time.sleep(0.05)
-        except jobs.Stopped:
-            stopped.set()
-            raise
-
-    steps = follow(job)
+    steps = follow(lambda progress: work_until_stopped(progress, stopped))
     next(steps)
     steps.close()
     assert stopped.wait(2)
@@ -455,14 +445,7 @@ def test_a_program_that_left_stops_its_run():
     stopped, left = threading.Event(), threading.Event()
 
     def job(progress):
-        try:
-            while True:
-                progress(0.1, "working")
-                left.set()
-                time.sleep(0.05)
-        except jobs.Stopped:
-            stopped.set()
-            raise
+        work_until_stopped(progress, stopped, left)
 
     with pytest.raises(jobs.Stopped):
         jobs.finish(follow(job), left.is_set)
@@ -548,13 +531,7 @@ def test_closing_pieces_ends_the_turn(monkeypatch):
     ended = threading.Event()
 
     def job(progress):
-        try:
-            while True:
-                progress(0.5, "working")
-                time.sleep(0.02)
-        finally:
-            ended.set()
-        yield
+        yield work_until_stopped(progress, ended)
 
     steps = jobs.follow_each(job)
     next(steps)

@@ -2,12 +2,11 @@
 
 import contextlib
 import threading
-import time
 
 import gradio as gr
 import numpy as np
 import pytest
-from helpers import is_one_sentence, picture, taken
+from helpers import is_one_sentence, picture, taken, work_until_stopped
 
 from demo import laboratory_tab
 from demo.callbacks import CUSTOM, HR_MODE, LR_MODE, Newest
@@ -78,13 +77,7 @@ def test_stopping_ends_the_work_and_the_turn(pair, monkeypatch):
     ended = threading.Event()
 
     def endless(self, lr, refs, progress, **kwargs):
-        running.set()
-        try:
-            while True:
-                progress(0.5, "")
-                time.sleep(0.02)
-        finally:
-            ended.set()
+        work_until_stopped(progress, ended, running)
 
     monkeypatch.setattr(Predictor, "run", endless)
     steps = watch(trial(pair))

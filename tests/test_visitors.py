@@ -11,7 +11,7 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from helpers import is_one_sentence, picture, taken
+from helpers import is_one_sentence, picture, taken, work_until_stopped
 from load import run
 from serving import served, wait_for
 
@@ -42,14 +42,7 @@ def endless(monkeypatch):
     began, stopped = threading.Event(), threading.Event()
 
     def work(request, progress, **options):
-        try:
-            while True:
-                began.set()
-                progress(0.1, "working")
-                time.sleep(0.05)
-        except jobs.Stopped:
-            stopped.set()
-            raise
+        work_until_stopped(progress, stopped, began)
 
     monkeypatch.setattr(api, "enlarge", work)
     monkeypatch.setattr(callbacks, "paint", work)
