@@ -78,7 +78,7 @@ def super_resolve(
 
     {fields}
     Returns:
-        The enlarged photo as a lossless PNG, and sizes, times, costs, notes and scores.
+        The enlarged photo as a lossless PNG, and sizes, times, notes and scores.
     """
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
@@ -127,8 +127,9 @@ def robustness(
     """Measure how steady networks are when the reference photo changes, step by step.
 
     Args:
-        photo: the photo to enlarge; of a larger one, its middle is used.
-        references: sharp photos of something similar; these alone are changed.
+        photo: the photo to enlarge; of one larger than 128 x 128 pixels (512 x 512 if it is
+            sharp), the middle is used.
+        references: one to five sharp photos of something similar; these alone are changed.
         is_hr: the photo is a sharp one, so that results can be scored.
         change: what changes about the references: light, place, blur, noise and others.
         networks: which shipped weights to compare; those that differ in adaptation if not given.

@@ -18,6 +18,7 @@ from demo.files import serve, serve_png
 from demo.front import GONE
 from demo.jobs import Finished, Step, follow_each
 from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Kept, Sweep, Trial
+from masa.config import SCALE
 from masa.errors import UserError
 from masa.ladder import NAMED
 from masa.robustness import csv_text
@@ -29,7 +30,8 @@ LABEL, ID = "SAM laboratory", "laboratory"
 INTRO = f"""## Which network stays steady when the reference changes?
 Spatial adaptation (SAM) should keep the result steady when the reference's light or colour
 changes. Here the reference of your pair on the left, and nothing else, is changed step by step.
-Of a photo larger than {LR_SIDE} x {LR_SIDE} pixels the middle is used."""
+Of a small photo larger than {LR_SIDE} x {LR_SIDE} pixels, or a sharp one larger than
+{SCALE * LR_SIDE} x {SCALE * LR_SIDE}, the middle is used."""
 
 COMPARED = {
     "unchanged": "The unchanged reference",
@@ -143,7 +145,8 @@ class LaboratoryTab:
         self.preview = self._slot(
             "lab-preview",
             "The reference, changed",
-            "What every network is given, and how much of it is clipped to black or white.",
+            "What every network is given, and how much of it is clipped to black or white. Of "
+            "several references the first is shown; the others are changed alike.",
         )
         with gr.Row():
             self.go = gr.Button("Run the sweep", variant="primary", elem_id="lab-go")

@@ -242,7 +242,8 @@ class Page:
             shipped_weights(),
             value=DEFAULT_WEIGHTS,
             label="Weights",
-            info=f"{DEFAULT_WEIGHTS} is the best; the others are for the laboratory's comparison.",
+            info=f"{DEFAULT_WEIGHTS} is the best of those that come with this page; the others "
+            "are for the laboratory's comparison.",
             elem_id="weights",
         )
         with gr.Row():

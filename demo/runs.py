@@ -18,7 +18,7 @@ from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
 from masa.cost import executed_cost
 from masa.errors import UserError
-from masa.images import Pixels, Role, Source, crop_to_multiple, read_photo, reduce_x4
+from masa.images import Pixels, Role, Source, read_photo
 from masa.memory import Peak, measured_peak
 from masa.metrics import psnr_y, ssim_y
 from masa.model import SCALES
@@ -116,8 +116,7 @@ def run(request: Request, progress: Progress, keep: bool = False) -> Run:
     lr, alpha, hr = photo.rgb, photo.alpha, None
     if request.is_hr:
         lr, hr = lr_from_hr(photo.rgb)
-        if alpha is not None:
-            alpha = reduce_x4(np.ascontiguousarray(crop_to_multiple(alpha, SCALE)))
+        alpha = None if alpha is None else lr_from_hr(alpha)[0]
     refs = request.refs
     if not request.shift.is_identity:
         refs = tuple(shifted.rgb for shifted in shift_references(request))

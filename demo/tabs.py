@@ -168,8 +168,8 @@ COARSE = Tab(
             "block_pair",
             "The block and its match",
             "The block's centre is compared with every place of the reference through patches, "
-            "narrow to wide (their dilations). Around the best place, a larger block is cut for "
-            "the next step.",
+            "narrow to wide (their dilations). Around the best place, a Ref block is cut for "
+            "the next step: the larger the reference, the larger it is.",
             lambda x, v: coarse.block_pair(x, v.block(x)),
             _PIXEL,
         ),
@@ -234,7 +234,7 @@ FINE = Tab(
             "patch_search",
             "The search for one pixel",
             "The pixel's patch, its similarity with every patch of the Ref block, and the best "
-            "one. The pixels of the sharp reference behind it are copied.",
+            "one. The last picture shows the full-size pixels whose features are copied.",
             lambda x, v: fine.patch_search(x, v.row, v.column),
             _PIXEL,
         ),
@@ -278,7 +278,7 @@ ADAPTATION = Tab(
             "statistics",
             "Mean and spread of every channel",
             "Each channel's mean and standard deviation for photo and reference, before and "
-            "after. Adaptation should bring the reference's close to the photo's.",
+            "after. Where a network adapts, the reference's should come close to the photo's.",
             lambda x, v: adaptation.statistics(x, v.scale),
             _SCALE,
             wide=True,

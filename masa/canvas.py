@@ -117,7 +117,7 @@ def canvas_sizes(lr: Size, refs: Sequence[Size], config: MASAConfig) -> tuple[Si
 
 
 def lr_from_hr(hr: Pixels) -> tuple[Pixels, Pixels]:
-    """Make the LR for a known HR picture ``(H, W, 3)``: ``(lr, hr)``.
+    """Make the LR for a known HR picture ``(H, W, 3)``, or its transparency: ``(lr, hr)``.
 
     The HR is cropped at its bottom and right to multiples of 4 and reduced by antialiased bicubic
     interpolation, the protocol that published numbers use.

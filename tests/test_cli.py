@@ -17,7 +17,7 @@ from masa.commands.options import positive_gigabytes, size
 from masa.commands.upscale import plan
 from masa.config import MASAConfig
 from masa.errors import UserError
-from masa.images import enlarge_x4, read_photo
+from masa.images import enlarge_x4, read_photo, reduce_x4
 from masa.model import MASA
 from masa.predictor import Predictor
 from masa.weights import load_model, save_weights
@@ -160,6 +160,14 @@ def test_transparency_is_written(upscale, photos):
     Image.fromarray(np.dstack([rgb, alpha])).save(photos / "clear.png")
     assert upscale("clear.png", "--ref", "ref/a.png", "--out", "large.png") == 0
     np.testing.assert_array_equal(read_photo(photos / "large.png").alpha, enlarge_x4(alpha))
+
+
+def test_transparency_of_a_known_hr_is_reduced_and_enlarged_too(upscale, photos):
+    rgb, alpha = picture(65, 67), picture(65, 67, seed=9)[:, :, 0]
+    Image.fromarray(np.dstack([rgb, alpha])).save(photos / "clear.png")
+    assert upscale("clear.png", "--hr", "--ref", "ref/a.png", "--out", "large.png") == 0
+    expected = enlarge_x4(reduce_x4(alpha[:64, :64]))
+    np.testing.assert_array_equal(read_photo(photos / "large.png").alpha, expected)
 
 
 def test_folders(upscale, photos):

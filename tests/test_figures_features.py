@@ -367,6 +367,12 @@ def test_networks_that_learn_no_adaptation(adain, none):
     assert adain.scales[2].gap("after") < 0.1 * adain.scales[2].gap("before")
     assert "adapts nothing" in adaptation.statistics(none, 2).summary
     assert "came closer" not in adaptation.statistics(none, 2).summary
+    for drawn in (
+        adaptation.feature_maps(none, 2),
+        adaptation.feature_maps(none, 2, channel=3),
+        adaptation.statistics(none, 2),
+    ):
+        assert "passed on unchanged" in drawn.alt and "adapted" not in drawn.alt + drawn.summary
     view = none.scales[2]
     assert view.gap("before") == view.gap("after")
 

@@ -59,6 +59,12 @@ def _titles(view: ScaleView) -> dict[str, str]:
     return _TITLES if mode_of(view) != "none" else _TITLES | {"after": _UNCHANGED}
 
 
+def _of_reference(view: ScaleView) -> str:
+    if mode_of(view) == "none":
+        return "of the reference, which is passed on unchanged"
+    return "of the reference before and after it is adapted"
+
+
 def default_channel(view: ScaleView) -> int:
     """The channel in which gamma varies most, or else the photo's features do."""
     if "gamma" not in view.channels:
@@ -109,8 +115,8 @@ def _in_colours(x: Exploration, view: ScaleView, scale: int) -> Drawn:
         became = "and stays there, as this network passes it on as it is"
     return compose(
         parts,
-        f"Features at {scale} times the photo's size, as colours: of the photo, of the reference "
-        "before and after it is adapted; and a map of how much the adaptation changed.",
+        f"Features at {scale} times the photo's size, as colours: of the photo and "
+        f"{_of_reference(view)}; and a map of how much the adaptation changed.",
         f"Like colours mean like features in the three pictures; they show {view.explained:.0%} "
         f"of what varies in {_count(view)} channels. Before the adaptation, the reference's "
         f"distribution is {view.gap('before'):.2f} of the photo's deviation away from the photo's; "
@@ -137,14 +143,17 @@ def _of_channel(x: Exploration, view: ScaleView, scale: int, channel: int) -> Dr
         statistics = view.statistics[name]
         return f"{statistics.mean[channel]:.3g} ± {statistics.std[channel]:.3g}"
 
+    if mode_of(view) == "none":
+        became = "stays so, as this network adapts nothing"
+    else:
+        became = f"{words('after')} once adapted"
     return compose(
         parts,
-        f"Maps of channel {channel} of {_count(view)}: of the photo, of the reference before and "
-        "after it is adapted, and of the change, purple where it was raised.",
+        f"Maps of channel {channel} of {_count(view)}: of the photo and {_of_reference(view)}; and "
+        "of the change, purple where it was raised.",
         minus(
             f"Channel {channel} is {words('lr')} (mean ± standard deviation) in the photo, "
-            f"{words('before')} in the reference as found, and {words('after')} once adapted."
-            f"{_padding(x)}"
+            f"{words('before')} in the reference as found, and {became}.{_padding(x)}"
         ),
         columns=2,
     )
@@ -223,7 +232,7 @@ def statistics(x: Exploration, scale: int) -> Drawn | None:
     return Drawn(
         channel_plots(shown, scale),
         f"Plot of the mean and the standard deviation of each channel at ×{scale}, of the photo "
-        "and of the reference before and after it is adapted.",
+        f"and {_of_reference(view)}.",
         _statistics_in_words(view) + _padding(x),
     )
 

@@ -137,8 +137,8 @@ def paper_table() -> str:
         ("SRNTT, in the paper", "6,005.78", ""),
         ("TTSR, in the paper", "618.48", ""),
         ("MASA, in the paper", "8.84", "367.93"),
-        ("this network, counted like that", _g(paper.matching), _g(paper.total)),
-        ("this network, what it really does", _g(executed.matching), _g(executed.total)),
+        ("MASA here, counted like that", _g(paper.matching), _g(paper.total)),
+        ("MASA here, what it really does", _g(executed.matching), _g(executed.total)),
         ("dense matching of its own features", _g(dense), ""),
     ]
     lines = [
@@ -152,8 +152,8 @@ def paper_table() -> str:
         f"TTSR matches features four times as wide: of its {618.48 / 8.84:.0f} times the cost, "
         f"matching in two steps accounts for {dense / paper.matching:.1f} times. What is really "
         "done is less than what the paper counts, because overlapping patches share their products "
-        "and a transposed convolution works at its smaller side. The network has 4.03 million "
-        "parameters.",
+        "and a transposed convolution works at its smaller side. With SAM the network "
+        "has 4.03 million parameters.",
     ]
     return "\n".join(lines)
 

@@ -286,13 +286,13 @@ def patch_search(x: Exploration, row: int, column: int) -> Drawn:
     )
     lower, _ = arrange(
         [stack([scored, bar], gap=6), piece],
-        [f"All {count} similarities", f"Copied: {side} x {side} sharp pixels"],
+        [f"All {count} similarities", f"Copied from {side} x {side} pixels"],
         least=half,
     )
     return Drawn(
         stack([upper, lower]),
         "A pixel's patch in its block, the part of the reference it was compared with, a map of "
-        "the similarities and the sharp pixels that are copied.",
+        "the similarities and the full-size pixels whose features are copied.",
         f"Pixel (row {row}, column {column}) compared its patch with {count} patches and chose "
         f"{place_words(x, at_row, at_column)}, with a cosine similarity of **{best:.3f}** (all of "
         f"them: {low:.3f} to {high:.3f}). The framed {SCALE} x {SCALE} of the copied pixels are "

@@ -56,7 +56,7 @@ BOXES = (
     _box(
         "adaptation",
         "Spatial|adaptation",
-        "SAM: fits the reference's features to the light of the photo.",
+        "Fits the reference's features to the light of the photo: SAM, AdaIN or nothing.",
         "adaptation",
         "laboratory",
     ),

@@ -201,7 +201,12 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
 
     upper, corners = arrange(
         [result, photo, overview.picture, searching],
-        ["The result", "Small photo and block", _reference_title(x, pieces[0]), "Ref block, sharp"],
+        [
+            "The result",
+            "Small photo and block",
+            _reference_title(x, pieces[0]),
+            "Ref block, full size",
+        ],
         gap=_LINK,
         least=_PART,
     )

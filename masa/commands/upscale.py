@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from masa.canvas import lr_from_hr
@@ -154,6 +155,8 @@ def _upscale(ready: Predictor, job: Job, hr_given: bool, progress: Progress) -> 
         return _report(job, result)
     photo = read_photo(job.lr, "high-resolution photo", ready.limits)
     lr, hr = lr_from_hr(photo.rgb)
+    if photo.alpha is not None:
+        lr = np.dstack((lr, lr_from_hr(photo.alpha)[0]))
     result = ready.upscale(lr, job.refs, progress)
     _write(job.out, result)
     scores = [
