@@ -22,7 +22,14 @@ from demo.exploration import Exploration
 from demo.explore import paint, taken_over, without_branches, without_reference
 from demo.figures import result as result_figures
 from demo.figures.coarse import block_near
-from demo.figures.cost import DenseMatch, Rematch, dense_match, rematch, rematch_figure
+from demo.figures.cost import (
+    DenseMatch,
+    Rematch,
+    dense_match,
+    rematch,
+    rematch_cost,
+    rematch_figure,
+)
 from demo.figures.places import block_corner, padding_words
 from demo.files import in_use, serve_png
 from demo.front import GONE
@@ -33,6 +40,7 @@ from demo.showcase import Showcase
 from demo.tabs import FIGURES, View
 from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
+from masa.matching import Matches
 from masa.metrics import psnr_y
 from masa.predictor import Progress
 from masa.shifts import PRESETS, RANGES, Shift
@@ -89,10 +97,21 @@ class Newest:
     def __init__(self) -> None:
         self.number = 0
         """Of the newest; 0 before the first."""
+        self._taken = 0
+
+    def take(self) -> int:
+        """A number that was not given before, for what may turn out to be no wish at all."""
+        self._taken += 1
+        return self._taken
+
+    def accept(self, number: int) -> bool:
+        """Make ``number`` the newest, unless a newer one is."""
+        self.number = max(number, self.number)
+        return self.number == number
 
     def begin(self) -> int:
         """The number of a new one."""
-        self.number += 1
+        self.number = self.take()
         return self.number
 
     def only(
@@ -119,11 +138,16 @@ class Looks(Newest):
         """The newest choice; ``None`` while what is shown was not looked at yet."""
         self._due: set[str] = set()
 
-    def look(self, view: View, what: str) -> tuple[int, frozenset[str]]:
-        """Number of a new look, which changed the view's field ``what``, and all fields to draw."""
+    def look(self, number: int, view: View, what: str) -> frozenset[str]:
+        """All fields to draw for look ``number``, which changed the view's field ``what``.
+
+        None, if a newer look was accepted.
+        """
+        if not self.accept(number):
+            return frozenset()
         self.view = view
         self._due.add(what)
-        return self.begin(), frozenset(self._due)
+        return frozenset(self._due)
 
     def done(self, number: int) -> None:
         """All figures of look ``number`` are drawn."""
@@ -146,9 +170,13 @@ class Latest(Newest):
         """The visitor said what the photo is, which need not be guessed."""
         self.filled = -1
         """The run whose figures are drawn, or being drawn: the browser has its picture."""
+        self.completing: int | None = None
+        """The run that is being completed, for which nobody need ask again."""
         self.looks = Looks()
         self.trials = Newest()
         """Other settings of the matching."""
+        self.packs = Newest()
+        """Archives."""
 
     def start(self, inputs: Inputs) -> int:
         """The number of a new run."""
@@ -172,8 +200,8 @@ class Latest(Newest):
 
     def halt(self) -> None:
         """Whatever is under way ends at its next step."""
-        self.begin()
-        self.trials.begin()
+        for wishes in (self, self.trials, self.packs):
+            wishes.begin()
         self.asked = None
 
 
@@ -190,12 +218,16 @@ def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
 
 
 def enlarge(
-    inputs: Inputs, showcase: Showcase, before: Exploration | None = None
+    inputs: Inputs,
+    showcase: Showcase,
+    before: Exploration | None = None,
+    admitted: bool = False,
 ) -> Steps[Exploration]:
     """The first step of a run, to the enlarged picture; an example that is ready is given at once.
 
     ``before`` is the visitor's last exploration, of which what stays the same is used again.
-    Raises ``gr.Error`` with one sentence for the visitor.
+    ``admitted`` is who stands in the line already, with a run that this one replaces. Raises
+    ``gr.Error`` with one sentence for the visitor.
     """
     with told_kindly():
         request = inputs.request()
@@ -205,24 +237,24 @@ def enlarge(
             return
         example = showcase.example_of(request)
         yield from follow(
-            lambda progress: taken_over(paint(request, progress=progress, example=example), before)
+            lambda progress: taken_over(paint(request, progress=progress, example=example), before),
+            admitted,
         )
 
 
-def compare(x: Exploration) -> Steps[Exploration]:
-    """The second step: the same network without the reference; nothing, if that is known."""
-    if x.plain is not None:
-        return
+def complete(x: Exploration) -> Steps[Exploration]:
+    """The steps after a picture, each in a turn of its own: the same network without the reference,
+    then with either branch of DRAM switched off. What is known is not computed again.
+    """
+    compared = x
     with told_kindly():
-        yield from follow(lambda progress: without_reference(x, progress=progress), admitted=True)
-
-
-def switch_off(x: Exploration) -> Steps[Exploration]:
-    """The third step: either branch of DRAM switched off; nothing, if that is known."""
-    if x.switched_off:
-        return
-    with told_kindly():
-        yield from follow(lambda progress: without_branches(x, progress=progress), admitted=True)
+        if x.plain is None:
+            for step in follow(lambda told: without_reference(x, progress=told), admitted=True):
+                yield step
+                if isinstance(step, Finished):
+                    compared = step.value
+        if not x.switched_off:
+            yield from follow(lambda told: without_branches(compared, progress=told), admitted=True)
 
 
 def made(x: Exploration | None) -> Exploration:
@@ -268,9 +300,9 @@ def progress_bar(step: Step) -> str:
     )
 
 
-_PANELS: WeakKeyDictionary[Exploration, dict[str, tuple[Panel, ...]]] = WeakKeyDictionary()
-"""Where pictures lie in figures that were drawn, so that a click need not draw them again; what is
-chosen moves none."""
+_PANELS: WeakKeyDictionary[Matches, dict[str, tuple[Panel, ...]]] = WeakKeyDictionary()
+"""Where pictures lie in a run's figures that were drawn, so that a click need not draw them again;
+neither what is chosen nor what is computed later moves any. (A run keeps its matches.)"""
 
 
 def draw(
@@ -290,7 +322,7 @@ def draw(
         if drawn is None:
             found.append((None, "", figure.missing(x, view)))
         else:
-            _PANELS.setdefault(x, {})[name] = drawn.panels
+            _PANELS.setdefault(x.matches, {})[name] = drawn.panels
             found.append((serve_png(drawn.image, f"{name}.png"), drawn.alt, drawn.summary))
     return found
 
@@ -310,11 +342,12 @@ def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View | 
     ``None`` if nothing that can be chosen lies there.
     """
     view = view.clipped(x)
-    panels = _PANELS.get(x, {}).get(name)
-    if panels is None:
+    known = _PANELS.setdefault(x.matches, {})
+    if name not in known:
         with EASEL.place(rank()):
             figure = FIGURES[name].draw(x, view)
-        panels = () if figure is None else figure.panels
+        known[name] = () if figure is None else figure.panels
+    panels = known[name]
     picked = pick(panels, *at)
     if picked is None:
         return None
@@ -361,15 +394,6 @@ def try_matching(
     """
 
     def match_again(progress: Progress) -> Trial:
-        if not dilations:
-            raise UserError("Choose at least one dilation.")
-        try:
-            config = MASAConfig(
-                lr_block=int(block), ref_factor=float(factor), dilations=tuple(sorted(dilations))
-            )
-        except ValueError as error:
-            raise UserError(f"These settings do not work: {error}.") from None
-
         def densely(share: float) -> None:
             progress(0.9 * share, "Dense matching, for comparison")
 
@@ -379,6 +403,15 @@ def try_matching(
         return Trial(found, every, rematch_figure(x, found, every), "")
 
     with told_kindly():
+        if not dilations:
+            raise UserError("Choose at least one dilation.")
+        try:
+            config = MASAConfig(
+                lr_block=int(block), ref_factor=float(factor), dilations=tuple(sorted(dilations))
+            )
+        except ValueError as error:
+            raise UserError(f"These settings do not work: {error}.") from None
+        rematch_cost(x, config)  # what cannot be done is said before it is waited for
         for step in follow(match_again):
             yield step
             if isinstance(step, Finished) and x.hr is not None:

@@ -375,10 +375,10 @@ class LaboratoryTab:
             at = getattr(event, "index", None)
             if sweep is None or not callbacks.is_pixel(at):
                 return {}
+            number = looks.take()
             spot = figures.nearest(draw(sweep, None)[1], at)
-            if spot is None:
+            if spot is None or not looks.accept(number):
                 return {}
-            number = looks.begin()
             updates = {
                 self.network: spot.network,
                 self.value: gr.Dropdown(choices=sweep.choices(), value=spot.value),

@@ -396,11 +396,11 @@ class Page:
         )
         runs.append(loaded)
         self._fill_after(loaded, again)
-        chosen = [self.photo.upload, self.photo.clear, self.refs.upload, self.refs.delete]
+        self.photo.upload(self.guess_mode, [self.latest, self.photo], self.mode, **free)
+        chosen = [self.photo.clear, self.refs.upload, self.refs.delete]
         gr.on(chosen, self.touch, self.latest, None, **free)
         self.mode.input(self.tell_mode, self.latest, None, **free)
         self.examples.dataset.click(self.take_example, self.latest, None, **free)
-        self.photo.upload(self.guess_mode, [self.latest, self.photo], self.mode, **free)
         gr.on([amount.input for amount in self.amounts], lambda: CUSTOM, None, self.shift, **free)
         settings = [self.block, self.factor, self.dilations]
         tried = gr.on(
@@ -409,8 +409,8 @@ class Page:
             self.match_otherwise,
             [self.latest, self.run, self.explored, self.dense, *settings],
             [self.dense, self.trial, self.trial_words, self.bar],
-            trigger_mode="always_last",
-            **free,
+            # What waits in the browser would begin after Stop, and never after an error.
+            **again,
         )
         runs.append(tried)
         for run in runs:
@@ -421,7 +421,7 @@ class Page:
         for name, gradio_tab in self.tab_of.items():
             gradio_tab.select(None, js=f"() => ({HIGHLIGHT})('{name}')", **private)
             gradio_tab.select(
-                partial(self.opened, name), None, [self.open_tab, *self.controls.values()], **free
+                partial(self.opened, name), None, [self.open_tab, *self.controls.values()], **again
             )
         for tab in TABS:
             for figure in tab.figures:
@@ -474,19 +474,18 @@ class Page:
         self.laboratory.wire(self.tab_of[ID], self.open_tab, self.inputs, free)
 
     def _wire_rest(self, first: Any, options: dict[str, Any]) -> list[Any]:
-        """What follows a picture: figures at once, then two more runs, which Stop ends.
+        """What follows a picture: figures at once, then more runs, which Stop ends.
 
         Of a run that failed no picture came; what follows the one before it goes on.
         """
         self._fill_after(first, options)
-        inputs = [self.latest, self.run, self.explored, *self.view]
+        inputs = [self.latest, self.run, self.explored]
         late = self._parts([figure.id for figure in FIGURES.values() if figure.late])
         more = [self.explored, self.bar, self.left, self.right, self.report, *late]
-        later = []
-        for event in (first.success, first.failure):
-            compared = event(self.compare_plain, inputs, more, **options)
-            later += [compared, compared.success(self.switch_off, inputs, more, **options)]
-        return later
+        return [
+            event(self.complete, inputs, more, **options)
+            for event in (first.success, first.failure)
+        ]
 
     def _fill_after(self, first: Any, options: dict[str, Any]) -> None:
         inputs = [self.latest, self.run, self.explored]
@@ -501,9 +500,9 @@ class Page:
             return  # pressed twice: it would lose its place in the line
         with callbacks.told_kindly():
             inputs.request()  # what is incomplete ends nothing
+        replacing = latest.asked is not None
         number = latest.start(inputs)
-
-        steps = callbacks.enlarge(inputs, self.showcase, before)
+        steps = callbacks.enlarge(inputs, self.showcase, before, replacing)
         try:
             for update in latest.only(number, self._told(steps, partial(self._new, number))):
                 if self.run in update:
@@ -548,6 +547,7 @@ class Page:
 
     def guess_mode(self, latest: Latest, photo: str | None) -> Any:
         """What an uploaded photo is, unless the visitor has said so: an example's was sharp."""
+        latest.touched = True
         mode = None if latest.told_mode or photo is None else callbacks.likely_mode(photo)
         return gr.skip() if mode is None else mode
 
@@ -578,23 +578,18 @@ class Page:
 
         yield from latest.shown.only(run, tabs())
 
-    def compare_plain(
-        self, latest: Latest, run: int, x: Exploration | None, *view: Any
-    ) -> Iterator[Updates]:
-        """The same network without the reference, and what that shows."""
-        if x is None:  # a first run failed
+    def complete(self, latest: Latest, run: int, x: Exploration | None) -> Iterator[Updates]:
+        """What takes more runs of the network, once for each picture, and what that shows."""
+        # A first run failed; or something newer came; or an Enlarge that was refused asks again.
+        if x is None or run != latest.number or run == latest.completing:
             return
-        steps = self._told(callbacks.compare(x), partial(self._completed, _view(view)))
-        yield from latest.only(run, steps)
-
-    def switch_off(
-        self, latest: Latest, run: int, x: Exploration | None, *view: Any
-    ) -> Iterator[Updates]:
-        """The branches of DRAM switched off, and what that shows."""
-        if x is None:
-            return
-        steps = self._told(callbacks.switch_off(x), partial(self._completed, _view(view)))
-        yield from latest.only(run, steps)
+        latest.completing = run
+        try:
+            steps = self._told(callbacks.complete(x), partial(self._completed, latest))
+            yield from latest.only(run, steps)
+        finally:
+            if latest.completing == run:
+                latest.completing = None
 
     def _told(
         self, steps: Steps[Value], changed: Callable[[Value], Updates]
@@ -607,8 +602,9 @@ class Page:
                 else:
                     yield {self.bar: ""} | changed(step.value)
 
-    def _completed(self, view: View, x: Exploration) -> Updates:
+    def _completed(self, latest: Latest, x: Exploration) -> Updates:
         """What more is known of the run that is shown."""
+        view = latest.looks.view or View.opening(x)
         late = [figure.id for figure in FIGURES.values() if figure.late]
         updates = self._drawn(x, view, late, rank(background=True))
         # What is being compared stays: there is only more to choose from.
@@ -630,17 +626,27 @@ class Page:
         x = made(x)
         if run != latest.filled:  # it was moved before the browser had this run's picture
             return
-        yield from latest.shown.only(run, self._look(latest, x, tab, what, _view(view)))
+        number = latest.looks.take()
+        yield from latest.shown.only(run, self._look(latest, number, x, tab, what, _view(view)))
 
     def _look(
-        self, latest: Latest, x: Exploration, tab: str, what: str, view: View
+        self,
+        latest: Latest,
+        number: int,
+        x: Exploration,
+        tab: str,
+        what: str,
+        view: View,
+        chosen: Updates | None = None,
     ) -> Generator[Updates, None, None]:
         """Redraws: the open tab follows first, then the others together, which nobody sees yet."""
-        number, due = latest.looks.look(view, what)
+        due = latest.looks.look(number, view, what)
         seen = [name for t in TABS if t.id == tab for name in _dependent(due, t)]
         unseen = [name for name in _dependent(due) if name not in seen]
 
         def tabs() -> Generator[Updates, None, None]:
+            if chosen:
+                yield chosen  # at once, as arrow keys start from there
             for names in filter(None, (seen, unseen)):
                 yield self._drawn(x, view, names)
             latest.looks.done(number)
@@ -662,13 +668,13 @@ class Page:
             if not callbacks.is_pixel(at):
                 return
             x = made(x)
+            number = latest.looks.take()  # before a figure is drawn to find out what was hit
             view = callbacks.click(x, _view((row, column, scale, channel)), name, at)
             if view is None or not run == latest.shown.number == latest.filled:
                 return
             chosen = {self.row: view.row, self.column: view.column}
-            look = self._look(latest, x, tab.id, "pixel", view)
-            for updates in latest.shown.only(run, look):
-                yield chosen | updates
+            look = self._look(latest, number, x, tab.id, "pixel", view, chosen)
+            yield from latest.shown.only(run, look)
 
         return clicked
 
@@ -681,8 +687,8 @@ class Page:
         self, latest: Latest, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """Everything of this run in one file."""
-        steps = pack(made(x), _view(view))
-        yield from latest.shown.only(run, self._told(steps, self._packed))
+        steps = self._told(pack(made(x), _view(view)), self._packed)
+        yield from latest.shown.only(run, latest.packs.only(latest.packs.begin(), steps))
 
     def _packed(self, archive: bytes) -> Updates:
         return {self.archive: gr.File(value=serve(archive, "masa.zip"), visible=True)}

@@ -144,7 +144,7 @@ class CoarseMatch:
     """``(N, blocks, dilations)``: the summands of ``score``, each in [-1, 1]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matches:
     """Where every LR pixel's texture comes from."""
 

@@ -125,7 +125,7 @@ def test_later_steps_add_what_is_missing(files, x):
     assert without_branches(whole) is whole and without_reference(whole) is whole
 
 
-def test_other_settings_are_drawn_and_then_painted(files, x):
+def test_other_settings_are_drawn_and_then_painted(files, x, monkeypatch):
     steps = list(callbacks.try_matching(x, None, 16, 1.0, [1, 3]))
     drawn, painted = (step.value for step in steps if isinstance(step, Finished))
     assert "Blocks of 16 x 16" in drawn.figure.summary and drawn.painted == ""
@@ -145,9 +145,15 @@ def test_other_settings_are_drawn_and_then_painted(files, x):
     (only,) = (step.value for step in steps if isinstance(step, Finished))
     assert only.dense is drawn.dense
     assert np.array_equal(only.figure.image, drawn.figure.image)
-    for block, dilations, words in ((16, [], "at least one dilation"), (7, [1], "do not work")):
+    # What cannot be done is said without a turn.
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns(most_waiting=0))
+    for block, dilations, words in (
+        (16, [], "at least one dilation"),
+        (7, [1], "do not work"),
+        (64, [1], "smaller than one block"),
+    ):
         with pytest.raises(gr.Error, match=words):
-            list(callbacks.try_matching(x, None, block, 1.0, dilations))
+            next(callbacks.try_matching(x, None, block, 1.0, dilations))
 
 
 def test_a_shift_changes_the_reference_and_nothing_else(files, no_examples):
@@ -269,8 +275,14 @@ def test_a_click_on_a_figure_that_was_drawn_draws_none(x, monkeypatch):
     at = (100.0, 100.0)
     before = callbacks.click(own, view, "lr_blocks", at)
     callbacks.draw(own, view, ["lr_blocks"])
-    monkeypatch.setattr(coarse, "lr_blocks", lambda *_: pytest.fail("drawn again"))
-    assert callbacks.click(own, view, "lr_blocks", at) == before != view
+    # Nor is it after a click that drew it, or after what is computed later.
+    callbacks.click(own, view, "score_heat", at)
+    for name in ("lr_blocks", "score_heat"):
+        monkeypatch.setattr(coarse, name, lambda *_: pytest.fail("drawn again"))
+    later = dataclasses.replace(own, switched_off={"ref": own.result, "lr": own.result})
+    for known in (own, later):
+        assert callbacks.click(known, view, "lr_blocks", at) == before != view
+        assert callbacks.click(known, view, "score_heat", at) is not None
 
 
 def test_a_view_beyond_the_picture_is_brought_back(x):
@@ -637,9 +649,9 @@ def test_an_example_counts_once_however_many_look_at_it(x):
 def test_what_is_known_takes_no_place_in_the_line(x, monkeypatch):
     monkeypatch.setattr(jobs, "NETWORK", jobs.Turns(most_waiting=0))
     whole = dataclasses.replace(x, switched_off={"ref": x.result, "lr": x.result})
-    assert list(callbacks.compare(whole)) == list(callbacks.switch_off(whole)) == []
+    assert list(callbacks.complete(whole)) == []
     # And who had a place for the picture is not sent away before what follows it.
-    steps = callbacks.compare(dataclasses.replace(x, plain=None))
+    steps = callbacks.complete(dataclasses.replace(x, plain=None))
     assert isinstance(next(steps), Step)
     steps.close()
 

@@ -50,7 +50,7 @@ class Slow:
     def __init__(self, result=None):
         self.result, self.closed = result, False
 
-    def __call__(self, *_):
+    def __call__(self, *_, **__):
         with contextlib.ExitStack() as stack:
             stack.callback(setattr, self, "closed", True)
             for _ in range(0 if self.result else 99):
@@ -75,11 +75,11 @@ def test_a_picture_that_took_long_to_write_comes_too_late(page, monkeypatch):
     monkeypatch.setattr(callbacks, "enlarge", Slow("older"))
     monkeypatch.setattr(page, "_new", lambda run, x: latest.start(None) and {page.run: run})
     assert list(page.enlarge(latest, None, *FORM)) == []
-    monkeypatch.setattr(callbacks, "compare", Slow("compared"))
+    monkeypatch.setattr(callbacks, "complete", Slow("compared"))
     monkeypatch.setattr(page, "_drawn", lambda *_: latest.start(None) and {})
     monkeypatch.setattr(callbacks, "pictures_of", lambda x: {})
     monkeypatch.setattr(callbacks, "report", lambda x: "")
-    assert list(page.compare_plain(latest, latest.number, "x", 0, 0, 4, -1)) == []
+    assert list(page.complete(latest, latest.number, "x")) == []
 
 
 def test_pressing_twice_keeps_the_place_in_the_line(page, monkeypatch):
@@ -92,6 +92,31 @@ def test_pressing_twice_keeps_the_place_in_the_line(page, monkeypatch):
     assert page.halt(latest) == ""  # Stop, which the browser may have lost the run for
     assert list(first) == []
     assert "working" in next(page.enlarge(latest, None, *FORM))[page.bar]
+
+
+def test_who_changes_a_run_that_waits_is_not_sent_away(page, monkeypatch):
+    """It leaves the line for the newer one."""
+    latest, told = Latest(), []
+
+    def enlarge(inputs, showcase, before, admitted):
+        told.append(admitted)
+        yield from Slow()()
+
+    monkeypatch.setattr(callbacks, "enlarge", enlarge)
+    runs = [page.enlarge(latest, None, photo, *FORM[1:]) for photo in ("a.png", "b.png")]
+    for steps in runs:
+        next(steps)
+    page.halt(latest)
+    next(page.enlarge(latest, None, *FORM))
+    assert told == [False, True, False]
+
+
+def test_no_two_runs_have_one_number():
+    latest = Latest()
+    numbers = [latest.start(None) for _ in range(3)]
+    latest.fail(numbers[-1])
+    assert latest.number == latest.shown.number == 0
+    assert latest.start(None) not in numbers
 
 
 def test_a_run_that_failed_can_be_repeated(page, monkeypatch):
@@ -110,15 +135,18 @@ def test_a_run_that_failed_can_be_repeated(page, monkeypatch):
 
 def test_what_is_incomplete_ends_nothing(page, monkeypatch):
     latest = Latest()
-    monkeypatch.setattr(callbacks, "compare", Slow())
-    comparing = page.compare_plain(latest, 0, "x", 0, 0, 4, -1)
+    monkeypatch.setattr(callbacks, "complete", Slow())
+    comparing = page.complete(latest, 0, "x")
     opening = page.open(latest)
     for steps in (comparing, opening):
         next(steps)
     with pytest.raises(gr.Error, match="Add a photo first"):
         next(page.enlarge(latest, None, None, *FORM[1:]))
+    assert list(page.complete(latest, 0, "x")) == []  # which is asked for then, goes on already
     assert "working" in next(comparing)[page.bar]
     assert "Preparing" in next(opening)[page.bar]
+    comparing.close()
+    assert "working" in next(page.complete(latest, 0, "x"))[page.bar]
 
 
 def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, monkeypatch):
@@ -131,17 +159,17 @@ def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, monkeypatch)
     monkeypatch.setattr(callbacks, "enlarge", fails)
     with pytest.raises(gr.Error):
         list(page.enlarge(latest, None, *FORM))
-    monkeypatch.setattr(callbacks, "compare", Slow())
-    assert "working" in next(page.compare_plain(latest, 1, "x", 0, 0, 4, -1))[page.bar]
+    monkeypatch.setattr(callbacks, "complete", Slow())
+    assert "working" in next(page.complete(latest, 1, "x"))[page.bar]
     functions = page.blocks.fns.values()
     starts = {fn._id for fn in functions if fn.name == "enlarge"}
     followed = {
         (fn.trigger_after, bool(fn.trigger_only_on_failure))
         for fn in functions
-        if fn.name == "compare_plain"
+        if fn.name == "complete"
     }
     assert followed == {(start, failed) for start in starts for failed in (False, True)}
-    assert list(page.compare_plain(latest, 1, None, 0, 0, 4, -1)) == []  # where there was none
+    assert list(page.complete(latest, 1, None)) == []  # where there was none
 
 
 def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, monkeypatch):
@@ -153,7 +181,29 @@ def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, monke
     assert list(trying) == [] and slow.closed
     trying = page.match_otherwise(latest, 0, "x", None, 8, 1.5, [1])
     assert "working" in next(trying)[page.bar]
-    assert not any(fn.cancels for fn in page.blocks.fns.values())
+    monkeypatch.setattr("demo.page.pack", Slow())
+    packing = page.make_archive(latest, 0, "x", 0, 0, 4, -1)
+    next(packing)
+    page.halt(latest)
+    assert list(packing) == []
+    packing = page.make_archive(latest, 0, "x", 0, 0, 4, -1)
+    assert "working" in next(packing)[page.bar]
+    functions = page.blocks.fns.values()
+    assert not any(fn.cancels for fn in functions)
+    # Nor does the browser keep what it would send after that.
+    (mode,) = {fn.trigger_mode for fn in functions if fn.name == "match_otherwise"}
+    assert mode == "multiple"
+
+
+def test_every_click_on_a_tab_is_followed(page):
+    """Also the third of three quick ones, which leads back to the first tab."""
+    for tab in page.tab_of.values():
+        (mode,) = {
+            fn.trigger_mode
+            for fn in page.blocks.fns.values()
+            if (tab._id, "select") in fn.targets and page.open_tab in fn.outputs
+        }
+        assert mode == "multiple"
 
 
 def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
@@ -162,14 +212,13 @@ def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
     monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
     filling = page.fill(latest, run, "x")
     assert next(filling)["drawn"]
-    comparing = page.compare_plain(latest, run, "x", 0, 0, 4, -1)
+    comparing = page.complete(latest, run, "x")
     slow = Slow()
-    monkeypatch.setattr(callbacks, "compare", slow)
+    monkeypatch.setattr(callbacks, "complete", slow)
     assert "working" in next(comparing)[page.bar]
     newer = latest.start(Inputs(*FORM))
     assert list(comparing) == [] and slow.closed
-    for later in (page.compare_plain, page.switch_off):
-        assert list(later(latest, run, "x", 0, 0, 4, -1)) == []
+    assert list(page.complete(latest, run, "x")) == []
     # What is still shown is drawn to its end: the newer run may be stopped.
     assert next(filling)["drawn"]
     latest.shown.number = newer
@@ -234,8 +283,8 @@ def test_the_newest_click_ends_the_others(page, monkeypatch):
 
     older, newer = at(5), at(7)
     for steps, row in ((older, 5), (newer, 7)):
-        first = next(steps)
-        assert first[page.row] == row and first["drawn"]
+        assert next(steps) == {page.row: row, page.column: 0}  # arrow keys start from there
+        assert next(steps)["drawn"]
     assert list(older) == []
     moved = page.moved("pixel", latest, 0, "x", "fine", 0, 0, 4, -1)
     next(moved)
@@ -252,6 +301,21 @@ def test_the_newest_click_ends_the_others(page, monkeypatch):
     assert list(moved) == list(at(9)) == []
     for run in (0, 1):  # nor of one whose picture the browser does not have yet
         assert list(page.moved("pixel", latest, run, "x", "fine", 0, 0, 4, -1)) == []
+
+
+def test_a_move_while_it_is_found_out_what_a_click_hit_is_newer(page, monkeypatch):
+    latest = looking()
+    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
+    moved = page.moved("pixel", latest, 0, "x", "fine", 9, 9, 4, -1)
+
+    def click(x, view, name, at):
+        next(moved)
+        return View(*at)
+
+    monkeypatch.setattr(callbacks, "click", click)
+    event = gr.EventData(None, {"index": [5, 5]})
+    assert list(page._clicked("similarity", TABS[2])(latest, 0, "x", 0, 0, 4, -1, event)) == []
+    assert latest.looks.view.row == 9 and list(moved)
 
 
 def test_a_newer_look_draws_the_rest_of_an_older_one(page, monkeypatch):
@@ -296,7 +360,7 @@ def test_what_a_photo_is_is_guessed_until_it_is_said(page, tmp_path):
         Image.new("RGB", (side, 512)).save(tmp_path / f"{name}.png")
     (tmp_path / "letter.png").write_text("Dear reader, this is no picture.")
     small, large, letter = (str(tmp_path / f"{n}.png") for n in ("small", "large", "letter"))
-    assert page.guess_mode(latest, small) == LR_MODE
+    assert page.guess_mode(latest, small) == LR_MODE and latest.touched
     assert page.guess_mode(latest, large) == HR_MODE
     assert page.guess_mode(latest, letter) == page.guess_mode(latest, None) == gr.skip()
     page.tell_mode(latest)

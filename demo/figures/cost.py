@@ -17,7 +17,7 @@ from demo.exploration import Exploration
 from demo.figures.parts import HALF, Part, compose
 from demo.figures.places import lr_panel, lr_zoom
 from demo.plots import Bar, bar_chart, key, square
-from masa.config import MASAConfig
+from masa.config import MASAConfig, Size
 from masa.cost import dense_matching_cost, executed_cost, paper_cost
 from masa.errors import UserError
 from masa.images import Pixels
@@ -269,21 +269,23 @@ def dense_match(
 _PATCH_BYTES = 64 * 2**20  # of patches laid out side by side
 
 
-def rematch(x: Exploration, config: MASAConfig, dense: DenseMatch | None = None) -> Rematch:
-    """Match a run's features again with another LR block, Ref block or other dilations.
+def _whole_blocks(x: Exploration, config: MASAConfig) -> Size:
+    height, width = (side - side % config.lr_block for side in x.lr_features.shape[1:])
+    return height, width
 
-    Only those three fields of ``config`` count. Features were kept for multiples of 8 pixels: of
-    larger blocks, only whole ones are matched, from the top left. Raises ``UserError`` if the
-    photo holds no whole block or the search would be too large.
+
+def rematch_cost(x: Exploration, config: MASAConfig) -> int:
+    """Multiply-adds of :func:`rematch`.
+
+    Raises ``UserError`` if the photo holds no whole block or the search would be too large.
     """
     config = _searched(x, config)
     block = config.lr_block
-    height, width = (side - side % block for side in x.lr_features.shape[1:])
-    if not height or not width:
+    size, ref_size = _whole_blocks(x, config), _size(x.ref_features)
+    if not all(size):
         raise UserError(f"This photo is smaller than one block of {block} x {block} pixels.")
-    ref_size = _size(x.ref_features)
-    geometry = Geometry.of((height, width), ref_size, config)
-    count = executed_cost((height, width), ref_size, config).matching
+    geometry = Geometry.of(size, ref_size, config)
+    count = executed_cost(size, ref_size, config).matching
     rim = 2 * geometry.radius
     pairs = (geometry.ref_block_height + rim) * (geometry.ref_block_width + rim)
     if count > REMATCH_BUDGET or 8 * pairs * (block + rim) ** 2 > REMATCH_BYTES:
@@ -291,6 +293,19 @@ def rematch(x: Exploration, config: MASAConfig, dense: DenseMatch | None = None)
             "With these settings the search is too large for these pictures: choose another size "
             "of block."
         )
+    return count
+
+
+def rematch(x: Exploration, config: MASAConfig, dense: DenseMatch | None = None) -> Rematch:
+    """Match a run's features again with another LR block, Ref block or other dilations.
+
+    Only those three fields of ``config`` count. Features were kept for multiples of 8 pixels: of
+    larger blocks, only whole ones are matched, from the top left. Raises ``UserError`` like
+    :func:`rematch_cost`.
+    """
+    count = rematch_cost(x, config)
+    config = _searched(x, config)
+    height, width = _whole_blocks(x, config)
     start = time.perf_counter()
     with torch.inference_mode():
         found = match(x.lr_features[None, :, :height, :width], x.ref_features[None], config)
@@ -406,5 +421,5 @@ def _share(these: NDArray[np.bool_]) -> float:
     return float(these.mean()) if these.size else 0.0
 
 
-def _size(features: torch.Tensor) -> tuple[int, int]:
+def _size(features: torch.Tensor) -> Size:
     return features.shape[-2], features.shape[-1]
