@@ -141,7 +141,7 @@ class Looks(Newest):
     def look(self, number: int, view: View, what: str) -> frozenset[str]:
         """All fields to draw for look ``number``, which changed the view's field ``what``.
 
-        None, if a newer look was accepted.
+        Empty if a newer look was accepted.
         """
         if not self.accept(number):
             return frozenset()
