@@ -43,13 +43,9 @@ class Drawn:
     panels: tuple[Panel, ...] = ()
     """Where pictures lie in it that can be clicked."""
 
-    def pick(self, x: float, y: float) -> tuple[str, int, int] | None:
-        """Panel's name, row and column under a click at figure pixel ``(x, y)``."""
-        return pick(self.panels, x, y)
-
 
 def pick(panels: Sequence[Panel], x: float, y: float) -> tuple[str, int, int] | None:
-    """:meth:`Drawn.pick` for a figure with these panels."""
+    """Panel's name, row and column under a click at pixel ``(x, y)`` of a figure."""
     for panel in panels:
         if (found := panel.pixel_at(x, y)) is not None:
             return panel.name, *found

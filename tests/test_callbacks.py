@@ -21,7 +21,7 @@ from serving import wait_for
 from demo import callbacks, jobs
 from demo import files as demo_files
 from demo.callbacks import HR_MODE, LR_MODE, Inputs
-from demo.drawn import Drawn, Panel
+from demo.drawn import Drawn, Panel, pick
 from demo.exploration import KEPT_BYTES, explore
 from demo.explore import explore_whole, paint, without_branches, without_reference
 from demo.export import as_zip
@@ -555,9 +555,9 @@ def test_closing_pieces_ends_the_turn(monkeypatch):
 def test_a_panel_knows_what_lies_under_a_click():
     panel = Panel("photo", left=10, top=20, rows=4, columns=6, zoom=5)
     drawn = Drawn(np.zeros((50, 50, 3), np.uint8), "", "", (panel,))
-    assert drawn.pick(10, 20) == ("photo", 0, 0)
-    assert drawn.pick(39, 39) == ("photo", 3, 5)
-    assert drawn.pick(40, 39) is None
+    assert pick(drawn.panels, 10, 20) == ("photo", 0, 0)
+    assert pick(drawn.panels, 39, 39) == ("photo", 3, 5)
+    assert pick(drawn.panels, 40, 39) is None
 
 
 def test_who_waits_is_told_its_place_and_when(monkeypatch):

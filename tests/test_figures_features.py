@@ -11,6 +11,7 @@ import torch
 from helpers import fill, picture
 
 from demo.draw import WIDE, WIDTH
+from demo.drawn import pick
 from demo.exploration import explore
 from demo.figures import adaptation, aggregation, cost, network, result
 from demo.figures.parts import Place, busiest, high_of, own
@@ -99,7 +100,7 @@ def check(figure):
         assert panel.top + panel.rows * panel.zoom <= image.shape[0] + 1
         assert panel.left + panel.columns * panel.zoom <= image.shape[1] + 1
         centre = (panel.left + panel.zoom * 0.5, panel.top + panel.zoom * (panel.rows - 0.5))
-        assert figure.pick(*centre) == ("lr", panel.rows - 1, 0)
+        assert pick(figure.panels, *centre) == ("lr", panel.rows - 1, 0)
 
 
 def test_every_figure_of_a_full_run(x):

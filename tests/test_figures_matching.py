@@ -10,6 +10,7 @@ from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
 from demo.draw import WIDE, WIDTH
+from demo.drawn import pick
 from demo.examples import load_examples
 from demo.exploration import explore
 from demo.figures import coarse, fine, pixel
@@ -176,7 +177,7 @@ def test_clicks_name_the_pixel_below(x, name):
     assert panel.name == ("hr" if scale == 4 else "lr")
     assert (panel.rows, panel.columns) == (scale * x.lr.height, scale * x.lr.width)
     for row, column, at_x, at_y in list(points(panel))[::13]:
-        assert drawn.pick(at_x, at_y) == (panel.name, row, column)
+        assert pick(drawn.panels, at_x, at_y) == (panel.name, row, column)
 
 
 def test_panels_lie_on_their_picture(x):
@@ -195,7 +196,7 @@ def test_a_clicked_block_is_the_chosen_one(x):
     drawn = coarse.lr_blocks(x)
     (panel,) = drawn.panels
     for _, _, at_x, at_y in points(panel):
-        _, row, column = drawn.pick(at_x, at_y)
+        _, row, column = pick(drawn.panels, at_x, at_y)
         top, left = block_corner(x, block_at(x, row, column))
         assert top <= row < top + x.matches.geometry.block
         assert left <= column < left + x.matches.geometry.block
@@ -649,7 +650,7 @@ def test_shares_of_several_references(stacked):
     drawn = pixel.reference_shares(stacked)
     (panel,) = drawn.panels
     for row, column, at_x, at_y in list(points(panel))[::13]:
-        assert drawn.pick(at_x, at_y) == ("lr", row, column)
+        assert pick(drawn.panels, at_x, at_y) == ("lr", row, column)
     summary = drawn.summary
     for i in range(3):
         assert f"reference {i + 1} gave **{np.mean(number == i):.1%}**" in summary
