@@ -21,8 +21,8 @@ from demo.figures.parts import Place, busiest, luma_change, minus
 from demo.figures.result import DETAIL, decibels
 from demo.files import serve_png
 from demo.runs import Request, predictor_for
-from masa.canvas import lr_from_hr
 from masa.config import SCALE
+from masa.degradation import lr_from_hr
 from masa.errors import UserError
 from masa.images import Pixels, Role, enlarge_x4, read_photo
 from masa.ladder import FAMILIES, NAMED, Rung, Substitutes, family_called, named_rungs

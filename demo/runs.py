@@ -14,9 +14,9 @@ from PIL import Image
 from demo.settings import FEATURE_MEMORY, FEATURES, LIMITS, MEMORY, PIECE
 from demo.zerogpu import device
 from masa.cache import FeatureCache
-from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
 from masa.cost import executed_cost
+from masa.degradation import lr_from_hr
 from masa.errors import UserError
 from masa.images import Pixels, Role, Source, read_photo
 from masa.memory import Peak, measured_peak

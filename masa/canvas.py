@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masa.config import SCALE, MASAConfig, Size
-from masa.images import Pixels, crop_to_multiple, pad_replicate, reduce_x4
+from masa.images import Pixels, pad_replicate, reduce_x4
 from masa.matching import smallest_ref_side
 
 _REF_MULTIPLE = SCALE * SCALE  # two halvings of a Ref-down cell's worth of encoder levels
@@ -114,16 +114,6 @@ def canvas_sizes(lr: Size, refs: Sequence[Size], config: MASAConfig) -> tuple[Si
     padded = _lr_size(lr, config)
     heights, width = _ref_sides(refs or [lr], padded, config)
     return padded, (sum(heights) // SCALE, width // SCALE)
-
-
-def lr_from_hr(hr: Pixels) -> tuple[Pixels, Pixels]:
-    """Make the LR for a known HR picture ``(H, W, 3)``, or its transparency: ``(lr, hr)``.
-
-    The HR is cropped at its bottom and right to multiples of 4 and reduced by antialiased bicubic
-    interpolation, the protocol that published numbers use.
-    """
-    hr = np.ascontiguousarray(crop_to_multiple(hr, SCALE))
-    return reduce_x4(hr), hr
 
 
 def _lr_size(size: Size, config: MASAConfig) -> Size:

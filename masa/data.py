@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from masa.degradation import PHOTO, Degrade
 from masa.errors import UserError
 from masa.images import (
     DATA_LIMITS,
@@ -75,12 +76,16 @@ class Augmentation:
     way: enough that copying from the same place does not pay, and most content is in both."""
     hard: float = 0.0
     """Share of samples whose window is the most textured of four."""
+    degrade: Degrade = "off"
+    """LRs are clean reductions, as in the paper, or ``photo``: like what people upload."""
 
     def __post_init__(self) -> None:
         if self.orient not in get_args(Orient):
             raise UserError(
                 f"There is no orientation '{self.orient}': use {', '.join(get_args(Orient))}."
             )
+        if self.degrade not in get_args(Degrade):
+            raise UserError(f"There is no degradation '{self.degrade}': use off or photo.")
         if self.ref_jitter < 0:
             raise UserError("The reference's jitter is a number of pixels, 0 or more.")
         if not 0 <= self.hard <= 1:
@@ -124,7 +129,14 @@ class PairDataset(Dataset[Sample]):
         picture, reference = self._load(index)
         rng = np.random.default_rng((self.seed, epoch, index))
         hr, ref = augmented_crops(picture, reference, self.crop, self.augmentation, rng)
-        lr, ref_down = reduce_x4(hr), reduce_x4(ref)
+        if (
+            self.augmentation.degrade == "photo"
+        ):  # drawn last: the rest of the sample stays as it is
+            lr = PHOTO.draw(rng).reduce(hr, rng)
+            ref = PHOTO.draw_ref(ref, rng)
+        else:
+            lr = reduce_x4(hr)
+        ref_down = reduce_x4(ref)
         return Sample(*(to_tensor(image)[0] for image in (lr, ref, ref_down, hr)))
 
     def _large_enough(self, pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:

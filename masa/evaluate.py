@@ -17,9 +17,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from masa.canvas import lr_from_hr
 from masa.config import SCALE, MASAConfig
 from masa.data import find_pairs
+from masa.degradation import CLEAN, Degradation, lr_from_hr
 from masa.errors import UserError
 from masa.images import (
     DATA_LIMITS,
@@ -224,13 +224,15 @@ def evaluate(
     keep: int = 0,
     leave_out: Callable[[Scene, UserError], None] | None = None,
     seams: int = SEAMS,
+    degradations: Sequence[Degradation] = (CLEAN,),
 ) -> Iterator[Row]:
     """Measure scenes one after the other, yielding each when it is done.
 
     ``against`` repeats the network with the LR as its own reference (``self``) or with the next
     scene's reference (``shuffled``). ``border`` pixels are left out on every side. ``numbers``
     picks scenes by position, all of them by default. The pictures of the first ``keep`` scenes are
-    kept, and ``seams`` is the side of a block in the result. A scene that cannot be read, enlarged
+    kept, and ``seams`` is the side of a block in the result. Scenes' LRs are made by the
+    ``degradations`` in turn. A scene that cannot be read, enlarged
     or measured is told to ``leave_out`` and left out, if that is given. Otherwise, and for
     shuffling fewer than two references, raises ``UserError``.
     """
@@ -244,7 +246,8 @@ def evaluate(
     for number in range(len(scenes)) if numbers is None else numbers:
         scene = scenes[number]
         try:
-            lr, hr = lr_from_hr(read_photo(scene.hr, "high-resolution photo", DATA_LIMITS).rgb)
+            hr = read_photo(scene.hr, "high-resolution photo", DATA_LIMITS).rgb
+            lr, hr = lr_from_hr(hr, degradations[number % len(degradations)], seed=number)
             references = {"masa": read_references(scene)}
             if "self" in against:
                 references["self"] = None

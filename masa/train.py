@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from masa.config import MASAConfig
 from masa.data import Augmentation, PairDataset, Sample, SampleStream
+from masa.degradation import CLEAN, PRESETS, Degradation
 from masa.device import resolve_device, resolve_precision
 from masa.discriminator import Discriminator
 from masa.errors import UserError
@@ -489,6 +490,7 @@ class Trainer:
                 ("self", "shuffled"),
                 numbers=mine,
                 keep=_STRIPS,
+                degradations=self._degradations(),
             )
             part = list(zip(mine, measured, strict=True))
         except _StoppedError:
@@ -507,6 +509,11 @@ class Trainer:
                 return None
             rows += found
         return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+
+    def _degradations(self) -> list[Degradation]:
+        """Of validation scenes in turn: as the LRs that are trained on."""
+        clean = self.settings.augmentation.degrade == "off"
+        return [CLEAN] if clean else list(PRESETS.values())
 
     # ------------------------------------------------------------------------ checkpoints
 

@@ -19,7 +19,7 @@ from serving import ROOT, served
 
 from demo.runs import predictor_for
 from demo.showcase import Showcase
-from masa.canvas import lr_from_hr
+from masa.degradation import lr_from_hr
 from masa.images import read_photo, write_photo
 from masa.shifts import PRESETS, Shift
 

@@ -6,8 +6,9 @@ from helpers import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masa.canvas import canvas_sizes, lr_canvas, lr_from_hr, ref_canvas
+from masa.canvas import canvas_sizes, lr_canvas, ref_canvas
 from masa.config import MASAConfig
+from masa.degradation import lr_from_hr
 from masa.images import enlarge_x4, reduce_x4
 from masa.matching import Geometry
 

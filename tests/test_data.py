@@ -65,6 +65,26 @@ def test_samples_can_be_drawn_again(folder):
     assert not torch.equal(one[(0, 0)].hr, other[(0, 0)].hr)
 
 
+def test_degradation_changes_the_small_pictures_alone(folder):
+    clean = PairDataset(folder, 64, seed=1)
+    photo = PairDataset(folder, 64, Augmentation(degrade="photo"), seed=1)
+    keys = list(itertools.product(range(8), range(3)))
+    pairs = [(clean[key], photo[key]) for key in keys]
+    assert all(torch.equal(one.hr, other.hr) for one, other in pairs)
+    changed = [not torch.equal(one.lr, other.lr) for one, other in pairs]
+    assert 0.5 < np.mean(changed) < 1
+    refs = [not torch.equal(one.ref, other.ref) for one, other in pairs]
+    assert 0 < np.mean(refs) < 0.5
+    assert all(
+        np.array_equal(to_uint8(other.ref_down), reduce_x4(to_uint8(other.ref)))
+        for _, other in pairs
+    )
+    again = PairDataset(folder, 64, Augmentation(degrade="photo"), seed=1, cache=False)
+    assert all(map(torch.equal, again[keys[5]], pairs[5][1]))
+    with pytest.raises(UserError, match="off or photo"):
+        Augmentation(degrade="heavily")
+
+
 def test_without_augmentation_the_windows_are_the_same():
     for hr, ref in crops(PLAIN, positions(80, 96)):
         assert np.array_equal(hr, ref)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from masa.aggregation import Branches
 from masa.cache import FeatureCache
-from masa.canvas import canvas_sizes, lr_canvas, lr_from_hr
+from masa.canvas import canvas_sizes, lr_canvas
 from masa.config import MASAConfig
+from masa.degradation import lr_from_hr
 from masa.errors import UserError
 from masa.images import Limits, enlarge_x4, read_photo, to_tensor, to_uint8
 from masa.metrics import psnr_y

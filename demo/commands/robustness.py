@@ -17,8 +17,8 @@ from demo.figures.robustness import MOST_NETWORKS, sheet
 from demo.files import png
 from demo.laboratory import default_networks
 from masa.cache import FeatureCache
-from masa.canvas import lr_from_hr
 from masa.commands.options import add_device, add_memory, references, write
+from masa.degradation import lr_from_hr
 from masa.errors import UserError
 from masa.evaluate import (
     Scene,

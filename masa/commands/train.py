@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from masa.config import Adaptation
 from masa.data import Augmentation, Orient
+from masa.degradation import Degrade
 from masa.device import Device
 from masa.errors import UserError
 from masa.train import OptimizerName, Settings, Stage, train
@@ -103,6 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(group, "orient", "flips and quarter turns of the two", choices=get_args(Orient))
     option(group, "ref-jitter", "pixels by which the reference's crop is moved", type=int)
     option(group, "hard", "share of crops chosen for their texture", type=float)
+    option(
+        group,
+        "degrade",
+        "photo: LRs with blur, noise and JPEG, as people upload them",
+        choices=get_args(Degrade),
+    )
 
     group = parser.add_argument_group("machine")
     option(group, "device", "where to compute", choices=get_args(Device))

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from masa.canvas import lr_from_hr
 from masa.commands.options import add_device, add_memory, add_weights, predictor
+from masa.degradation import lr_from_hr
 from masa.errors import UserError
 from masa.images import WRITTEN, pictures_in, read_photo, write_photo
 from masa.metrics import psnr_y, ssim_y
