@@ -9,12 +9,12 @@ import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from demo.files import sweep_in_background, use_own_folder
-from demo.page import build_page, launch_options
-from demo.runs import predictor_for
+from demo.page.page import build_page, launch_options
+from demo.runs.request import predictor_for
+from demo.runs.served import sweep_in_background, use_own_folder
+from demo.runs.showcase import Showcase
 from demo.settings import KEEP_SECONDS
-from demo.showcase import Showcase
-from masa.memory import share_pools
+from masa.machine.memory import share_pools
 from masa.weights import DEFAULT_WEIGHTS
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from demo.exploration import Exploration
 from demo.figures.result import measure
-from demo.files import png
-from demo.jobs import EASEL, Finished, Step, Steps, rank
-from demo.tabs import FIGURES, TABS, View
-from masa.evaluate import finite
+from demo.figures.tabs import FIGURES, TABS, View
+from demo.runs.exploration import Exploration
+from demo.runs.jobs import EASEL, Finished, Step, Steps, rank
+from demo.runs.served import png
+from masa.measuring.evaluate import finite
 
 SNIPPET = '''"""Repeats this run with the Python package; put the pictures beside this file."""
 
@@ -61,7 +61,7 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
 
 
 def maps(x: Exploration) -> bytes:
-    """The maps as ``.npz``; what they are is in :class:`masa.matching.Matches`."""
+    """The maps as ``.npz``; what they are is in :class:`masa.network.matching.Matches`."""
     matches, geometry = x.matches, x.matches.geometry
     buffer = io.BytesIO()
     np.savez_compressed(

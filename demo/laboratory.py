@@ -12,22 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.draw import WIDE
-from demo.drawn import Drawn
-from demo.examples import load_examples
-from demo.exploration import ChannelStatistics
 from demo.figures import robustness as figures
+from demo.figures.draw import WIDE
+from demo.figures.figure import Drawn
 from demo.figures.parts import Place, busiest, luma_change, minus
 from demo.figures.result import DETAIL, decibels
-from demo.files import serve_png
-from demo.runs import Request, predictor_for
+from demo.runs.examples import load_examples
+from demo.runs.exploration import ChannelStatistics
+from demo.runs.request import Request, predictor_for
+from demo.runs.served import serve_png
 from masa.config import SCALE
-from masa.degradation import lr_from_hr
 from masa.errors import UserError
-from masa.images import Pixels, Role, enlarge_x4, read_photo
-from masa.ladder import FAMILIES, NAMED, Rung, Substitutes, family_called, named_rungs
-from masa.predictor import Predictor, Progress
-from masa.robustness import (
+from masa.measuring.ladder import FAMILIES, NAMED, Rung, Substitutes, family_called, named_rungs
+from masa.measuring.robustness import (
     UNCHANGED,
     Baseline,
     Curve,
@@ -40,7 +37,12 @@ from masa.robustness import (
     rows_of,
     sweep,
 )
-from masa.shifts import Shift, Shifted
+from masa.pictures.degradation import lr_from_hr
+from masa.pictures.photo import Pixels, Role
+from masa.pictures.read import read_photo
+from masa.pictures.resize import enlarge_x4
+from masa.pictures.shifts import Shift, Shifted
+from masa.predictor import Predictor, Progress
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
 LR_SIDE = 128
@@ -323,7 +325,8 @@ def robustness_rows(trial: Trial, progress: Progress) -> Iterator[tuple[Row, ...
     """How steady networks are in a trial, in numbers alone: all so far, with each new result.
 
     They hold the unchanged reference, the result without reference and bicubic as families of their
-    own (:class:`masa.robustness.Row`). Raises ``UserError``; what ``progress`` raises ends it.
+    own (:class:`masa.measuring.robustness.Row`). Raises ``UserError``; what ``progress`` raises
+    ends it.
     """
     rungs, predictors = trial.rungs(), trial.predictors()
     rows: tuple[Row, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from masa.images import DEFAULT_LIMITS
+from masa.pictures.photo import DEFAULT_LIMITS
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 

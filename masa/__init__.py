@@ -8,8 +8,10 @@
 
 from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
-from masa.images import ImageError, Limits, Photo, read_photo, write_photo
-from masa.model import MASA, Trace
+from masa.network.model import MASA, Trace
+from masa.pictures.photo import ImageError, Limits, Photo
+from masa.pictures.read import read_photo
+from masa.pictures.write import write_photo
 from masa.predictor import Predictor, Result
 from masa.weights import load_model, shipped_weights
 

@@ -28,17 +28,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from masa.cache import FeatureCache
-from masa.canvas import canvas_sizes
 from masa.config import SCALE, MASAConfig, Size
-from masa.cost import Cost, executed_cost
-from masa.device import resolve_device, resolve_precision
 from masa.errors import UserError
-from masa.images import Limits, Pixels
-from masa.memory import keep_freed_memory, peak_resident
-from masa.model import MASA
+from masa.machine.cache import FeatureCache
+from masa.machine.cost import Cost, executed_cost
+from masa.machine.device import resolve_device, resolve_precision
+from masa.machine.memory import keep_freed_memory, peak_resident
+from masa.network.model import MASA
+from masa.pictures.photo import Limits, Pixels
 from masa.predictor import Predictor
-from masa.train import Settings, Trainer
+from masa.reference.canvas import canvas_sizes
+from masa.training.trainer import Settings, Trainer
 
 STAGES = ("encode_lr", "encode_ref", "coarse", "fine", "transfer", "decode")
 """What a run consists of, in order."""

@@ -14,28 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from masa.aggregation import Branches
-from masa.cache import FeatureCache
-from masa.canvas import LRCanvas, RefCanvas, canvas_sizes, lr_canvas, ref_canvas
 from masa.config import SCALE, MASAConfig, Size
-from masa.cost import choose_tile, executed_cost, feature_bytes, peak_bytes
-from masa.device import free_memory, resolve_device, resolve_precision
 from masa.errors import UserError
-from masa.images import (
-    DEFAULT_LIMITS,
-    Limits,
-    Photo,
-    Pixels,
-    Source,
-    enlarge_x4,
-    read_photo,
-    resize_to_fit,
-    to_tensor,
-    to_uint8,
-)
-from masa.layers import fuses
-from masa.model import MASA, LRFeatures, RefFeatures, Trace
-from masa.progress import OnShare
+from masa.machine.cache import FeatureCache
+from masa.machine.cost import choose_tile, executed_cost, feature_bytes, peak_bytes
+from masa.machine.device import free_memory, resolve_device, resolve_precision
+from masa.network.aggregation import Branches
+from masa.network.layers import fuses
+from masa.network.model import MASA, LRFeatures, RefFeatures, Trace
+from masa.network.progress import OnShare
+from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
+from masa.pictures.read import read_photo
+from masa.pictures.resize import enlarge_x4, resize_to_fit, to_tensor, to_uint8
+from masa.reference.canvas import LRCanvas, RefCanvas, canvas_sizes, lr_canvas, ref_canvas
 from masa.weights import load_model
 
 Progress = Callable[[float, str], None]
@@ -232,7 +223,7 @@ class Predictor:
     ) -> int:
         """Bytes that a run with pictures of these sizes is expected to take at its peak.
 
-        The sizes are those of :func:`masa.canvas.canvas_sizes`.
+        The sizes are those of :func:`masa.reference.canvas.canvas_sizes`.
         """
         size = self.dtype.itemsize
         return peak_bytes(lr, ref_down, self.config, size, tile, keep, self._strips)
@@ -240,8 +231,8 @@ class Predictor:
     def choose_tile(self, lr: Size, ref_down: Size, keep: Collection[int] = ()) -> int | None:
         """The decoder's tile side for pictures of these sizes, ``None`` for one piece.
 
-        The sizes are those of :func:`masa.canvas.canvas_sizes`. Raises ``MemoryNeededError`` if no
-        tile is small enough for the memory allowed.
+        The sizes are those of :func:`masa.reference.canvas.canvas_sizes`. Raises
+        ``MemoryNeededError`` if no tile is small enough for the memory allowed.
         """
         size = self.dtype.itemsize
         try:
@@ -259,7 +250,7 @@ class Predictor:
 
     @property
     def _strips(self) -> bool:
-        """Whether residual blocks are worked on in strips (:mod:`masa.layers`)."""
+        """Whether residual blocks are worked on in strips (:mod:`masa.network.layers`)."""
         return fuses(self.device, self.dtype)
 
     def _tensor(self, rgb: Pixels) -> Tensor:

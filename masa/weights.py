@@ -15,7 +15,7 @@ from torch import Tensor
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.files import write_whole
-from masa.model import MASA
+from masa.network.model import MASA
 
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
 """Where shipped weights lie, as ``NAME.safetensors``."""

@@ -13,7 +13,7 @@ from helpers import fill
 from hypothesis import settings
 
 from masa.config import MASAConfig
-from masa.model import MASA
+from masa.network.model import MASA
 from masa.predictor import Predictor
 from masa.weights import load_model
 

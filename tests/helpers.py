@@ -12,10 +12,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from demo.jobs import Stopped
-from masa.images import to_tensor
-from masa.layers import has_bf16
-from masa.matching import CoarseMatch, Geometry, assemble
+from demo.runs.jobs import Stopped
+from masa.network.layers import has_bf16
+from masa.network.matching import CoarseMatch, Geometry, assemble
+from masa.pictures.resize import to_tensor
 
 DATA = Path(__file__).resolve().parent / "data"
 

@@ -27,17 +27,19 @@ import psutil
 from helpers import picture
 from serving import served_apart, wait_for
 
-from demo.callbacks import LR_MODE
-from masa.images import encode, read_photo, reduce_x4
-from masa.metrics import psnr_y
+from demo.page.callbacks import LR_MODE
+from masa.pictures.metrics import psnr_y
+from masa.pictures.read import read_photo
+from masa.pictures.resize import reduce_x4
+from masa.pictures.write import encode
 
 PAGE = """
 import argparse
-from demo.examples import load_examples
-from demo.files import sweep_in_background
-from masa.memory import share_pools
-from demo.page import build_page, launch_options
-from demo.showcase import Showcase
+from demo.runs.examples import load_examples
+from demo.runs.served import sweep_in_background
+from masa.machine.memory import share_pools
+from demo.page.page import build_page, launch_options
+from demo.runs.showcase import Showcase
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int)

@@ -12,7 +12,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import httpx
 
-from demo.page import build_page, launch_options
+from demo.page.page import build_page, launch_options
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 from helpers import fill, noise
 
-from masa.adaptation import (
+from masa.network.adaptation import (
     AdaIN,
     NoAdaptation,
     SpatialAdaptation,
     channel_stats,
     make_adaptation,
 )
-from masa.layers import initialise
+from masa.network.layers import initialise
 
 
 def features(n=2, c=4, h=12, w=10):

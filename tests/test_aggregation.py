@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from helpers import fill, noise
 
-from masa.aggregation import Branches, DualResidualAggregation
+from masa.network.aggregation import Branches, DualResidualAggregation
 
 C = 4
 

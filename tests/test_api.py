@@ -17,11 +17,12 @@ from gradio_client.exceptions import AppError
 from helpers import is_one_sentence, picture
 from serving import ROOT, served
 
-from demo.runs import predictor_for
-from demo.showcase import Showcase
-from masa.degradation import lr_from_hr
-from masa.images import read_photo, write_photo
-from masa.shifts import PRESETS, Shift
+from demo.runs.request import predictor_for
+from demo.runs.showcase import Showcase
+from masa.pictures.degradation import lr_from_hr
+from masa.pictures.read import read_photo
+from masa.pictures.shifts import PRESETS, Shift
+from masa.pictures.write import write_photo
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from demo.commands import bench as command
 from masa import bench
 from masa.__main__ import main
 from masa.bench import Case, Like, Measured, TrainingCase, measure, run_convolutions
-from masa.cache import FeatureCache
 from masa.config import MASAConfig
-from masa.cost import executed_cost
 from masa.errors import UserError
-from masa.model import MASA
+from masa.machine.cache import FeatureCache
+from masa.machine.cost import executed_cost
+from masa.network.model import MASA
 from masa.predictor import Predictor
 
 SMALL = MASAConfig(channels=8)

@@ -14,12 +14,13 @@ from serving import served_apart, wait_for
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from demo import jobs
-from demo.examples import load_examples
-from demo.page import build_page, launch_options
-from demo.runs import predictor_for
-from demo.showcase import Showcase
-from masa.images import read_photo, write_photo
+from demo.page.page import build_page, launch_options
+from demo.runs import jobs
+from demo.runs.examples import load_examples
+from demo.runs.request import predictor_for
+from demo.runs.showcase import Showcase
+from masa.pictures.read import read_photo
+from masa.pictures.write import write_photo
 
 pytestmark = pytest.mark.browser
 playwright_api = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else None

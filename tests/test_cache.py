@@ -5,9 +5,9 @@ import torch
 from helpers import inputs
 from torch.utils._pytree import tree_leaves
 
-from masa.cache import FeatureCache
-from masa.cost import feature_bytes
-from masa.model import MASA
+from masa.machine.cache import FeatureCache
+from masa.machine.cost import feature_bytes
+from masa.network.model import MASA
 
 
 class Maker:

@@ -18,24 +18,26 @@ import pytest
 from helpers import is_one_sentence, picture, taken, work_until_stopped
 from serving import wait_for
 
-from demo import callbacks, jobs
-from demo import files as demo_files
-from demo.callbacks import HR_MODE, LR_MODE, Inputs
-from demo.drawn import Drawn, Panel, pick
-from demo.exploration import KEPT_BYTES, explore
-from demo.explore import explore_whole, paint, without_branches, without_reference
 from demo.export import as_zip
 from demo.figures import coarse
-from demo.front import Front, Shelf
-from demo.jobs import Finished, Step, follow
-from demo.runs import Request, predictor_for, run, shift_references
-from demo.showcase import Showcase
-from demo.tabs import FIGURES, TABS, View
+from demo.figures.figure import Drawn, Panel, pick
+from demo.figures.tabs import FIGURES, TABS, View
+from demo.page import callbacks
+from demo.page.callbacks import HR_MODE, LR_MODE, Inputs
+from demo.page.front import Front, Shelf
+from demo.runs import jobs
+from demo.runs import served as demo_files
+from demo.runs.exploration import KEPT_BYTES, explore
+from demo.runs.jobs import Finished, Step, follow
+from demo.runs.request import Request, predictor_for, run, shift_references
+from demo.runs.showcase import Showcase
+from demo.runs.steps import explore_whole, paint, without_branches, without_reference
 from masa.__main__ import main
 from masa.errors import UserError
-from masa.images import read_photo, write_photo
-from masa.metrics import psnr_y
-from masa.shifts import PRESETS, RANGES, Shift
+from masa.pictures.metrics import psnr_y
+from masa.pictures.read import read_photo
+from masa.pictures.shifts import PRESETS, RANGES, Shift
+from masa.pictures.write import write_photo
 
 
 def inputs(photo, refs=(), mode=LR_MODE, shift="off", **amounts):

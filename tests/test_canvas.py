@@ -6,11 +6,11 @@ from helpers import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masa.canvas import canvas_sizes, lr_canvas, ref_canvas
 from masa.config import MASAConfig
-from masa.degradation import lr_from_hr
-from masa.images import enlarge_x4, reduce_x4
-from masa.matching import Geometry
+from masa.network.matching import Geometry
+from masa.pictures.degradation import lr_from_hr
+from masa.pictures.resize import enlarge_x4, reduce_x4
+from masa.reference.canvas import canvas_sizes, lr_canvas, ref_canvas
 
 DEFAULT = MASAConfig()
 

@@ -8,7 +8,7 @@ import torch
 from demo.commands.card import with_part
 from masa.__main__ import main
 from masa.errors import UserError
-from masa.history import Run, history_json, read_history, total_hours
+from masa.training.history import Run, history_json, read_history, total_hours
 
 
 def write_run(folder, init=None, hours=2.0):

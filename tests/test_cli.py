@@ -12,14 +12,15 @@ from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
 from masa.__main__ import COMMANDS, main, parse
-from masa.canvas import canvas_sizes
 from masa.commands.options import positive_gigabytes, size
 from masa.commands.upscale import plan
 from masa.config import MASAConfig
 from masa.errors import UserError
-from masa.images import enlarge_x4, read_photo, reduce_x4
-from masa.model import MASA
+from masa.network.model import MASA
+from masa.pictures.read import read_photo
+from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.predictor import Predictor
+from masa.reference.canvas import canvas_sizes
 from masa.weights import load_model, save_weights
 
 ROOT = Path(__file__).resolve().parent.parent

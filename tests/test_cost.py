@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from masa.config import MASAConfig
-from masa.cost import (
+from masa.machine.cost import (
     MIN_TILE,
     choose_tile,
     dense_matching_cost,
@@ -16,7 +16,7 @@ from masa.cost import (
     paper_cost,
     peak_bytes,
 )
-from masa.model import MASA
+from masa.network.model import MASA
 
 PAPER = (128, 128), (128, 128)
 DEFAULT = MASAConfig()

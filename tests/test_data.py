@@ -8,15 +8,15 @@ import torch
 from helpers import picture
 from PIL import Image
 
-from masa.data import (
+from masa.errors import UserError
+from masa.pictures.resize import reduce_x4, to_uint8
+from masa.training.data import (
     Augmentation,
     PairDataset,
     SampleStream,
     augmented_crops,
     gradient_energy,
 )
-from masa.errors import UserError
-from masa.images import reduce_x4, to_uint8
 
 PLAIN = Augmentation(swap=False, luminance=False, orient="off", ref_jitter=0)
 

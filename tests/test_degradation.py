@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from helpers import picture
 
-from masa.degradation import (
+from masa.errors import UserError
+from masa.pictures.degradation import (
     CLEAN,
     PHOTO,
     PRESETS,
@@ -17,9 +18,8 @@ from masa.degradation import (
     lr_from_hr,
     preset_called,
 )
-from masa.errors import UserError
-from masa.images import reduce_x4
-from masa.metrics import psnr_y
+from masa.pictures.metrics import psnr_y
+from masa.pictures.resize import reduce_x4
 
 
 def smooth(height=96, width=128, seed=0):

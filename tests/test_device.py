@@ -4,10 +4,10 @@ import pytest
 import torch
 from helpers import is_one_sentence
 
-import masa.device
-from masa.device import DTYPES, free_memory, resolve_device, resolve_precision
+import masa.machine.device
 from masa.errors import UserError
-from masa.layers import has_bf16
+from masa.machine.device import DTYPES, free_memory, resolve_device, resolve_precision
+from masa.network.layers import has_bf16
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ def has(monkeypatch):
     def pretend(*kinds, transfers=True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in kinds)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in kinds)
-        monkeypatch.setattr(masa.device, "_mps_can_transfer", lambda: transfers)
+        monkeypatch.setattr(masa.machine.device, "_mps_can_transfer", lambda: transfers)
 
     return pretend
 
@@ -43,14 +43,14 @@ def test_an_mps_that_lacks_the_transfer_is_none(has):
 def test_the_probe_is_the_operation_of_the_transfer(monkeypatch):
     """On the CPU, which has it; and where it fails."""
     ones = torch.ones
-    monkeypatch.setattr(masa.device.torch, "ones", lambda *size, device: ones(*size))
-    probe = masa.device._mps_can_transfer.__wrapped__
+    monkeypatch.setattr(masa.machine.device.torch, "ones", lambda *size, device: ones(*size))
+    probe = masa.machine.device._mps_can_transfer.__wrapped__
     assert probe()
 
     def missing(*args, **kwargs):
         raise NotImplementedError("not implemented for MPS")
 
-    monkeypatch.setattr(masa.device.F, "embedding_bag", missing)
+    monkeypatch.setattr(masa.machine.device.F, "embedding_bag", missing)
     assert not probe()
 
 
@@ -117,13 +117,13 @@ def test_half_precision_needs_a_gpu():
 @pytest.mark.parametrize(("pays", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_on_a_cpu_takes_what_was_measured(monkeypatch, onednn, pays, dtype):
     onednn(bf16=True)
-    monkeypatch.setattr(masa.device, "_bf16_pays_on_cpu", lambda: pays)
+    monkeypatch.setattr(masa.machine.device, "_bf16_pays_on_cpu", lambda: pays)
     assert resolve_precision("auto", CPU) == dtype
 
 
 def test_where_bfloat16_is_emulated_nothing_is_measured(monkeypatch, onednn):
     onednn(bf16=False)
-    monkeypatch.setattr(masa.device, "_bf16_pays_on_cpu", lambda: pytest.fail("measured"))
+    monkeypatch.setattr(masa.machine.device, "_bf16_pays_on_cpu", lambda: pytest.fail("measured"))
     assert resolve_precision("auto", CPU) == torch.float32
     assert has_bf16(torch.device("cuda"))
     onednn(bf16=True)
@@ -148,9 +148,9 @@ def test_the_measurement_decides_and_is_made_once(monkeypatch, onednn, share, ch
         nonlocal now
         now += share if image.dtype == weight.dtype == torch.bfloat16 else 1.0
 
-    masa.device._bf16_pays_on_cpu.cache_clear()
-    monkeypatch.setattr(masa.device.F, "conv2d", convolve)
-    monkeypatch.setattr(masa.device.time, "perf_counter", lambda: now)
+    masa.machine.device._bf16_pays_on_cpu.cache_clear()
+    monkeypatch.setattr(masa.machine.device.F, "conv2d", convolve)
+    monkeypatch.setattr(masa.machine.device.time, "perf_counter", lambda: now)
     try:
         assert resolve_precision("auto", CPU) == DTYPES[chosen]
         taken = now
@@ -158,4 +158,4 @@ def test_the_measurement_decides_and_is_made_once(monkeypatch, onednn, share, ch
         assert resolve_precision("auto", CPU) == DTYPES[chosen]
         assert now == taken
     finally:
-        masa.device._bf16_pays_on_cpu.cache_clear()  # others measure for themselves
+        masa.machine.device._bf16_pays_on_cpu.cache_clear()  # others measure for themselves

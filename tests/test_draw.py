@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.draw import (
+from demo.figures.draw import (
     BLACK,
     BLUE,
     INK,

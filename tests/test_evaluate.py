@@ -13,10 +13,10 @@ import pytest
 from helpers import is_one_sentence, picture
 from PIL import Image
 
-import masa.evaluate
+import masa.measuring.evaluate
 from masa.__main__ import main
 from masa.errors import UserError
-from masa.evaluate import (
+from masa.measuring.evaluate import (
     Row,
     Scene,
     Score,
@@ -30,8 +30,9 @@ from masa.evaluate import (
     read_references,
     stitch,
 )
-from masa.images import DATA_LIMITS, DEFAULT_LIMITS, enlarge_x4, reduce_x4
-from masa.metrics import psnr_y, seam_ratio, ssim_y
+from masa.pictures.metrics import psnr_y, seam_ratio, ssim_y
+from masa.pictures.photo import DATA_LIMITS, DEFAULT_LIMITS
+from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.predictor import Predictor
 from masa.weights import save_weights
 
@@ -388,7 +389,7 @@ def test_large_pictures_of_one_s_own_are_taken(tmp_path, monkeypatch):
     save(tmp_path / "a_0.png", picture(64, 64))
     save(tmp_path / "a_1.png", picture(96, 128, 1))
     small = replace(DATA_LIMITS, max_ref_pixels=48 * 64)
-    monkeypatch.setattr(masa.evaluate, "DATA_LIMITS", small)
+    monkeypatch.setattr(masa.measuring.evaluate, "DATA_LIMITS", small)
     (scene,) = find_scenes(tmp_path)
     assert read_references(scene).shape == (48, 64, 3)
     assert DATA_LIMITS.max_pixels > DEFAULT_LIMITS.max_pixels
@@ -402,7 +403,7 @@ def test_command_shuffles_references_and_draws_them_by_seed(sun80, weights, tmp_
         drawn.append(scene.refs)
         return read_references(scene)
 
-    monkeypatch.setattr(masa.evaluate, "read_references", seen)
+    monkeypatch.setattr(masa.measuring.evaluate, "read_references", seen)
     details = tmp_path / "all.json"
     options = ["--against", "shuffled", "--seed", "3", "--weights", weights, "--device", "cpu"]
     assert main(["evaluate", str(sun80), *options, "--json", str(details)]) == 0

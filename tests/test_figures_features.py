@@ -10,23 +10,23 @@ import pytest
 import torch
 from helpers import fill, picture
 
-from demo.draw import WIDE, WIDTH
-from demo.drawn import pick
-from demo.exploration import explore
 from demo.figures import adaptation, aggregation, cost, network, result
+from demo.figures.draw import WIDE, WIDTH
+from demo.figures.figure import pick
 from demo.figures.parts import Place, busiest, high_of, own
-from demo.plots import Bar, bar_chart
-from demo.runs import Request, Run
-from demo.tabs import FIGURES, View
-from masa.aggregation import Branches
+from demo.figures.plots import Bar, bar_chart
+from demo.figures.tabs import FIGURES, View
+from demo.runs.exploration import explore
+from demo.runs.request import Request, Run
 from masa.config import MASAConfig
-from masa.cost import dense_matching_cost, executed_cost, paper_cost
 from masa.errors import UserError
-from masa.images import enlarge_x4, reduce_x4
-from masa.matching import match
-from masa.memory import Peak
-from masa.metrics import luma, psnr_y, ssim_y
-from masa.model import MASA
+from masa.machine.cost import dense_matching_cost, executed_cost, paper_cost
+from masa.machine.memory import Peak
+from masa.network.aggregation import Branches
+from masa.network.matching import match
+from masa.network.model import MASA
+from masa.pictures.metrics import luma, psnr_y, ssim_y
+from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.predictor import Predictor
 
 SMALL = MASAConfig(channels=8)

@@ -9,11 +9,9 @@ import torch
 from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
-from demo.draw import WIDE, WIDTH
-from demo.drawn import pick
-from demo.examples import load_examples
-from demo.exploration import explore
 from demo.figures import coarse, fine, pixel
+from demo.figures.draw import WIDE, WIDTH
+from demo.figures.figure import pick
 from demo.figures.places import (
     block_at,
     block_corner,
@@ -28,13 +26,15 @@ from demo.figures.places import (
     ref_block_box,
     ref_view,
 )
-from demo.runs import Request, Run, run
-from masa.canvas import lr_canvas
+from demo.runs.examples import load_examples
+from demo.runs.exploration import explore
+from demo.runs.request import Request, Run, run
 from masa.config import MASAConfig
-from masa.matching import Geometry
-from masa.model import MASA
+from masa.network.matching import Geometry
+from masa.network.model import MASA
+from masa.network.transfer import plan_transfer
 from masa.predictor import Predictor
-from masa.transfer import plan_transfer
+from masa.reference.canvas import lr_canvas
 
 DOWN, RIGHT = 2, 3
 """LR pixels from each pixel to its match in ``shifted``."""

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from serving import free_port
 
-from demo.front import Front
+from demo.page.front import Front
 
 KEEP = 60
 

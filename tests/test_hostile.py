@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 from serving import ROOT, served_apart
 
-from masa.images import read_photo
-from masa.shifts import PRESETS, RANGES
+from masa.pictures.read import read_photo
+from masa.pictures.shifts import PRESETS, RANGES
 
 PAGE = """
 import argparse, sys, threading
 sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
-from demo.examples import load_examples
-from demo.page import build_page, launch_options
-from demo.showcase import Showcase
+from demo.runs.examples import load_examples
+from demo.page.page import build_page, launch_options
+from demo.runs.showcase import Showcase
 parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int)
 showcase = Showcase(load_examples()[:1])

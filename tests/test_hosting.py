@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 from serving import ROOT, served_apart
 
-from demo.front import MAX_REQUEST
+from demo.page.front import MAX_REQUEST
 from demo.settings import (
     FEATURE_MEMORY,
     KEEP_SECONDS,
@@ -31,7 +31,8 @@ from demo.settings import (
     SESSIONS,
 )
 from masa.errors import UserError
-from masa.images import DEFAULT_LIMITS, read_photo
+from masa.pictures.photo import DEFAULT_LIMITS
+from masa.pictures.read import read_photo
 from masa.predictor import DEFAULT_MEMORY
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 

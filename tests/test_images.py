@@ -21,23 +21,18 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from masa.errors import UserError
-from masa.images import (
-    DEFAULT_LIMITS,
-    ImageError,
-    Limits,
-    Photo,
-    check_size,
+from masa.pictures.photo import DEFAULT_LIMITS, ImageError, Limits, Photo, check_size
+from masa.pictures.read import read_photo
+from masa.pictures.resize import (
     crop_to_multiple,
-    encode,
     enlarge_x4,
     pad_replicate,
-    read_photo,
     reduce_x4,
     resize_to_fit,
     to_tensor,
     to_uint8,
-    write_photo,
 )
+from masa.pictures.write import encode, write_photo
 
 few = settings(max_examples=25, deadline=None)
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from helpers import fill, is_one_sentence, picture
 
-from demo import laboratory, laboratory_tab
-from demo.exploration import ChannelStatistics
+from demo import laboratory
 from demo.figures import robustness as figures
 from demo.figures.adaptation import channel_plots
 from demo.laboratory import (
@@ -23,17 +22,21 @@ from demo.laboratory import (
     robustness_rows,
     subject_of,
 )
-from demo.runs import Request, predictor_for
+from demo.page import laboratory_tab
+from demo.runs.exploration import ChannelStatistics
+from demo.runs.request import Request, predictor_for
 from masa.__main__ import main
 from masa.config import MASAConfig
 from masa.errors import UserError
-from masa.images import read_photo, reduce_x4, write_photo
-from masa.ladder import FAMILIES, NAMED
-from masa.metrics import psnr_y
-from masa.model import MASA
+from masa.measuring.ladder import FAMILIES, NAMED
+from masa.measuring.robustness import Row, csv_text, curves
+from masa.network.model import MASA
+from masa.pictures.metrics import psnr_y
+from masa.pictures.read import read_photo
+from masa.pictures.resize import reduce_x4
+from masa.pictures.shifts import PRESETS, Shift
+from masa.pictures.write import write_photo
 from masa.predictor import Predictor
-from masa.robustness import Row, csv_text, curves
-from masa.shifts import PRESETS, Shift
 from masa.weights import load_model, save_weights
 
 

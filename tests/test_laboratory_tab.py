@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from helpers import is_one_sentence, picture, taken, work_until_stopped
 
-from demo import laboratory_tab
-from demo.callbacks import CUSTOM, HR_MODE, LR_MODE, Newest
-from demo.jobs import NETWORK, Step
 from demo.laboratory import Sweep, Trial
-from demo.laboratory_tab import LaboratoryTab, choose, trial_of, watch
-from demo.runs import Request
+from demo.page import laboratory_tab
+from demo.page.callbacks import CUSTOM, HR_MODE, LR_MODE, Newest
+from demo.page.laboratory_tab import LaboratoryTab, choose, trial_of, watch
+from demo.runs.jobs import NETWORK, Step
+from demo.runs.request import Request
 from masa.errors import UserError
-from masa.images import read_photo, reduce_x4, write_photo
-from masa.ladder import NAMED
+from masa.measuring.ladder import NAMED
+from masa.pictures.read import read_photo
+from masa.pictures.resize import reduce_x4
+from masa.pictures.shifts import PRESETS, RANGES, Shift
+from masa.pictures.write import write_photo
 from masa.predictor import Predictor
-from masa.shifts import PRESETS, RANGES, Shift
 
 NEUTRAL = [neutral for _, neutral, _ in RANGES.values()]
 

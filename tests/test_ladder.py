@@ -5,8 +5,8 @@ import pytest
 from helpers import picture
 
 from masa.errors import UserError
-from masa.ladder import FAMILIES, LIGHT, NAMED, Substitutes, family_called, named_rungs
-from masa.shifts import PRESETS, RANGES, Shift
+from masa.measuring.ladder import FAMILIES, LIGHT, NAMED, Substitutes, family_called, named_rungs
+from masa.pictures.shifts import PRESETS, RANGES, Shift
 
 
 def smooth(height=96, width=128):

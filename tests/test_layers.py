@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from helpers import LargestTensor, LiveBytes, fill, inputs, noise
 from torch import nn
 
-import masa.layers
-import masa.tiling
+import masa.network.layers
+import masa.network.tiling
 from masa.config import MASAConfig
-from masa.layers import (
+from masa.network.layers import (
     ResidualBlock,
     channels_last,
     conv3x3,
@@ -21,9 +21,9 @@ from masa.layers import (
     residual_blocks,
     run_blocks,
 )
-from masa.model import MASA
-from masa.progress import ignore
-from masa.tiling import write_over
+from masa.network.model import MASA
+from masa.network.progress import ignore
+from masa.network.tiling import write_over
 
 C = 8
 TYPES = [torch.float32, torch.bfloat16]
@@ -70,16 +70,16 @@ def test_they_are_fused_at_all():
     assert torch.backends.mkldnn.is_available()
     conv, x = layer(conv3x3(C, C), torch.float32), features(8, 8)
     with torch.inference_mode():
-        assert masa.layers._fuses(x, conv.weight)
+        assert masa.network.layers._fuses(x, conv.weight)
         with torch.autocast("cpu", torch.bfloat16):
-            assert not masa.layers._fuses(x, conv.weight)
-    assert not masa.layers._fuses(x, conv.weight)
+            assert not masa.network.layers._fuses(x, conv.weight)
+    assert not masa.network.layers._fuses(x, conv.weight)
 
 
 def test_in_bfloat16_they_are_used_where_the_processor_has_it(monkeypatch):
     cpu = torch.device("cpu")
     for has in (True, False):
-        monkeypatch.setattr(masa.layers, "has_bf16", lambda device, has=has: has)
+        monkeypatch.setattr(masa.network.layers, "has_bf16", lambda device, has=has: has)
         assert fuses(cpu, torch.bfloat16) == has
         assert fuses(cpu, torch.float32)
         assert not fuses(cpu, torch.float16)
@@ -92,7 +92,7 @@ def test_in_bfloat16_they_are_used_where_the_processor_has_it(monkeypatch):
 def test_a_residual_block_in_strips(monkeypatch, pixels, size, dtype):
     block, x = layer(ResidualBlock(C), dtype), features(*size, dtype)
     expected = block(x)  # with gradients: plain
-    monkeypatch.setattr(masa.layers, "_STRIP", pixels)
+    monkeypatch.setattr(masa.network.layers, "_STRIP", pixels)
     with torch.inference_mode():
         compare(block(x.clone()), expected)
         several = features(*size, dtype, n=3)
@@ -113,7 +113,7 @@ def test_blocks_leave_their_input_alone_while_gradients_are_recorded():
 @pytest.mark.parametrize("size", [(1, 4), (7, 10), (23, 6), (40, 3)])
 def test_writing_over_gives_what_a_second_map_would(monkeypatch, halo, pixels, size):
     """A sum over ``halo`` rows to each side of the map itself and of another."""
-    monkeypatch.setattr(masa.tiling, "_STRIP", pixels)
+    monkeypatch.setattr(masa.network.tiling, "_STRIP", pixels)
     target, other = noise(2, 3, *size), noise(2, 3, *size, seed=1)
 
     def blur(x):
@@ -140,8 +140,8 @@ def test_writing_over_gives_what_a_second_map_would(monkeypatch, halo, pixels, s
 @pytest.mark.parametrize("adaptation", ["sam", "none"])
 def test_few_maps_are_alive_at_a_time(monkeypatch, adaptation):
     """What decoding holds beside the features: four maps of the result's size, strips aside."""
-    monkeypatch.setattr(masa.layers, "_STRIP", 2**10)
-    monkeypatch.setattr(masa.tiling, "_STRIP", 2**10)
+    monkeypatch.setattr(masa.network.layers, "_STRIP", 2**10)
+    monkeypatch.setattr(masa.network.tiling, "_STRIP", 2**10)
     model = fill(MASA(MASAConfig(channels=16, adaptation=adaptation)))
     lr, ref, ref_down = inputs((64, 64), (64, 64))
     encoded = model.encode_lr(lr), model.encode_ref(ref, ref_down)
@@ -158,7 +158,7 @@ def test_few_maps_are_alive_at_a_time(monkeypatch, adaptation):
 
 @torch.inference_mode()
 def test_encoding_holds_little_more_than_the_features(monkeypatch):
-    monkeypatch.setattr(masa.layers, "_STRIP", 2**10)
+    monkeypatch.setattr(masa.network.layers, "_STRIP", 2**10)
     model = fill(MASA(MASAConfig(channels=16)))
     _, ref, ref_down = inputs((16, 16), (64, 64))
     with LiveBytes() as memory:

@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from helpers import noise
 from torch import nn
 
-from masa import vgg
-from masa.discriminator import Discriminator
 from masa.errors import UserError
-from masa.losses import FullObjective, L1Objective, relativistic_loss
-from masa.vgg import VGG19Features, load_vgg
+from masa.training import vgg
+from masa.training.discriminator import Discriminator
+from masa.training.losses import FullObjective, L1Objective, relativistic_loss
+from masa.training.vgg import VGG19Features, load_vgg
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from helpers import LargestTensor, inputs, noise, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import masa.matching
+import masa.network.matching
 from masa.config import MASAConfig
-from masa.images import to_tensor
-from masa.matching import (
+from masa.network.matching import (
     Geometry,
     coarse_match,
     coarse_scores,
@@ -22,6 +21,7 @@ from masa.matching import (
     smallest_ref_side,
     sum_shifted,
 )
+from masa.pictures.resize import to_tensor
 
 DEFAULT = MASAConfig()
 CONFIGS = {
@@ -383,7 +383,7 @@ def test_results_do_not_depend_on_the_memory_used(monkeypatch, config):
     lr, ref = noise(2, 4, 24, 16), noise(2, 4, 26, 20, seed=1)
     whole = match(lr, ref, config)
     for held in (1, 30_000, 300_000):
-        monkeypatch.setattr(masa.matching, "SCORE_BYTES", held)
+        monkeypatch.setattr(masa.network.matching, "SCORE_BYTES", held)
         parts = match(lr, ref, config)
         assert torch.equal(parts.coarse.index, whole.coarse.index)
         assert torch.equal(parts.index, whole.index)
@@ -399,7 +399,7 @@ def test_the_first_of_equals_is_taken_however_the_search_is_cut(monkeypatch):
     whole = match(lr, ref, DEFAULT)
     assert (whole.index < whole.geometry.ref_block_width).all()
     for held in (1, 30_000):
-        monkeypatch.setattr(masa.matching, "SCORE_BYTES", held)
+        monkeypatch.setattr(masa.network.matching, "SCORE_BYTES", held)
         assert torch.equal(match(lr, ref, DEFAULT).index, whole.index)
 
 
@@ -418,7 +418,7 @@ def test_nothing_as_large_as_all_pairs_of_pixels_is_ever_held(lr_size, ref_size)
     lr, ref = noise(1, 2, *lr_size), noise(1, 2, *ref_size, seed=1)
     with LargestTensor() as largest:
         match(lr, ref, DEFAULT)
-    assert largest.bytes <= masa.matching.SCORE_BYTES
+    assert largest.bytes <= masa.network.matching.SCORE_BYTES
 
 
 def test_gradients_add_nothing_large():
@@ -427,7 +427,7 @@ def test_gradients_add_nothing_large():
     x = lr.clone().requires_grad_()
     with LargestTensor() as largest:
         match(x, ref_down, DEFAULT).similarity.sum().backward()
-    assert largest.bytes <= masa.matching.SCORE_BYTES
+    assert largest.bytes <= masa.network.matching.SCORE_BYTES
     assert x.grad.any()
 
 

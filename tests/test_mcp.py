@@ -10,8 +10,9 @@ import pytest
 from helpers import picture
 from serving import served_apart
 
-from demo.runs import predictor_for
-from masa.images import encode, read_photo
+from demo.runs.request import predictor_for
+from masa.pictures.read import read_photo
+from masa.pictures.write import encode
 
 mcp = pytest.importorskip("mcp", reason="gradio[mcp] is not installed")
 from mcp.client.streamable_http import streamable_http_client  # noqa: E402

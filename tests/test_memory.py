@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from masa import memory
-from masa.memory import Peak, measured_peak
+from masa.machine import memory
+from masa.machine.memory import Peak, measured_peak
 
 CPU = torch.device("cpu")
 MEGABYTE = 2**20
@@ -75,9 +75,9 @@ RUN = """
 import json, sys
 import numpy as np, torch
 from masa import MASA, Predictor
-from masa.cache import FeatureCache
-from masa.canvas import canvas_sizes
-from masa.memory import measured_peak
+from masa.machine.cache import FeatureCache
+from masa.reference.canvas import canvas_sizes
+from masa.machine.memory import measured_peak
 
 lr, ref, keep = json.loads(sys.argv[1])
 rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import correlate1d
 
-from masa.metrics import luma, psnr_y, seam_ratio, ssim_y
+from masa.pictures.metrics import luma, psnr_y, seam_ratio, ssim_y
 
 
 def noise(height, width, seed=0):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from helpers import DATA, fill, inputs
 
-from masa.aggregation import Branches
 from masa.config import MASAConfig
-from masa.matching import CoarseMatch, assemble
-from masa.model import MASA, SCALES
+from masa.network.aggregation import Branches
+from masa.network.matching import CoarseMatch, assemble
+from masa.network.model import MASA, SCALES
 
 # ---------------------------------------------------------------------------- golden cases
 

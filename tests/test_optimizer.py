@@ -8,8 +8,8 @@ from helpers import noise
 from torch import nn
 
 from masa.config import MASAConfig
-from masa.model import MASA
-from masa.optimizer import Muon, orthogonal
+from masa.network.model import MASA
+from masa.training.optimizer import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 144), (1, 64, 576), (2, 40, 20)])

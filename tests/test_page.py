@@ -12,16 +12,16 @@ import pytest
 from helpers import is_one_sentence
 from PIL import Image
 
-from demo import callbacks
-from demo import files as demo_files
-from demo.callbacks import HR_MODE, LR_MODE, Inputs, Latest
-from demo.examples import THUMBNAIL, card, load_examples
-from demo.jobs import Finished, Step
-from demo.page import Page
-from demo.showcase import Showcase
-from demo.tabs import FIGURES, TABS, View
+from demo.figures.tabs import FIGURES, TABS, View
+from demo.page import callbacks
+from demo.page.callbacks import HR_MODE, LR_MODE, Inputs, Latest
+from demo.page.page import Page
+from demo.runs import served as demo_files
+from demo.runs.examples import THUMBNAIL, card, load_examples
+from demo.runs.jobs import Finished, Step
+from demo.runs.showcase import Showcase
 from masa.errors import UserError
-from masa.shifts import RANGES
+from masa.pictures.shifts import RANGES
 
 NEUTRAL = tuple(neutral for _, neutral, _ in RANGES.values())
 FORM = ("photo.png", [], LR_MODE, "masa-rec", "off", *NEUTRAL)
@@ -181,7 +181,7 @@ def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, monke
     assert list(trying) == [] and slow.closed
     trying = page.match_otherwise(latest, 0, "x", None, 8, 1.5, [1])
     assert "working" in next(trying)[page.bar]
-    monkeypatch.setattr("demo.page.pack", Slow())
+    monkeypatch.setattr("demo.page.page.pack", Slow())
     packing = page.make_archive(latest, 0, "x", 0, 0, 4, -1)
     next(packing)
     page.halt(latest)
@@ -258,7 +258,7 @@ def test_what_is_chosen_while_tabs_are_filled_is_what_they_show(page, monkeypatc
 @pytest.mark.parametrize("what", ["archive", "trial"])
 def test_what_was_made_of_the_run_before_comes_too_late(page, monkeypatch, what):
     latest, slow = Latest(), Slow()
-    monkeypatch.setattr("demo.page.pack", slow)
+    monkeypatch.setattr("demo.page.page.pack", slow)
     monkeypatch.setattr(callbacks, "try_matching", slow)
     steps = {
         "archive": lambda: page.make_archive(latest, 0, "x", 0, 0, 4, -1),
@@ -427,7 +427,7 @@ def test_an_example_that_fails_keeps_nobody_waiting(page, monkeypatch, error):
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr("demo.showcase.paint", fails)
+    monkeypatch.setattr("demo.runs.showcase.paint", fails)
     steps = page.open(Latest())
     next(steps)
     page.showcase.prepare()

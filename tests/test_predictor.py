@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from masa.aggregation import Branches
-from masa.cache import FeatureCache
-from masa.canvas import canvas_sizes, lr_canvas
 from masa.config import MASAConfig
-from masa.degradation import lr_from_hr
 from masa.errors import UserError
-from masa.images import Limits, enlarge_x4, read_photo, to_tensor, to_uint8
-from masa.metrics import psnr_y
+from masa.machine.cache import FeatureCache
+from masa.network.aggregation import Branches
+from masa.pictures.degradation import lr_from_hr
+from masa.pictures.metrics import psnr_y
+from masa.pictures.photo import Limits
+from masa.pictures.read import read_photo
+from masa.pictures.resize import enlarge_x4, to_tensor, to_uint8
 from masa.predictor import MemoryNeededError, Predictor
+from masa.reference.canvas import canvas_sizes, lr_canvas
 from masa.weights import load_model
 
 

@@ -8,13 +8,13 @@ import pytest
 from helpers import fill, picture
 
 from masa.config import MASAConfig
-from masa.images import enlarge_x4, reduce_x4
-from masa.ladder import FAMILIES, Substitutes
-from masa.metrics import psnr_y
-from masa.model import MASA
+from masa.measuring.ladder import FAMILIES, Substitutes
+from masa.measuring.robustness import Baseline, Point, Row, Subject, curves, rows_of, sweep
+from masa.network.model import MASA
+from masa.pictures.metrics import psnr_y
+from masa.pictures.resize import enlarge_x4, reduce_x4
+from masa.pictures.shifts import Shifted
 from masa.predictor import Predictor
-from masa.robustness import Baseline, Point, Row, Subject, curves, rows_of, sweep
-from masa.shifts import Shifted
 
 
 def ignore(share, doing):

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-import masa.runlog
-from masa.runlog import RunLog, read_log, say, strip
+import masa.training.runlog
+from masa.training.runlog import RunLog, read_log, say, strip
 
 
 def line(step):
@@ -19,7 +19,7 @@ def line(step):
 @pytest.fixture
 def no_board(monkeypatch):
     """Without TensorBoard's files."""
-    monkeypatch.setattr(masa.runlog, "_tensorboard", lambda folder, step: None)
+    monkeypatch.setattr(masa.training.runlog, "_tensorboard", lambda folder, step: None)
 
 
 @pytest.mark.usefixtures("no_board")

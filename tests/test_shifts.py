@@ -7,7 +7,7 @@ import pytest
 from helpers import picture
 
 from masa.errors import UserError
-from masa.shifts import PRESETS, RANGES, Shift, random_luminance
+from masa.pictures.shifts import PRESETS, RANGES, Shift, random_luminance
 
 
 def slowly(shift, rgb):

@@ -8,16 +8,16 @@ import torch
 from helpers import fill, inputs, noise
 from torch import nn
 
-import masa.decoder
-from masa.adaptation import channel_stats
-from masa.aggregation import Branches
+import masa.network.decoder
 from masa.config import MASAConfig
-from masa.decoder import Decoder
-from masa.encoder import Encoder
-from masa.layers import residual_blocks, upsample2
-from masa.model import MASA, SCALES
-from masa.progress import ignore
-from masa.tiling import Tile, run_tiled, tiles
+from masa.network.adaptation import channel_stats
+from masa.network.aggregation import Branches
+from masa.network.decoder import Decoder
+from masa.network.encoder import Encoder
+from masa.network.layers import residual_blocks, upsample2
+from masa.network.model import MASA, SCALES
+from masa.network.progress import ignore
+from masa.network.tiling import Tile, run_tiled, tiles
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 12), (24, 16)])
@@ -184,7 +184,7 @@ def test_the_decoder_s_halos_are_as_large_as_needed(monkeypatch, scale):
         stats = channel_stats(part.detach() for part in parts)
         return stats._replace(mean=stats.mean.detach(), var=stats.var.detach())
 
-    monkeypatch.setattr(masa.decoder, "channel_stats", given)
+    monkeypatch.setattr(masa.network.decoder, "channel_stats", given)
     decoder = fill(Decoder(MASAConfig(channels=16)), in_blocks=1)
     step, halo = {1: (decoder.at_x2, Decoder.HALO_X2), 2: (decoder.at_x4, Decoder.HALO_X4)}[scale]
     x = noise(1, 16, 40 * scale, 40 * scale).requires_grad_()

@@ -25,19 +25,19 @@ from helpers import needs_bf16, picture
 from PIL import Image
 from torch import nn
 
-import masa.evaluate
-import masa.train
+import masa.measuring.evaluate
+import masa.training.trainer
 from masa.__main__ import main
 from masa.commands.train import add_arguments, parse_interval, settings_from
 from masa.config import MASAConfig
-from masa.data import Augmentation
-from masa.discriminator import Discriminator
 from masa.errors import UserError
-from masa.evaluate import Row, Score
-from masa.history import read_run
-from masa.model import MASA
+from masa.measuring.evaluate import Row, Score
+from masa.network.model import MASA
 from masa.predictor import Predictor
-from masa.train import (
+from masa.training.data import Augmentation
+from masa.training.discriminator import Discriminator
+from masa.training.history import read_run
+from masa.training.trainer import (
     OptimizerName,
     Settings,
     Summary,
@@ -273,11 +273,11 @@ def test_a_second_signal_is_obeyed_unless_it_is_the_first_ones_echo(
 
     def impatient(trainer):
         os.kill(os.getpid(), signal.SIGINT)
-        masa.train.time.sleep(0.01)
+        masa.training.trainer.time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
     stop_after(2, impatient)
-    monkeypatch.setattr(masa.train, "_IMPATIENT_SECONDS", 0.001)
+    monkeypatch.setattr(masa.training.trainer, "_IMPATIENT_SECONDS", 0.001)
     with pytest.raises(KeyboardInterrupt):
         train(settings)
     assert checkpoint_of(settings)["step"] == 1
@@ -294,7 +294,7 @@ def test_a_finished_run_is_left_as_it_is(settings, scenes):
 
 def test_time_adds_up_over_sessions_and_ends_the_run(settings, stop_after, monkeypatch):
     clock = iter(range(10**6))  # a second passes each time somebody looks
-    monkeypatch.setattr(masa.train.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(masa.training.trainer.time, "perf_counter", lambda: float(next(clock)))
     timed = replace(settings, steps=None, hours=60 / 3600)
     stop_after(4)
     first = train(timed)
@@ -402,8 +402,8 @@ def test_a_full_disk_does_not_end_training(settings, monkeypatch, capsys):
             raise OSError(errno.ENOSPC, "No space left on device")
         save_checkpoint(path, state)
 
-    monkeypatch.setattr(masa.train, "save_checkpoint", full_at_first)
-    monkeypatch.setattr(masa.train, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(masa.training.trainer, "save_checkpoint", full_at_first)
+    monkeypatch.setattr(masa.training.trainer, "_RETRY_SECONDS", 0.0)
     assert train(replace(settings, save_minutes=1e-9)).finished
     assert attempts[:2] == [1, 2]
     assert "No space left on device" in capsys.readouterr().err
@@ -414,14 +414,14 @@ def test_a_disk_that_stays_full_is_an_error_in_the_end(settings, monkeypatch):
     def full(path, state):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(masa.train, "save_checkpoint", full)
+    monkeypatch.setattr(masa.training.trainer, "save_checkpoint", full)
     with pytest.raises(UserError, match="No space left on device"):
         train(settings)
 
 
 @pytest.mark.parametrize("save_minutes", [1e9, 1e-9])
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(settings, monkeypatch, save_minutes):
-    objective = masa.train.L1Objective.__call__
+    objective = masa.training.trainer.L1Objective.__call__
 
     def diverging(self, result, truth):
         loss, parts = objective(self, result, truth)
@@ -432,7 +432,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(settings, monkeypatc
         return diverging(self, result, truth)
 
     diverging.calls = 0
-    monkeypatch.setattr(masa.train.L1Objective, "__call__", counted)
+    monkeypatch.setattr(masa.training.trainer.L1Objective, "__call__", counted)
     train(replace(settings, steps=2))
     with pytest.raises(UserError, match=r"diverged.*lower --lr"):
         train(replace(settings, log_steps=3, save_minutes=save_minutes))
@@ -443,7 +443,9 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(settings, monkeypatc
 
 def test_divergence_is_found_before_it_is_validated(settings, scenes, monkeypatch):
     monkeypatch.setattr(
-        masa.train.L1Objective, "__call__", lambda *given: (math.nan * given[1].mean(), {})
+        masa.training.trainer.L1Objective,
+        "__call__",
+        lambda *given: (math.nan * given[1].mean(), {}),
     )
     with pytest.raises(UserError, match="diverged shortly before step 2"):
         train(replace(settings, val=str(scenes), val_steps=2, log_steps=100))
@@ -483,7 +485,7 @@ def test_validation_is_as_precise_as_training(
         used.append(chosen)
         return Predictor(model, device, chosen)
 
-    monkeypatch.setattr(masa.train, "Predictor", predictor)
+    monkeypatch.setattr(masa.training.trainer, "Predictor", predictor)
     run = replace(settings, val=str(scenes), precision=precision, steps=1)
     train(run)
     assert used == 2 * [precision]
@@ -523,7 +525,7 @@ def test_validation_ends_early_when_asked_to_stop(settings, scenes, monkeypatch)
         os.kill(os.getpid(), signal.SIGTERM)
         return picture(48, 48)
 
-    monkeypatch.setattr(masa.evaluate, "read_references", interrupted)
+    monkeypatch.setattr(masa.measuring.evaluate, "read_references", interrupted)
     summary = train(replace(settings, val=str(scenes)))
     assert (summary.step, summary.finished, summary.best) == (0, False, None)
     assert started == ["000", "001"]  # the second as the first one's unrelated reference
@@ -566,7 +568,7 @@ def test_too_large_a_batch_is_a_sentence(settings, monkeypatch):
 
 def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypatch):
     clock = iter(range(10**6))  # a second passes each time somebody looks
-    monkeypatch.setattr(masa.train.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(masa.training.trainer.time, "perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(Trainer, "_scores", lambda self: [FLAT])
     often = replace(settings, val=str(scenes), val_minutes=0.4, steps=30)
     for step in range(3, 30, 3):  # some 10 seconds each
@@ -626,8 +628,8 @@ class Features(nn.Module):
 
 
 def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, tmp_path):
-    monkeypatch.setattr(masa.train, "load_vgg", lambda path: Features())
-    monkeypatch.setattr(masa.train, "Discriminator", lambda size: Discriminator(size, 4))
+    monkeypatch.setattr(masa.training.trainer, "load_vgg", lambda path: Features())
+    monkeypatch.setattr(masa.training.trainer, "Discriminator", lambda size: Discriminator(size, 4))
     settings = replace(settings, stage="full", steps=2, val=str(scenes))
     train(settings)
     lines = log_of(settings)
@@ -656,7 +658,7 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
     ],
 )
 def test_what_is_wrong_is_found_before_anything_is_fetched(settings, monkeypatch, change, words):
-    monkeypatch.setattr(masa.train, "load_vgg", lambda path: pytest.fail("fetched"))
+    monkeypatch.setattr(masa.training.trainer, "load_vgg", lambda path: pytest.fail("fetched"))
     with pytest.raises(UserError, match=words):
         train(replace(settings, stage="full", **change))
 
@@ -696,7 +698,9 @@ def beside(monkeypatch):
 
     def pretend(other):
         monkeypatch.setattr(Accelerator, "num_processes", 2)
-        monkeypatch.setattr(masa.train, "gather_object", lambda mine: [*mine, *other(mine)])
+        monkeypatch.setattr(
+            masa.training.trainer, "gather_object", lambda mine: [*mine, *other(mine)]
+        )
 
     return pretend
 
@@ -725,7 +729,7 @@ def test_processes_learn_that_the_first_could_not_save(settings, monkeypatch):
     assert trainer._save()
     assert not Path(settings.out).exists()
     gathered = "'last.pt' could not be written (No space left on device)"
-    monkeypatch.setattr(masa.train, "gather_object", lambda mine: [gathered, *mine])
+    monkeypatch.setattr(masa.training.trainer, "gather_object", lambda mine: [gathered, *mine])
     assert not trainer._save()
     with pytest.raises(UserError, match="No space"):
         trainer._save(last_chance=True)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from helpers import LargestTensor, noise, picture, random_matches
 
 from masa.config import MASAConfig
-from masa.images import to_tensor
-from masa.matching import match
-from masa.transfer import plan_transfer, scaled_similarity, transfer
+from masa.network.matching import match
+from masa.network.transfer import plan_transfer, scaled_similarity, transfer
+from masa.pictures.resize import to_tensor
 
 DEFAULT = MASAConfig()
 CONFIGS = {

@@ -15,11 +15,12 @@ from helpers import is_one_sentence, picture, taken, work_until_stopped
 from load import run
 from serving import served, wait_for
 
-from demo import api, callbacks, jobs
-from demo.callbacks import LR_MODE, SHIFTS
-from demo.front import OUR_FAULT
-from demo.showcase import Showcase
-from masa.images import encode
+from demo.page import api, callbacks
+from demo.page.callbacks import LR_MODE, SHIFTS
+from demo.page.front import OUR_FAULT
+from demo.runs import jobs
+from demo.runs.showcase import Showcase
+from masa.pictures.write import encode
 
 PHOTO = encode(".png", picture(16, 24, 1))
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from masa.config import MASAConfig
 from masa.errors import UserError
-from masa.model import MASA
+from masa.network.model import MASA
 from masa.weights import (
     DEFAULT_WEIGHTS,
     config_of,

@@ -14,11 +14,11 @@ from gradio.context import LocalContext
 from helpers import picture
 from lender import Lender
 
-from demo import zerogpu
-from demo.explore import paint, without_reference
-from demo.runs import Request, expected_work
+from demo.runs import zerogpu
+from demo.runs.request import Request, expected_work
+from demo.runs.steps import paint, without_reference
 from masa.errors import UserError
-from masa.images import write_photo
+from masa.pictures.write import write_photo
 
 ROOT = Path(zerogpu.__file__).resolve().parent.parent
 
@@ -113,8 +113,8 @@ VISIT = """
 import sys
 from gradio_client import Client, handle_file
 from serving import served
-from demo.runs import predictor_for
-from demo.showcase import Showcase
+from demo.runs.request import predictor_for
+from demo.runs.showcase import Showcase
 
 assert predictor_for("masa-rec").device.type == "cpu"
 with served(Showcase([])) as url:

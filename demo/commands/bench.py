@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from masa.bench import Case, Measured, TrainingCase, measure
 from masa.commands.options import write
-from masa.device import resolve_device
 from masa.errors import UserError
-from masa.layers import has_bf16
+from masa.machine.device import resolve_device
+from masa.network.layers import has_bf16
 
 EPILOG = """examples:
   the README's table and figure:  python -m masa bench --plot assets/bench.png

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from masa.commands.options import write
 from masa.errors import UserError
-from masa.history import Run, history_json, read_history, read_run, total_hours
+from masa.training.history import Run, history_json, read_history, read_run, total_hours
 from masa.weights import DEFAULT_WEIGHTS
 
 EPILOG = """examples:

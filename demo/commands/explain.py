@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from demo.explore import explore_whole
 from demo.export import export
-from demo.runs import Request
+from demo.runs.request import Request
+from demo.runs.steps import explore_whole
 from masa.commands.options import write
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 

@@ -14,13 +14,12 @@ from typing import Any
 from tqdm import tqdm
 
 from demo.figures.robustness import MOST_NETWORKS, sheet
-from demo.files import png
 from demo.laboratory import default_networks
-from masa.cache import FeatureCache
+from demo.runs.served import png
 from masa.commands.options import add_device, add_memory, references, write
-from masa.degradation import lr_from_hr
 from masa.errors import UserError
-from masa.evaluate import (
+from masa.machine.cache import FeatureCache
+from masa.measuring.evaluate import (
     Scene,
     check_refs,
     detect_layout,
@@ -29,10 +28,8 @@ from masa.evaluate import (
     protocol,
     read_references,
 )
-from masa.images import read_photo
-from masa.ladder import FAMILIES, LIGHT, Rung, family_called
-from masa.predictor import Predictor
-from masa.robustness import (
+from masa.measuring.ladder import FAMILIES, LIGHT, Rung, family_called
+from masa.measuring.robustness import (
     ALONE,
     BICUBIC,
     UNCHANGED,
@@ -44,6 +41,9 @@ from masa.robustness import (
     rows_of,
     sweep,
 )
+from masa.pictures.degradation import lr_from_hr
+from masa.pictures.read import read_photo
+from masa.predictor import Predictor
 from masa.weights import find_weights, load_model
 
 EPILOG = f"""examples:

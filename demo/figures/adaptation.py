@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.draw import WIDE, arrange, stack
-from demo.drawn import Drawn
-from demo.exploration import ChannelStatistics, Exploration, ScaleView
+from demo.figures.draw import WIDE, arrange, stack
+from demo.figures.figure import Drawn
 from demo.figures.parts import (
     CHANGE,
     HALF,
@@ -22,8 +21,9 @@ from demo.figures.parts import (
     own,
     picture_part,
 )
-from demo.plots import Points, dash, disc, key, point_plot, triangle
-from masa.images import Pixels
+from demo.figures.plots import Points, dash, disc, key, point_plot, triangle
+from demo.runs.exploration import ChannelStatistics, Exploration, ScaleView
+from masa.pictures.photo import Pixels
 
 _TITLES = {
     "lr": "Your photo's features",

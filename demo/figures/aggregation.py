@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from demo.drawn import Drawn
-from demo.exploration import Exploration
+from demo.figures.figure import Drawn
 from demo.figures.parts import (
     HALF,
     THIRD,
@@ -16,7 +15,8 @@ from demo.figures.parts import (
     picture_part,
 )
 from demo.figures.result import decibels, gain_db, signed
-from masa.metrics import psnr_y
+from demo.runs.exploration import Exploration
+from masa.pictures.metrics import psnr_y
 
 DETAIL = 96
 """Most result pixels across the part that is shown enlarged."""

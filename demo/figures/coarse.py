@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from demo.draw import (
+from demo.figures.draw import (
     BLACK,
     BLUE,
     GAP,
@@ -39,8 +39,7 @@ from demo.draw import (
     text,
     text_width,
 )
-from demo.drawn import Drawn
-from demo.exploration import Exploration
+from demo.figures.figure import Drawn
 from demo.figures.places import (
     RefView,
     block_corner,
@@ -55,9 +54,10 @@ from demo.figures.places import (
     ref_view,
     reference_words,
 )
+from demo.runs.exploration import Exploration
 from masa.config import SCALE
-from masa.images import Pixels
-from masa.matching import coarse_scores
+from masa.network.matching import coarse_scores
+from masa.pictures.photo import Pixels
 
 __all__ = [
     "block_near",

@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from demo.draw import BLUE, ORANGE, UNKNOWN, Colour, blend, enlarge, grey, stack
-from demo.drawn import Drawn
-from demo.exploration import Exploration
+from demo.figures.draw import BLUE, ORANGE, UNKNOWN, Colour, blend, enlarge, grey, stack
+from demo.figures.figure import Drawn
 from demo.figures.parts import HALF, Part, compose
 from demo.figures.places import lr_panel, lr_zoom
-from demo.plots import Bar, bar_chart, key, square
+from demo.figures.plots import Bar, bar_chart, key, square
+from demo.runs.exploration import Exploration
 from masa.config import MASAConfig, Size
-from masa.cost import dense_matching_cost, executed_cost, paper_cost
 from masa.errors import UserError
-from masa.images import Pixels
-from masa.matching import SCORE_BYTES, Geometry, Matches, match
+from masa.machine.cost import dense_matching_cost, executed_cost, paper_cost
+from masa.network.matching import SCORE_BYTES, Geometry, Matches, match
+from masa.pictures.photo import Pixels
 
 BILLION = 1e9
 PAPER_SIZES = (128, 128), (128, 128)

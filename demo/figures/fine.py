@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from demo.draw import (
+from demo.figures.draw import (
     BLUE,
     GAP,
     INK,
@@ -38,8 +38,7 @@ from demo.draw import (
     text,
     wrap,
 )
-from demo.drawn import Drawn, Panel
-from demo.exploration import Exploration
+from demo.figures.figure import Drawn, Panel
 from demo.figures.places import (
     block_at,
     block_corner,
@@ -52,9 +51,10 @@ from demo.figures.places import (
     ref_block_box,
     reference_words,
 )
+from demo.runs.exploration import Exploration
 from masa.config import SCALE
-from masa.images import Pixels
-from masa.matching import fine_scores
+from masa.network.matching import fine_scores
+from masa.pictures.photo import Pixels
 
 JUMP = 1
 """Neighbours' matches that lie at most this many Ref-down cells apart from side by side belong

@@ -14,12 +14,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.draw import GAP, WIDE, WIDTH, Box, arrange, emphasise, enlarge, grey, heat_map, stack
-from demo.drawn import Drawn, Panel
-from demo.exploration import Exploration
+from demo.figures.draw import (
+    GAP,
+    WIDE,
+    WIDTH,
+    Box,
+    arrange,
+    emphasise,
+    enlarge,
+    grey,
+    heat_map,
+    stack,
+)
+from demo.figures.figure import Drawn, Panel
 from demo.figures.places import lr_panel, lr_zoom
-from masa.images import Pixels
-from masa.metrics import luma
+from demo.runs.exploration import Exploration
+from masa.pictures.metrics import luma
+from masa.pictures.photo import Pixels
 
 AMOUNT = "magma"
 """Colour map of sizes that start at 0."""

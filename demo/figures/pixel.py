@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from demo.draw import (
+from demo.figures.draw import (
     BLACK,
     NORMAL,
     ORANGE,
@@ -32,8 +32,7 @@ from demo.draw import (
     text,
     wrap,
 )
-from demo.drawn import Drawn, Panel
-from demo.exploration import Exploration
+from demo.figures.figure import Drawn, Panel
 from demo.figures.places import (
     block_at,
     block_corner,
@@ -47,9 +46,10 @@ from demo.figures.places import (
     ref_view,
     reference_words,
 )
+from demo.runs.exploration import Exploration
 from masa.config import SCALE
-from masa.images import Pixels
-from masa.transfer import TransferPlan, plan_transfer
+from masa.network.transfer import TransferPlan, plan_transfer
+from masa.pictures.photo import Pixels
 
 FIELD = 12
 """LR pixels a side that are shown around the chosen one."""

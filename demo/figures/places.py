@@ -11,11 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.draw import NORMAL, TALL, WHITE, WIDTH, Box, blank, enlarge, fit_zoom, shelve, text
-from demo.drawn import Panel
-from demo.exploration import Exploration
+from demo.figures.draw import (
+    NORMAL,
+    TALL,
+    WHITE,
+    WIDTH,
+    Box,
+    blank,
+    enlarge,
+    fit_zoom,
+    shelve,
+    text,
+)
+from demo.figures.figure import Panel
+from demo.runs.exploration import Exploration
 from masa.config import SCALE
-from masa.images import Pixels
+from masa.pictures.photo import Pixels
 
 MOST_ZOOM = 24
 """Figure pixels per picture pixel at most: tiny pictures need not fill a figure."""

@@ -8,8 +8,7 @@ from math import isinf
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.drawn import Drawn
-from demo.exploration import Exploration
+from demo.figures.figure import Drawn
 from demo.figures.parts import (
     CHANGE,
     THIRD,
@@ -22,9 +21,10 @@ from demo.figures.parts import (
     minus,
     picture_part,
 )
-from demo.runs import Score, score
+from demo.runs.exploration import Exploration
+from demo.runs.request import Score, score
 from masa.config import SCALE
-from masa.images import Pixels
+from masa.pictures.photo import Pixels
 
 CLEAR_DB = 0.3
 """Decibels from which on a difference between two results is called clear."""

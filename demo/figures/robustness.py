@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from math import isfinite, isinf
 from statistics import fmean
 
-from demo.draw import (
+from demo.figures.adaptation import channel_plots
+from demo.figures.draw import (
     BLUE,
     GAP,
     INK,
@@ -25,12 +26,9 @@ from demo.draw import (
     stack,
     text,
 )
-from demo.drawn import Drawn
-from demo.exploration import ChannelStatistics, channel_gap
-from demo.figures.adaptation import channel_plots
+from demo.figures.figure import Drawn
 from demo.figures.parts import minus
-from demo.figures.result import SLIGHT_DB, amount, decibels, gain_db, signed
-from demo.plots import (
+from demo.figures.plots import (
     GREEN,
     GREY,
     PURPLE,
@@ -47,10 +45,12 @@ from demo.plots import (
     ring,
     triangle,
 )
-from masa.images import Pixels
-from masa.ladder import FAMILIES, NAMED
-from masa.robustness import UNCHANGED, Curve
-from masa.shifts import Shifted
+from demo.figures.result import SLIGHT_DB, amount, decibels, gain_db, signed
+from demo.runs.exploration import ChannelStatistics, channel_gap
+from masa.measuring.ladder import FAMILIES, NAMED
+from masa.measuring.robustness import UNCHANGED, Curve
+from masa.pictures.photo import Pixels
+from masa.pictures.shifts import Shifted
 
 _STYLES: tuple[tuple[Colour, Mark], ...] = (
     (BLUE, disc),

@@ -15,17 +15,10 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from masa.commands.options import (
-    add_device,
-    add_memory,
-    add_weights,
-    predictor,
-    references,
-    write,
-)
+from masa.commands.options import add_device, add_memory, add_weights, predictor, references, write
 from masa.config import SCALE
 from masa.errors import UserError
-from masa.evaluate import (
+from masa.measuring.evaluate import (
     Against,
     Layout,
     Row,

@@ -6,11 +6,11 @@ import argparse
 
 import numpy as np
 
-from masa.canvas import canvas_sizes
 from masa.commands.options import add_device, add_memory, add_weights, predictor, size
 from masa.config import SCALE
-from masa.cost import dense_matching_cost, executed_cost, paper_cost
-from masa.images import check_size
+from masa.machine.cost import dense_matching_cost, executed_cost, paper_cost
+from masa.pictures.photo import check_size
+from masa.reference.canvas import canvas_sizes
 
 EPILOG = """examples:
   python -m masa info

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from masa.device import Device, Precision
 from masa.errors import UserError
-from masa.evaluate import Refs
 from masa.files import write_whole
+from masa.machine.device import Device, Precision
+from masa.measuring.evaluate import Refs
 from masa.predictor import DEFAULT_MEMORY, Predictor
 from masa.weights import DEFAULT_WEIGHTS, load_model
 

@@ -7,11 +7,11 @@ from dataclasses import MISSING, fields
 from typing import Any, get_args
 
 from masa.config import Adaptation
-from masa.data import Augmentation, Orient
-from masa.degradation import Degrade
-from masa.device import Device
 from masa.errors import UserError
-from masa.train import OptimizerName, Settings, Stage, train
+from masa.machine.device import Device
+from masa.pictures.degradation import Degrade
+from masa.training.data import Augmentation, Orient
+from masa.training.trainer import OptimizerName, Settings, Stage, train
 
 EPILOG = """examples:
   with a GPU:      python -m masa train --data CUFED/train --val CUFED5 --out runs/rec --hours 24

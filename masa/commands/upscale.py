@@ -11,10 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from masa.commands.options import add_device, add_memory, add_weights, predictor
-from masa.degradation import lr_from_hr
 from masa.errors import UserError
-from masa.images import WRITTEN, pictures_in, read_photo, write_photo
-from masa.metrics import psnr_y, ssim_y
+from masa.pictures.degradation import lr_from_hr
+from masa.pictures.folders import pictures_in
+from masa.pictures.metrics import psnr_y, ssim_y
+from masa.pictures.read import read_photo
+from masa.pictures.write import WRITTEN, write_photo
 from masa.predictor import Predictor, Progress, Result
 
 EPILOG = """examples:

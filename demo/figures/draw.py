@@ -1,0 +1,549 @@
+"""Primitives of drawing: arrays in, arrays out, nothing of the network.
+
+Pictures are ``uint8`` arrays ``(H, W, 3)`` on white. Places are (x, y) or ``Box`` in the
+picture's own pixels, measured from its top left corner, so that pixel 0 reaches from 0 to 1.
+What marks a place (``outline``, ``text``, ...) draws on the picture it is given and returns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from masa.pictures.photo import Pixels
+
+Colour = tuple[int, int, int]
+
+WIDTH = 470
+"""Figure pixels across a figure that stands beside another one."""
+WIDE = 940
+"""Figure pixels across a figure that has a row of its own."""
+TALL = 560
+"""Most figure pixels down a single picture, for sources much taller than wide."""
+SMALL, NORMAL = 13, 15
+"""Heights of letters in pixels: numbers and remarks; titles."""
+GAP = 12
+"""Figure pixels between neighbours."""
+
+WHITE: Colour = (255, 255, 255)
+BLACK: Colour = (0, 0, 0)
+INK: Colour = (34, 34, 40)
+UNKNOWN: Colour = (200, 200, 205)
+"""Stands for values that do not exist."""
+ORANGE: Colour = (230, 120, 0)
+BLUE: Colour = (0, 100, 190)
+"""Apart for every kind of colour vision, on light and dark ground."""
+
+_MARGIN = 20  # beside a colour bar, for its pointed ends and outer numbers
+_LEAST_COSINE = 0.05  # that a colour bar of cosines spans
+_FINE = 4  # bits of a pixel's fraction in OpenCV's drawing
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in a picture's pixels; right and bottom are the first beyond it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def scaled(self, zoom: float, left: float = 0, top: float = 0) -> Box:
+        """The same place after enlarging by ``zoom`` and moving to (left, top)."""
+        return Box(
+            left + zoom * self.left,
+            top + zoom * self.top,
+            left + zoom * self.right,
+            top + zoom * self.bottom,
+        )
+
+    def within(self, other: Box) -> Box | None:
+        """The common part, ``None`` if there is none."""
+        part = Box(
+            max(self.left, other.left),
+            max(self.top, other.top),
+            min(self.right, other.right),
+            min(self.bottom, other.bottom),
+        )
+        return part if part.left < part.right and part.top < part.bottom else None
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(x, y)."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+
+def blank(height: int, width: int, colour: Colour = WHITE) -> Pixels:
+    """``(height, width, 3)`` of one colour."""
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def fit_zoom(rows: int, columns: int, width: float = WIDTH, height: float = TALL) -> float:
+    """Largest factor at which a picture of ``rows`` x ``columns`` fits into a space."""
+    return min(width / columns, height / rows)
+
+
+def enlarge(picture: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
+    """``(H, W[, 3])`` resized by ``zoom``, to one pixel a side at least.
+
+    Pixels stay squares of even size at any factor above 1. Below 1, they are averaged.
+    """
+    rows, columns = picture.shape[:2]
+    size = (max(1, round(columns * zoom)), max(1, round(rows * zoom)))
+    if size == (columns, rows):
+        return picture.copy()
+    picture = np.ascontiguousarray(picture)
+    if zoom <= 1:
+        return _u8(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+    whole = int(np.ceil(zoom - 1e-9))
+    picture = np.repeat(np.repeat(picture, whole, axis=0), whole, axis=1)
+    if picture.shape[1::-1] == size:
+        return picture
+    return _u8(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+
+
+def grey(picture: Pixels, strength: float = 1.0) -> Pixels:
+    """A picture without colour; at ``strength`` under 1 also pale, as a ground to paint on."""
+    light = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    light = 255 - strength * (255 - light)
+    return _u8(np.repeat(light.round().astype(np.uint8)[:, :, None], 3, axis=2))
+
+
+def blend(picture: Pixels, colour: ArrayLike, share: ArrayLike) -> Pixels:
+    """``picture`` with ``share`` (0 to 1) of ``colour`` over it.
+
+    ``colour`` is one colour or ``(H, W, 3)``, ``share`` a number or ``(H, W)``.
+    """
+    weight = np.asarray(share, np.float32)
+    if weight.ndim == 2:
+        weight = weight[:, :, None]
+    over = np.asarray(colour, np.float32)
+    mixed = picture + weight * (over - picture)
+    return np.clip(mixed.round(), 0, 255).astype(np.uint8)
+
+
+def outline(picture: Pixels, box: Box, colour: Colour, thickness: int = 2) -> Pixels:
+    """A rectangle's edge, drawn inside ``box``; it may reach beyond the picture."""
+    left, top = round(box.left), round(box.top)
+    right, bottom = max(round(box.right), left + 1), max(round(box.bottom), top + 1)
+    edge = min(thickness, right - left, bottom - top)
+    for part in (
+        (top, top + edge, left, right),
+        (bottom - edge, bottom, left, right),
+        (top, bottom, left, left + edge),
+        (top, bottom, right - edge, right),
+    ):
+        y0, y1, x0, x1 = (max(0, value) for value in part)
+        picture[y0:y1, x0:x1] = colour
+    return picture
+
+
+def emphasise(picture: Pixels, box: Box, colour: Colour = ORANGE, thickness: int = 3) -> Pixels:
+    """An outline around ``box`` that shows on any ground: white, ``colour``, white."""
+    for grown, colours, width in (
+        (thickness + 2, WHITE, thickness + 2),
+        (thickness + 1, colour, thickness),
+    ):
+        around = Box(box.left - grown, box.top - grown, box.right + grown, box.bottom + grown)
+        outline(picture, around, colours, width)
+    return picture
+
+
+def line(
+    picture: Pixels,
+    points: Sequence[tuple[float, float]],
+    colour: Colour,
+    thickness: int = 2,
+    halo: Colour | None = WHITE,
+) -> Pixels:
+    """Straight lines through points (x, y), with an edge of ``halo`` unless that is ``None``."""
+    fixed = _fixed(points)
+    if halo is not None:
+        cv2.polylines(picture, [fixed], False, halo, thickness + 2, cv2.LINE_AA, _FINE)
+    cv2.polylines(picture, [fixed], False, colour, thickness, cv2.LINE_AA, _FINE)
+    return picture
+
+
+def arrow(
+    picture: Pixels,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: Colour = INK,
+    thickness: int = 1,
+    head: float = 5,
+) -> Pixels:
+    """From (x, y) to (x, y), with a filled head and a white edge; a dot if they are the same."""
+    length = float(np.hypot(end[0] - start[0], end[1] - start[1]))
+    if length < 1:
+        return dot(picture, end, 1.5, colour)
+    along = np.array([end[0] - start[0], end[1] - start[1]]) / length
+    across = np.array([-along[1], along[0]])
+    reach = min(head, length)
+    back = np.array(end) - reach * along
+    corners = np.stack((end, back + 0.5 * reach * across, back - 0.5 * reach * across))
+    fixed = _fixed(corners)
+    shaft = [start, (float(back[0]), float(back[1]))]
+    cv2.polylines(picture, [_fixed(shaft)], False, WHITE, thickness + 2, cv2.LINE_AA, _FINE)
+    cv2.polylines(picture, [fixed], True, WHITE, 2, cv2.LINE_AA, _FINE)
+    cv2.polylines(picture, [_fixed(shaft)], False, colour, thickness, cv2.LINE_AA, _FINE)
+    cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, _FINE)
+    return picture
+
+
+def shape(picture: Pixels, corners: ArrayLike, colour: Colour) -> Pixels:
+    """A filled polygon with a white edge; corners ``(n, 2)`` are (x, y)."""
+    fixed = _fixed(corners)
+    cv2.polylines(picture, [fixed], True, WHITE, 2, cv2.LINE_AA, _FINE)
+    cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, _FINE)
+    return picture
+
+
+def dot(
+    picture: Pixels, centre: tuple[float, float], radius: float, colour: Colour, filled: bool = True
+) -> Pixels:
+    """A disc or a ring around (x, y) with a white edge."""
+    place = tuple(int(v) for v in _fixed([centre])[0])
+    size = round(radius * 2**_FINE)
+    if filled:
+        cv2.circle(picture, place, size + 2**_FINE, WHITE, -1, cv2.LINE_AA, _FINE)
+        cv2.circle(picture, place, size, colour, -1, cv2.LINE_AA, _FINE)
+    else:
+        cv2.circle(picture, place, size, WHITE, 4, cv2.LINE_AA, _FINE)
+        cv2.circle(picture, place, size, colour, 2, cv2.LINE_AA, _FINE)
+    return picture
+
+
+def text(
+    picture: Pixels,
+    words: str,
+    x: float,
+    y: float,
+    size: int = SMALL,
+    colour: Colour = INK,
+    anchor: str = "la",
+    halo: Colour | None = None,
+    bold: bool = False,
+) -> Pixels:
+    """``words`` in letters of ``size`` pixels; several lines are allowed.
+
+    ``anchor`` says which point of the words (x, y) is: first ``l``, ``m`` or ``r`` for left,
+    middle or right, then ``a``, ``m`` or ``d`` for top, middle or bottom. ``halo`` is the colour of
+    an edge that keeps the words readable on a photo.
+    """
+    font = _font(size, bold)
+    stroke = 0 if halo is None else max(2, size // 6)
+    lines = words.split("\n")
+    height = line_height(size)
+    shift = {"a": 0.0, "m": 0.5, "d": 1.0}[anchor[1]]
+    for number, words_of_line in enumerate(lines):
+        middle = y + height * (number + 0.5 - shift * len(lines))
+        box = font.getbbox(words_of_line, anchor=f"{anchor[0]}m", stroke_width=stroke)
+        left, top = int(np.floor(x + box[0])) - 1, int(np.floor(middle + box[1])) - 1
+        right, bottom = int(np.ceil(x + box[2])) + 1, int(np.ceil(middle + box[3])) + 1
+        left, top = max(left, 0), max(top, 0)
+        part = picture[top : max(bottom, 0), left : max(right, 0)]
+        if part.size == 0:
+            continue
+        patch = Image.fromarray(part)
+        ImageDraw.Draw(patch).text(
+            (x - left, middle - top),
+            words_of_line,
+            fill=colour,
+            font=font,
+            anchor=f"{anchor[0]}m",
+            stroke_width=stroke,
+            stroke_fill=halo,
+        )
+        part[:] = np.asarray(patch)
+    return picture
+
+
+def text_width(words: str, size: int = SMALL, bold: bool = False) -> float:
+    """Pixels across the longest line of ``words``."""
+    return max(_font(size, bold).getlength(part) for part in words.split("\n"))
+
+
+def line_height(size: int) -> int:
+    """Pixels from one line of words to the next."""
+    return round(1.35 * size)
+
+
+def wrap(words: str, width: float, size: int = SMALL, bold: bool = False) -> str:
+    """``words`` with line breaks so that no line is wider than ``width``, words permitting."""
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size, bold) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
+def paint(
+    values: NDArray[np.floating] | NDArray[np.integer],
+    low: float,
+    high: float,
+    cmap: str = "viridis",
+) -> Pixels:
+    """``(H, W)`` numbers as colours; beyond ``low`` and ``high`` none are added, NaN is grey.
+
+    If these are equal, numbers get the middle colour, where a colour bar has its only tick.
+    """
+    numbers = np.asarray(values, np.float32)
+    known = np.isfinite(numbers)
+    if high > low:
+        levels = (np.where(known, numbers, low) - low) / (high - low) * 255
+    else:
+        levels = np.full(numbers.shape, 127.5)
+    picture = _table(cmap)[np.clip(levels.round(), 0, 255).astype(np.uint8)]
+    picture[~known] = UNKNOWN
+    return picture
+
+
+def cosine_range(low: float, high: float, count: int = 1) -> tuple[float, float]:
+    """Ends of a colour bar for sums of ``count`` cosines from ``low`` to ``high``.
+
+    They are so far apart that cosines which differ by next to nothing look alike.
+    """
+    return min(low, high - count * _LEAST_COSINE), high
+
+
+def heat_map(
+    values: NDArray[np.floating] | NDArray[np.integer],
+    label: str,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    cmap: str = "viridis",
+    width: int = WIDTH,
+    zoom: float | None = None,
+    mark: Callable[[Pixels], object] | None = None,
+) -> Pixels:
+    """``(H, W)`` numbers as a map with its colour bar below; NaN is grey.
+
+    The bar is titled ``label`` (and ``unit`` in brackets) and reaches from ``low`` to ``high``, by
+    default the smallest and largest value; pointed ends say that values lie beyond. The map starts
+    at the figure's top left corner, enlarged by ``zoom``, by default ``fit_zoom(H, W, width)``;
+    ``mark`` may draw on the enlarged map.
+    """
+    numbers = np.asarray(values, np.float32)
+    known = numbers[np.isfinite(numbers)]
+    least, most = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    low, high = least if low is None else low, most if high is None else high
+    if zoom is None:
+        zoom = fit_zoom(numbers.shape[0], numbers.shape[1], width)
+    picture = enlarge(paint(numbers, low, high, cmap), zoom)
+    if mark is not None:
+        mark(picture)
+    bar = colour_bar(
+        f"{label} ({unit})" if unit else label,
+        low,
+        high,
+        cmap,
+        width,
+        below=least < low,
+        above=most > high,
+        unknown=known.size < numbers.size,
+    )
+    return stack([picture, bar], gap=6)
+
+
+def colour_bar(
+    label: str,
+    low: float,
+    high: float,
+    cmap: str = "viridis",
+    width: int = WIDTH,
+    below: bool = False,
+    above: bool = False,
+    unknown: bool = False,
+) -> Pixels:
+    """A lying bar from ``low`` to ``high`` with numbers and a title, ``(h, width, 3)``.
+
+    ``below`` and ``above`` point the ends, for values beyond them; ``unknown`` explains the grey
+    of values that do not exist.
+    """
+    margin, tip, thick = _MARGIN, 10, 14
+    remark = wrap(label, width - 4 - (100 if unknown else 0))
+    picture = blank(2 + thick + 8 + line_height(SMALL) * (2 + remark.count("\n")), width)
+    span = max(width - 2 * margin, 2)
+    shades = _table(cmap)[np.linspace(0, 255, span).round().astype(np.uint8)]
+    picture[2 : 2 + thick, margin : margin + span] = shades
+    for wanted, edge, out, colour in (
+        (below, margin, margin - tip, shades[0]),
+        (above, margin + span, margin + span + tip, shades[-1]),
+    ):
+        if wanted:
+            corners = np.array([[edge, 2], [edge, 1 + thick], [out, 2 + thick // 2]], np.int32)
+            cv2.fillPoly(picture, [corners], colour.tolist(), cv2.LINE_AA)
+    if high > low:
+        most = max(2, min(5, span // 60))
+        ticks = MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        slack = 1e-6 * (high - low)
+        ticks = [tick for tick in ticks if low - slack <= tick <= high + slack]
+    else:
+        ticks = [low]
+    for tick in ticks:
+        share = (tick - low) / (high - low) if high > low else 0.5
+        x = margin + share * (span - 1)
+        picture[2 + thick : 6 + thick, round(x) : round(x) + 1] = INK
+        text(picture, written(float(tick), high - low), x + 0.5, 6 + thick, anchor="ma")
+    bottom = picture.shape[0] - line_height(SMALL) * (1 + remark.count("\n"))
+    text(picture, remark, 2, bottom)
+    if unknown:
+        start = width - 2 - text_width("unknown")
+        text(picture, "unknown", start, bottom)
+        key = Box(start - 18, bottom + 2, start - 5, bottom + 15)
+        picture[int(key.top) : int(key.bottom), int(key.left) : int(key.right)] = UNKNOWN
+        outline(picture, key, INK, 1)
+    return picture
+
+
+def histogram(
+    values: NDArray[np.floating] | NDArray[np.integer],
+    low: float,
+    high: float,
+    cmap: str = "viridis",
+    width: int = WIDTH,
+    height: int = 70,
+) -> Pixels:
+    """Columns that count values, each in its colour, to be set on a ``colour_bar`` of the same
+    range and width. Values beyond the range count in the first or last column."""
+    span = max(width - 2 * _MARGIN, 2)
+    picture = blank(height, width)
+    known = np.asarray(values, np.float32)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return picture
+    share = (known - low) / (high - low) if high > low else np.full_like(known, 0.5)
+    columns = max(1, min(64, span // 5))
+    at = np.clip((share * columns).astype(np.intp), 0, columns - 1)
+    count = np.bincount(at, minlength=columns)
+    tops = height - np.ceil(count / count.max() * (height - 2)).astype(np.intp)
+    edges = _MARGIN + np.linspace(0, span, columns + 1).round().astype(np.intp)
+    shades = _table(cmap)[np.linspace(0, 255, columns).round().astype(np.uint8)]
+    for left, right, top, shade in zip(edges[:-1], edges[1:], tops, shades, strict=True):
+        picture[top:, left : right - 1] = shade
+    # The lightest colours would be lost on white.
+    picture[-1, _MARGIN : _MARGIN + span] = INK
+    return picture
+
+
+def stack(pictures: Sequence[Pixels], gap: int = GAP) -> Pixels:
+    """Pictures below each other, on the left."""
+    width = max(picture.shape[1] for picture in pictures)
+    height = sum(picture.shape[0] for picture in pictures) + gap * (len(pictures) - 1)
+    page = blank(height, width)
+    top = 0
+    for picture in pictures:
+        page[top : top + picture.shape[0], : picture.shape[1]] = picture
+        top += picture.shape[0] + gap
+    return page
+
+
+def arrange(
+    pictures: Sequence[Pixels], titles: Sequence[str], gap: int = GAP, least: int = 0
+) -> tuple[Pixels, list[tuple[int, int]]]:
+    """Pictures in a row, their tops aligned, each under its title, and (left, top) of each there.
+
+    Each picture gets a column of at least ``least`` pixels, over which its title may spread.
+    """
+    columns = [max(least, picture.shape[1]) for picture in pictures]
+    wrapped = [wrap(title, column, NORMAL) for title, column in zip(titles, columns, strict=True)]
+    # A single long word may still be wider.
+    columns = [
+        max(column, int(np.ceil(text_width(words, NORMAL))))
+        for column, words in zip(columns, wrapped, strict=True)
+    ]
+    lines = max((words.count("\n") + 1 if words else 0) for words in wrapped)
+    top = lines * line_height(NORMAL) + (4 if lines else 0)
+    height = top + max(picture.shape[0] for picture in pictures)
+    page = blank(height, sum(columns) + gap * (len(columns) - 1))
+    corners, left = [], 0
+    for picture, words, column in zip(pictures, wrapped, columns, strict=True):
+        if words:
+            text(page, words, left, top - 4, NORMAL, anchor="ld")
+        page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        corners.append((left, top))
+        left += column + gap
+    return page, corners
+
+
+def shelve(
+    sizes: Sequence[tuple[int, int]],
+    width: int,
+    height: int,
+    most: float = float("inf"),
+    gap: int = GAP,
+) -> tuple[float, list[tuple[int, int]]]:
+    """Places for pictures of ``(rows, columns)`` in a space: in order, in rows, as large as fits.
+
+    Returns the factor that all are enlarged by, ``most`` at most, and (left, top) of each.
+    """
+    best: tuple[float, list[tuple[int, int]]] = (0.0, [])
+    for per_row in range(1, len(sizes) + 1):
+        rows = [sizes[i : i + per_row] for i in range(0, len(sizes), per_row)]
+        across = min(
+            (width - gap * (len(row) - 1)) / sum(columns for _, columns in row) for row in rows
+        )
+        down = (height - gap * (len(rows) - 1)) / sum(max(r for r, _ in row) for row in rows)
+        zoom = min(across, down, most)
+        # At about the same size, wide pages are read more easily than long ones.
+        if zoom < 0.95 * best[0] or zoom <= 0:
+            continue
+        corners, top = [], 0
+        for row in rows:
+            left = 0
+            for _, columns in row:
+                corners.append((left, top))
+                left += round(zoom * columns) + gap
+            top += round(zoom * max(r for r, _ in row)) + gap
+        best = (zoom, corners)
+    return best
+
+
+def written(value: float, span: float) -> str:
+    """A tick of an axis that is ``span`` long, with as many digits as tell ticks apart."""
+    if span <= 0:
+        return f"{value:.3g}".replace("-", "−")
+    if max(abs(value), span) >= 1e5 or max(abs(value), span) < 1e-4:
+        return f"{value:.1e}".replace("-", "−")
+    digits = int(np.clip(2 - np.floor(np.log10(span) + 0.2), 0, 9))
+    words = f"{value:.{digits}f}"
+    if "." in words:
+        words = words.rstrip("0").rstrip(".")
+    return "0" if words in ("-0", "") else words.replace("-", "−")
+
+
+def _fixed(points: ArrayLike) -> NDArray[np.int32]:
+    """Points as OpenCV's fixed-point numbers; it counts from pixels' centres."""
+    return ((np.asarray(points, np.float64) - 0.5) * 2**_FINE).round().astype(np.int32)
+
+
+@lru_cache(maxsize=16)
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    # matplotlib brings this font along, so figures look alike wherever they are drawn.
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name
+    return ImageFont.truetype(str(path), size)
+
+
+@lru_cache(maxsize=16)
+def _table(cmap: str) -> NDArray[np.uint8]:
+    """``(256, 3)`` colours of a matplotlib colour map."""
+    colours = matplotlib.colormaps[cmap](np.linspace(0, 1, 256))
+    return (np.asarray(colours)[:, :3] * 255).round().astype(np.uint8)
+
+
+def _u8(picture: NDArray) -> NDArray[np.uint8]:
+    return np.asarray(picture, np.uint8)

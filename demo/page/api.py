@@ -1,0 +1,236 @@
+"""Endpoints for programs: stateless, named, and waiting in line for the network like visitors.
+
+They are wired to components that nobody sees, because Gradio then checks choices and that every
+file was really uploaded, and describes each field to its clients, to ``curl`` and over MCP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from demo.export import as_zip, plain, settings
+from demo.laboratory import MOST_POINTS, Trial, default_networks, robustness_report, robustness_rows
+from demo.page.callbacks import CUSTOM, SHIFTS, chosen_shift, told_kindly
+from demo.page.front import client_left, photos_field
+from demo.runs.jobs import finish, follow, follow_each
+from demo.runs.request import Request, Run, expected_work, run, score
+from demo.runs.served import serve, serve_png
+from demo.runs.steps import explore_whole, unwatched
+from demo.runs.zerogpu import borrows, seconds_on_gpu
+from demo.settings import LIMITS
+from masa.errors import UserError
+from masa.measuring.ladder import FAMILIES
+from masa.pictures.photo import Pixels
+from masa.pictures.shifts import RANGES
+from masa.predictor import Progress
+from masa.weights import DEFAULT_WEIGHTS, shipped_weights
+
+FIELDS = """Args:
+        photo: the photo to enlarge.
+        references: sharp photos of something similar; without any, the photo is its own.
+        is_hr: the photo is a sharp one; the small one is made from it, and the result is scored.
+        shift: change of the references' light: a preset, or "custom" for the six numbers below.
+        gain: for "custom": levels are multiplied by it.
+        offset: for "custom": added to levels, of 255.
+        contrast: for "custom": distances from middle grey are multiplied by it.
+        gamma: for "custom": above 1 darkens the middle tones.
+        temperature: for "custom": above 0 warmer, below 0 cooler.
+        saturation: for "custom": 0 is grey.
+        weights: which shipped weights to use.
+"""
+
+_NEUTRAL = tuple(neutral for _, neutral, _ in RANGES.values())
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+def _described(endpoint: Endpoint) -> Endpoint:
+    """Puts the fields that endpoints share into the description that programs are given."""
+    endpoint.__doc__ = (endpoint.__doc__ or "").format(fields=FIELDS)
+    return endpoint
+
+
+@_described
+def super_resolve(
+    photo: str | None = None,
+    references: list[str] | None = None,
+    is_hr: bool = False,
+    shift: str = "off",
+    gain: float = 1.0,
+    offset: float = 0.0,
+    contrast: float = 1.0,
+    gamma: float = 1.0,
+    temperature: float = 0.0,
+    saturation: float = 1.0,
+    weights: str = DEFAULT_WEIGHTS,
+) -> tuple[str, dict[str, Any]]:
+    """Enlarge a small photo four times, with real texture from up to five sharp reference photos.
+
+    {fields}
+    Returns:
+        The enlarged photo as a lossless PNG, and sizes, times, notes and scores.
+    """
+    amounts = (gain, offset, contrast, gamma, temperature, saturation)
+    with told_kindly():
+        request = _request(photo, references, is_hr, shift, amounts, weights)
+        found = finish(follow(lambda progress: enlarge(request, progress=progress)), client_left)
+        return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
+
+
+@_described
+def explain(
+    photo: str | None = None,
+    references: list[str] | None = None,
+    is_hr: bool = False,
+    shift: str = "off",
+    gain: float = 1.0,
+    offset: float = 0.0,
+    contrast: float = 1.0,
+    gamma: float = 1.0,
+    temperature: float = 0.0,
+    saturation: float = 1.0,
+    weights: str = DEFAULT_WEIGHTS,
+) -> tuple[str, dict[str, Any]]:
+    """Enlarge a small photo four times and explain the result: every figure, map and number.
+
+    The network also runs without the references, and with either branch of its aggregation off.
+
+    {fields}
+    Returns:
+        A zip of pictures, figures, maps (.npz), settings and code, and the numbers among them.
+    """
+    amounts = (gain, offset, contrast, gamma, temperature, saturation)
+    with told_kindly():
+        request = _request(photo, references, is_hr, shift, amounts, weights)
+        x = finish(follow(lambda progress: explore_whole(request, progress=progress)), client_left)
+        return serve(as_zip(x), "masa.zip"), settings(x)
+
+
+def robustness(
+    photo: str | None = None,
+    references: list[str] | None = None,
+    is_hr: bool = False,
+    change: str = "gain",
+    networks: list[str] | None = None,
+    points: int | None = 7,
+) -> tuple[str, dict[str, Any]]:
+    """Measure how steady networks are when the reference photo changes, step by step.
+
+    Args:
+        photo: the photo to enlarge; of one larger than 128 x 128 pixels (512 x 512 if it is
+            sharp), the middle is used.
+        references: one to five sharp photos of something similar; these alone are changed.
+        is_hr: the photo is a sharp one, so that results can be scored.
+        change: what changes about the references: light, place, blur, noise and others.
+        networks: which shipped weights to compare; those that differ in adaptation if not given.
+        points: number of values of the change, 3 to 11.
+
+    Returns:
+        A figure of quality against the change, and in the numbers what it says and every point.
+    """
+    with told_kindly():
+        request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, DEFAULT_WEIGHTS)
+        trial = Trial(request, change, tuple(networks or default_networks()), int(points or 0))
+        rows = finish(follow_each(lambda progress: robustness_rows(trial, progress)), client_left)
+        report = robustness_report(rows, request.is_hr)
+        found = {
+            "summary": report.figure.summary,
+            "table": report.table,
+            "points": [asdict(row) for row in report.rows],
+        }
+        return serve_png(report.figure.image, "robustness.png"), plain(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Enlarged:
+    """What :func:`super_resolve` returns of a run."""
+
+    rgb: Pixels
+    alpha: Pixels | None
+    numbers: dict[str, Any]
+
+
+def _noted(found: Enlarged, note: str) -> Enlarged:
+    return replace(found, numbers={**found.numbers, "notes": [*found.numbers["notes"], note]})
+
+
+@borrows(lambda request: seconds_on_gpu(expected_work(request)), _noted)
+def enlarge(request: Request, progress: Progress = unwatched) -> Enlarged:
+    """The network alone, without what figures need. Raises ``UserError``."""
+    finished = run(request, progress)
+    return Enlarged(finished.result.rgb, finished.result.alpha, numbers(finished))
+
+
+def numbers(finished: Run) -> dict[str, Any]:
+    """What is known of a run, as plain values; scores are on Y, no border cropped."""
+    result = finished.result
+    pictures = {"result": result.rgb, "bicubic": result.bicubic}
+    scores = None
+    if finished.hr is not None:
+        scores = {name: asdict(score(p, finished.hr)) for name, p in pictures.items()}
+    return plain(
+        {
+            "weights": finished.request.weights,
+            "lr": [result.lr.width, result.lr.height],
+            "references": [[p.width, p.height] for p in result.ref.placements],
+            "self_reference": result.self_reference,
+            "result": [result.rgb.shape[1], result.rgb.shape[0]],
+            "seconds": result.seconds,
+            "tile": result.tile,
+            "scores_on_y_no_border_cropped": scores,
+            "notes": list(result.notes),
+        }
+    )
+
+
+def offer_api() -> None:
+    """Add the endpoints to the page under construction."""
+    with gr.Column(visible=False):
+        photo = gr.Image(label="Photo", type="filepath", image_mode=None, format="png")
+        references = photos_field(f"References, up to {LIMITS.max_references}")
+        is_hr = gr.Checkbox(label="The photo is sharp: make the small one from it")
+        shift = gr.Radio(SHIFTS, value=SHIFTS[0], label="Change of the references' light")
+        amounts = [
+            gr.Number(neutral, label=f"{name.title()}, for {CUSTOM}: {low:g} to {high:g}")
+            for name, (low, neutral, high) in RANGES.items()
+        ]
+        weights = gr.Radio(shipped_weights(), value=DEFAULT_WEIGHTS, label="Weights")
+        picture = gr.Image(label="Result (PNG)", format="png", type="filepath")
+        archive = gr.File(label="Everything (zip)")
+        found = gr.JSON(label="Numbers")
+        call = gr.Button()
+    inputs = [photo, references, is_hr, shift, *amounts, weights]
+    # They wait in a line of their own: in Gradio's, forty of them would keep clicks out as well.
+    free: dict[str, Any] = {"concurrency_limit": None}
+    call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **free)
+    call.click(explain, inputs, [archive, found], api_name="explain", **free)
+    with gr.Column(visible=False):
+        change = gr.Radio(list(FAMILIES), value="gain", label="Change of the references")
+        networks = gr.CheckboxGroup(shipped_weights(), label="Networks to compare")
+        points = gr.Number(7, label=f"Values of the change: 3 to {MOST_POINTS}", precision=0)
+        figure = gr.Image(label="Quality against the change", format="png", type="filepath")
+    call.click(
+        robustness,
+        [photo, references, is_hr, change, networks, points],
+        [figure, found],
+        api_name="robustness",
+        **free,
+    )
+
+
+def _request(
+    photo: str | None,
+    references: Sequence[str] | None,
+    is_hr: bool | None,
+    shift: str,
+    amounts: Sequence[float],
+    weights: str,
+) -> Request:
+    if not photo:
+        raise UserError("There is no photo in this request: upload one and name it.")
+    named = dict(zip(RANGES, amounts, strict=True))
+    return Request(photo, tuple(references or ()), bool(is_hr), weights, chosen_shift(shift, named))

@@ -1,0 +1,353 @@
+"""The page's border: what visitors send is checked here, and what is kept of them is bounded.
+
+Nothing behind it has to expect a request that no browser would send, and nothing that a visitor
+sends appears in the log as a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Collection, Sequence
+from copy import copy
+from typing import Any
+from urllib.parse import unquote
+
+import gradio as gr
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from gradio.components.base import _Keywords
+from gradio.context import LocalContext
+from gradio.data_classes import ListFiles
+from gradio.exceptions import ComponentProcessingError, InvalidPathError
+from gradio.processing_utils import save_base64_to_cache
+from gradio_client.utils import is_file_obj_with_meta
+from PIL import Image, UnidentifiedImageError
+
+from demo.runs.exploration import Exploration
+from demo.runs.served import is_served
+from demo.settings import KEEP_SECONDS, LIMITS, SESSION_MEMORY
+
+log = logging.getLogger(__name__)
+
+SERVED_AT = "/gradio_api/file="
+
+MAX_REQUEST = 8 * LIMITS.max_file_bytes
+"""Bytes: a photo and five references, as text."""
+
+NOT_UPLOADED = (
+    "A file in this request was not uploaded to this page, which fetches none: upload it first."
+)
+UNREADABLE = (
+    "A picture in this request cannot be read: choose an undamaged JPEG, PNG, WebP, BMP, TIFF or "
+    "GIF of a modest size."
+)
+NOT_A_CHOICE = (
+    "A value in this request is not one of the choices or out of range: the page's description "
+    "of its API lists what each field takes."
+)
+NOT_FITTING = (
+    "This request lacks a field or holds a value of the wrong kind: the page's description of its "
+    "API lists what each field takes."
+)
+GONE = "A picture is no longer on the server: upload it again."
+OUR_FAULT = "Something went wrong on the server and was noted there: please try again."
+FORGOTTEN = "This run was forgotten to make room for those of other visitors: press Enlarge again."
+
+
+def photos_field(label: str) -> gr.File:
+    """A field of the API for several photos: uploaded files, or ``data:`` strings."""
+    field = gr.File(label=label, file_count="multiple")
+    # Gradio's own description breaks inside a tool's, and its model takes no strings, as which
+    # tools send files of a list. (A class of our own would make Gradio write a file beside it.)
+    schema = ListFiles.model_json_schema()
+    file = schema["$defs"]["FileData"]
+    properties = {**file["properties"], "meta": schema["$defs"]["FileDataMeta"]}
+    items = {**file, "description": "An uploaded file", "properties": properties}
+    description = {"title": "Photos", "type": "array", "items": items}
+
+    def path(item: Any) -> str:
+        if isinstance(item, dict):
+            return item["path"]
+        return _from_text(item, field.GRADIO_CACHE) if item.startswith("data:") else _local(item)
+
+    replaced: dict[str, Any] = {
+        "data_model": None,
+        "api_info": lambda: description,
+        "preprocess": lambda payload: [path(item) for item in payload or ()],
+    }
+    for name, value in replaced.items():
+        setattr(field, name, value)
+    return field
+
+
+class Kept:
+    """What a session holds of its run: a handle whose content may be taken back."""
+
+    def __init__(self, x: Exploration) -> None:
+        self.x: Exploration | None = x
+        self.bytes = x.kept_bytes()
+
+
+class Shelf:
+    """Every session's run, the least recently used of which are forgotten to stay in memory."""
+
+    def __init__(self, most_bytes: int = SESSION_MEMORY) -> None:
+        self._most = most_bytes
+        self._kept: list[weakref.ref[Kept]] = []  # the last one was used last
+        self._lock = threading.Lock()
+
+    def put(self, x: Exploration) -> Kept:
+        """A handle for ``x``; others are emptied if all together hold too much."""
+        kept = Kept(x)
+        with self._lock:
+            self._use(kept)
+            total, counted = 0, set()
+            for other in reversed(self._alive()):
+                if id(other.x) not in counted:  # an example is the same for all who look at it
+                    counted.add(id(other.x))
+                    total += other.bytes
+                if total > self._most and other is not kept:
+                    other.x = None
+        return kept
+
+    def get(self, kept: Kept) -> Exploration | None:
+        """What ``kept`` stands for; ``None`` if it was forgotten."""
+        with self._lock:
+            self._use(kept)
+        return kept.x
+
+    def bytes(self) -> int:
+        """Held by all sessions together."""
+        with self._lock:
+            return sum({id(kept.x): kept.bytes for kept in self._alive()}.values())
+
+    def _use(self, kept: Kept) -> None:
+        self._kept = [ref for ref in self._kept if ref() not in (None, kept)]
+        self._kept.append(weakref.ref(kept))
+
+    def _alive(self) -> list[Kept]:
+        found = (ref() for ref in self._kept)
+        return [kept for kept in found if kept is not None and kept.x is not None]
+
+
+class Front(gr.Blocks):
+    """Blocks that answer every request with a result or with one sentence.
+
+    Callbacks are given, and return, whole explorations; sessions hold handles on a shared
+    :class:`Shelf`.
+    """
+
+    def __init__(
+        self, starts: Collection[str] = (), keep_seconds: float = KEEP_SECONDS, **options: Any
+    ) -> None:
+        """``starts``: names of callbacks that make a run, and may find the last one forgotten.
+
+        ``keep_seconds`` after a page was closed, what its session holds is forgotten.
+        """
+        super().__init__(**options)
+        self.shelf = Shelf()
+        self._starts = starts
+        self._keep_seconds = keep_seconds
+
+    async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Gradio's, for events that have a callback, with what they carry as a mapping."""
+        if (args[0] if args else options["block_fn"]).fn is None:
+            raise gr.Error(NOT_FITTING, print_exception=False)
+        event = options.get("event_data")
+        if event is not None and not isinstance(event._data, dict):
+            options["event_data"] = gr.EventData(event.target, {})
+        state, session, call = map(options.get, ("state", "session_hash", "event_id"))
+        if state is not None:
+            state.STATE_TTL_WHEN_CLOSED = self._keep_seconds  # an hour, if Gradio has its way
+        try:
+            return await super().process_api(*args, **options)
+        finally:
+            # A program's call is a session of its own, which nobody will come back to: it must not
+            # take the place of a visitor's.
+            if session is not None and session == call:
+                self.state_holder.session_data.pop(session, None)
+                self.state_holder.time_last_used.pop(session, None)
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> list[Any]:
+        """Gradio's, with sentences instead of its errors."""
+        try:
+            inputs = _in_range(block_fn.inputs, _checked(inputs), state)
+            values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            for block, value in zip(block_fn.inputs, values, strict=True):
+                if isinstance(block, gr.Dataset) and value is None:
+                    raise ValueError("no example")
+        except InvalidPathError:
+            raise gr.Error(NOT_UPLOADED, print_exception=False) from None
+        except ComponentProcessingError as error:
+            sentence = _of_a_picture(error.__cause__) or NOT_FITTING
+            raise gr.Error(sentence, print_exception=False) from None
+        except gr.Error:
+            raise gr.Error(NOT_A_CHOICE, print_exception=False) from None
+        except Exception as error:  # the request's content decides which
+            log.info("A request did not fit: %s", type(error).__name__)
+            raise gr.Error(NOT_FITTING, print_exception=False) from None
+        return [self._taken(v, block_fn.name) if isinstance(v, Kept) else v for v in values]
+
+    def _taken(self, kept: Kept, callback: str) -> Exploration | None:
+        x = self.shelf.get(kept)
+        if x is None and callback not in self._starts:
+            raise gr.Error(FORGOTTEN, print_exception=False)
+        return x
+
+    async def call_function(self, *args: Any, **options: Any) -> Any:
+        """Gradio's, with the traceback for the log and a sentence for the visitor."""
+        try:
+            return await super().call_function(*args, **options)
+        except gr.Error:
+            raise
+        except Exception:
+            log.exception("A callback failed")
+            raise gr.Error(OUR_FAULT, print_exception=False) from None
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
+        """Gradio's, after putting explorations on the shelf; of a mapping only what it holds.
+
+        Gradio would make every component anew that a mapping does not mention: with thirty visitors
+        who wait, whose progress bar alone moves, it would be busy with nothing else. A generator
+        that ends without a result, as an older run's does, leaves everything as it is; Gradio would
+        empty all components.
+        """
+        ended = _Keywords.FINISHED_ITERATING
+        if predictions is ended or (isinstance(predictions, tuple) and ended in predictions):
+            return [gr.skip()] * len(block_fn.outputs)
+        if isinstance(predictions, dict) and predictions.keys() <= set(block_fn.outputs):
+            changed = copy(block_fn)
+            changed.outputs = [block for block in block_fn.outputs if block in predictions]
+            values = [self._shelved(predictions[block]) for block in changed.outputs]
+            if not values:
+                return [gr.skip()] * len(block_fn.outputs)
+            one = values[0] if len(values) == 1 else values
+            found = await super().postprocess_data(changed, one, state)
+            new = dict(zip(changed.outputs, found, strict=True))
+            return [new.get(block, gr.skip()) for block in block_fn.outputs]
+        if isinstance(predictions, (list, tuple)):
+            predictions = [self._shelved(value) for value in predictions]
+        return await super().postprocess_data(block_fn, predictions, state)
+
+    def handle_streaming_diffs(
+        self,
+        block_fn: Any,
+        data: list[Any],
+        session_hash: str | None,
+        run: str | None,
+        final: bool,
+        simple_format: bool = False,
+    ) -> list[Any]:
+        """Gradio's, but what changed is sent as a whole, and once.
+
+        Of an update that is followed by none, Gradio says that its value is to be deleted. On a
+        slow machine its script does so before it has shown that value: a figure stays empty. And
+        when a generator has ended, it would send the last update again, over newer ones of others.
+        """
+        streams = self.pending_diff_streams[session_hash] if session_hash and run else {}
+        before = list(streams[run]) if run in streams else None
+        data = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, True)
+        if before is None or simple_format:
+            return data
+        if final:
+            return [gr.skip()] * len(data)
+        pairs = zip(before, data, strict=True)
+        return [[] if old == new else [["replace", [], new]] for old, new in pairs]
+
+    def _shelved(self, value: Any) -> Any:
+        return self.shelf.put(value) if isinstance(value, Exploration) else value
+
+
+def client_left() -> bool:
+    """Whether nobody waits any more for what the event under way will return.
+
+    A plain callback is not told so. Gradio's queue, which it was taken from, knows.
+    """
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    if blocks is None or event_id is None:
+        return False
+    # Who closes the connection is no longer alive there; who cancels is no longer there.
+    jobs = (job for job in blocks._queue.active_jobs if job)
+    return not any(event._id == event_id and event.alive for job in jobs for event in job)
+
+
+def _in_range(blocks: Sequence[Any], values: list[Any], state: Any) -> list[Any]:
+    """``values`` with those of sliders moved into the session's ranges.
+
+    A slider's field of numbers is empty, or holds the first digit alone, while somebody types.
+    """
+
+    def moved(block: Any, value: Any) -> Any:
+        if not isinstance(block, gr.Slider) or not isinstance(value, (int, float, type(None))):
+            return value
+        own = block if state is None else state[block._id]
+        return own.minimum if value is None else min(max(value, own.minimum), own.maximum)
+
+    # A different number of values is for Gradio to refuse.
+    pairs = zip(blocks, values, strict=False)
+    return [moved(*pair) for pair in pairs] + values[len(blocks) :]
+
+
+_LARGEST = 1e15
+
+
+def _checked(value: Any) -> Any:
+    """``value`` as it may be passed on; raises for what Gradio would let through.
+
+    That are numbers beyond use, and files that it would not look for among the uploads. Nor
+    does this page fetch anything: an address could name a file of any size.
+    """
+    if isinstance(value, (int, float)) and not -_LARGEST < value < _LARGEST:
+        raise ValueError("a number is no use to anybody")
+    if isinstance(value, dict):
+        value = {key: _checked(item) for key, item in value.items()}
+        if "path" in value and value["path"] is not None:
+            if not is_file_obj_with_meta(value):
+                raise InvalidPathError("this file would not be looked for among the uploads")
+            value["path"] = _local(value["path"])
+    if isinstance(value, (list, tuple)):
+        return [_checked(item) for item in value]
+    return value
+
+
+def _local(path: str) -> str:
+    """The path of an uploaded file, for that path or for the address it is served at."""
+    path = unquote(path.partition(SERVED_AT)[2]) if SERVED_AT in path else path
+    if not is_served(path):
+        raise InvalidPathError("not among the uploads")
+    return path
+
+
+def _of_a_picture(error: BaseException | None) -> str | None:
+    """What to say if Gradio failed to open a picture, which it does to see what kind it is."""
+    if isinstance(error, FileNotFoundError):
+        return GONE
+    kinds = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError)
+    return UNREADABLE if isinstance(error, kinds) else None
+
+
+def _from_text(text: str, folder: str) -> str:
+    if len(text) > 1.4 * LIMITS.max_file_bytes:  # base64 takes four characters for three bytes
+        raise ValueError("too long a text for a picture")
+    return save_base64_to_cache(text, folder)
+
+
+def _not_understood(request: Request, error: Exception) -> JSONResponse:
+    """Answer to a request that Gradio's own routes trip over."""
+    log.warning("A request to %s was not understood: %s", request.url.path, type(error).__name__)
+    return JSONResponse({"detail": NOT_FITTING}, status_code=400)
+
+
+APP_OPTIONS: dict[str, Any] = {
+    "max_body_size": MAX_REQUEST,
+    "exception_handlers": dict.fromkeys(
+        (RequestValidationError, TypeError, ValueError, LookupError, AttributeError),
+        _not_understood,
+    ),
+}
+"""For FastAPI, underneath Gradio."""

@@ -1,0 +1,418 @@
+"""The laboratory's tab: what it holds, and what is wired to what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from demo import laboratory
+from demo.figures import robustness as figures
+from demo.figures.figure import Drawn
+from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Kept, Sweep, Trial
+from demo.page import callbacks
+from demo.page.callbacks import CUSTOM, Inputs, Newest, told_kindly
+from demo.page.front import GONE
+from demo.runs.jobs import Finished, Step, follow_each
+from demo.runs.served import serve, serve_png
+from masa.config import SCALE
+from masa.errors import UserError
+from masa.measuring.ladder import NAMED
+from masa.measuring.robustness import csv_text
+from masa.pictures.shifts import PRESETS, RANGES, Shift
+from masa.weights import shipped_weights
+
+LABEL, ID = "SAM laboratory", "laboratory"
+
+INTRO = f"""## Which network stays steady when the reference changes?
+Spatial adaptation (SAM) should keep the result steady when the reference's light or colour
+changes. Here the reference of your pair on the left, and nothing else, is changed step by step.
+Of a small photo larger than {LR_SIDE} x {LR_SIDE} pixels, or a sharp one larger than
+{SCALE * LR_SIDE} x {SCALE * LR_SIDE}, the middle is used."""
+
+COMPARED = {
+    "unchanged": "The unchanged reference",
+    "bicubic": "Bicubic",
+    "truth": "The sharp photo",
+}
+"""What the chosen result is compared with."""
+
+Updates = dict[Any, Any]
+
+
+def fairness() -> str:
+    """Markdown: what the networks that are offered for comparison have in common."""
+    names = ", ".join(f"**{name}** ({laboratory.TRIO[name]})" for name in laboratory.twins())
+    return (
+        f"{names} differ in nothing but their adaptation: each was trained on in the same way from "
+        "one network, which had itself been trained with SAM."
+    )
+
+
+def own_change() -> list[gr.Slider]:
+    """Laid out where it is called: the numbers of a change of light that is no preset."""
+    with gr.Accordion(f"Your own change of light, “{CUSTOM}”", open=False):
+        return [
+            gr.Slider(low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title())
+            for name, (low, neutral, high) in RANGES.items()
+        ]
+
+
+def trial_of(values: Sequence[Any]) -> Trial:
+    """What the page's inputs and the tab's own controls, in this order, ask for.
+
+    Raises ``UserError``.
+    """
+    count = len(fields(Inputs))
+    family, points, networks, named, *amounts = values[count:]
+    shifts = {name: PRESETS[name] for name in named or () if name in PRESETS}
+    if CUSTOM in (named or ()):
+        shifts[CUSTOM] = Shift(**dict(zip(RANGES, amounts, strict=True)))
+    request = Inputs(*values[:count]).request()
+    return Trial(request, family, tuple(networks or ()), int(points), shifts)
+
+
+def watch(trial: Trial) -> Generator[Step | Sweep, None, None]:
+    """A sweep as it grows, with its steps between. Raises ``gr.Error`` with one sentence."""
+    with told_kindly():
+        for step in follow_each(lambda progress: laboratory.run(trial, progress)):
+            yield step.value if isinstance(step, Finished) else step
+
+
+def choose(sweep: Sweep, network: str, value: float, compared: str) -> tuple[Kept, tuple[str, str]]:
+    """The result nearest to a choice, and the files of the two pictures to compare.
+
+    Raises ``UserError`` if they were deleted meanwhile.
+    """
+    kept = sweep.result(network, value)
+    left = {"bicubic": sweep.bicubic, "truth": sweep.truth}.get(compared) or sweep.unchanged(
+        kept.network
+    ).picture
+    if not all(Path(path).exists() for path in (left, kept.picture)):
+        raise UserError("These results are no longer on the server: run the sweep again.")
+    return kept, (left, kept.picture)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A figure's place on the tab."""
+
+    name: str
+    image: gr.Image
+    words: gr.Markdown
+
+    def fill(self, drawn: Drawn) -> Updates:
+        """The figure, its alternative text and what it says."""
+        return {
+            self.image: gr.Image(
+                value=serve_png(drawn.image, f"{self.name}.png"), alt_text=drawn.alt, visible=True
+            ),
+            self.words: drawn.summary,
+        }
+
+
+class LaboratoryTab:
+    """Lays itself out where it is made; :meth:`wire` connects it with the page's inputs."""
+
+    def __init__(self, keep_seconds: float) -> None:
+        self.found = gr.State(None, time_to_live=keep_seconds)
+        self.sweeps, self.looks, self.previews = (gr.State(Newest()) for _ in range(3))
+        gr.Markdown(INTRO)
+        with gr.Row():
+            self.family = gr.Dropdown(
+                list(FAMILY_NAMES), value="gain", label="What changes", elem_id="lab-family"
+            )
+            self.points = gr.Slider(
+                3, MOST_POINTS, 5, step=1, label="Values along it", elem_id="lab-points"
+            )
+        self.networks = gr.CheckboxGroup(
+            shipped_weights(),
+            value=laboratory.default_networks(),
+            label="Networks",
+            elem_id="lab-networks",
+        )
+        if laboratory.twins():
+            gr.Markdown(fairness())
+        with gr.Column(visible=False) as self.named_column:
+            changing = [name for name, shift in PRESETS.items() if not shift.is_identity]
+            self.named = gr.CheckboxGroup(
+                [*changing, CUSTOM], value=changing, label="Changes of light", elem_id="lab-named"
+            )
+            self.amounts = own_change()
+        self.preview = self._slot(
+            "lab-preview",
+            "The reference, changed",
+            "What every network is given, and how much of it is clipped to black or white. Of "
+            "several references the first is shown; the others are changed alike.",
+        )
+        with gr.Row():
+            self.go = gr.Button("Run the sweep", variant="primary", elem_id="lab-go")
+            self.stop = gr.Button("Stop", elem_id="lab-stop")
+        self.bar = gr.HTML(elem_id="lab-bar")
+        with gr.Column(visible=False) as self.results:
+            with gr.Row():
+                with gr.Column(min_width=320):
+                    self.quality = self._slot(
+                        "lab-quality",
+                        "How good the results are",
+                        "A mark per result; the higher, the closer to the sharp photo or, where "
+                        "that is unknown, to the result with the unchanged reference. Click one.",
+                        wide=False,
+                    )
+                with gr.Column(min_width=320):
+                    self.matching = self._slot(
+                        "lab-matching",
+                        "How well matching goes",
+                        "Where matches move or become unlike, matching gave way. Where they stay, "
+                        "what is lost is lost after it.",
+                        wide=False,
+                    )
+            gr.Markdown("### One result\nClick a mark above, or choose here.")
+            with gr.Row():
+                self.network = gr.Dropdown([], label="Network", elem_id="lab-network")
+                self.value = gr.Dropdown([], label="Change of the reference", elem_id="lab-value")
+                self.compared = gr.Dropdown(
+                    [(title, name) for name, title in COMPARED.items()],
+                    value="unchanged",
+                    label="Left: compared with",
+                    elem_id="lab-compared",
+                )
+                self.divider = gr.Slider(0, 100, 50, step=1, label="Divider")
+            self.slider = gr.ImageSlider(
+                label="Drag to compare",
+                format="png",
+                interactive=False,
+                max_height=560,
+                elem_id="lab-slider",
+            )
+            self.chosen = gr.Markdown(elem_id="lab-chosen")
+            self.statistics = self._slot(
+                "lab-statistics",
+                "Channels before and after adaptation",
+                "Mean and spread of every channel for the chosen result, at the photo's own size.",
+            )
+            self.strips = self._slot(
+                "lab-strips",
+                "The same part of every result",
+                "What the numbers look like: compare along a row.",
+            )
+            self.table = gr.Markdown(elem_id="lab-table")
+            self.download = gr.DownloadButton(
+                "Download the numbers (CSV)", visible=False, elem_id="lab-download"
+            )
+
+    def _slot(self, name: str, title: str, caption: str, wide: bool = True) -> Slot:
+        gr.Markdown(f"### {title}\n{caption}")
+        image = gr.Image(
+            label=title,
+            show_label=False,
+            format="png",
+            type="filepath",
+            interactive=False,
+            buttons=["download", "fullscreen"],
+            elem_id=name,
+            elem_classes=["figure", "wide"] if wide else "figure",
+            visible=False,
+        )
+        return Slot(name, image, gr.Markdown(elem_id=f"{name}-words"))
+
+    # ------------------------------------------------------------------ what happens
+
+    def wire(
+        self, tab: gr.Tab, open_tab: gr.State, inputs: Sequence[Any], free: dict[str, Any]
+    ) -> None:
+        """Connect the tab; ``inputs`` are the page's, ``free`` the options of every event."""
+        asked = [*inputs, self.family, self.points, self.networks, self.named, *self.amounts]
+        preview = [self.preview.image, self.preview.words]
+        choice = [self.network, self.value, self.compared]
+        slots = (self.quality, self.matching, self.statistics, self.strips)
+        drawn = [part for slot in slots for part in (slot.image, slot.words)]
+        shown = [self.slider, self.chosen, *drawn]
+        swept = self.go.click(
+            self.sweep,
+            [self.sweeps, *asked],
+            [self.found, self.bar, self.results, *choice, *shown, self.table, self.download],
+            trigger_mode="multiple",
+            **free,
+        )
+        # A result that was chosen meanwhile is marked again.
+        looked = [self.looks, self.found, *choice]
+        swept.success(self.show_chosen, looked, shown, **free)
+        swept.failure(lambda: "", None, self.bar, **free)
+        self.stop.click(self.halt, [self.sweeps, self.found], [self.bar, self.results], **free)
+        told = [self.previews, *asked]
+        last = free | {"trigger_mode": "always_last"}
+        tab.select(self.show_preview, told, preview, **last)
+        photo, refs, mode = inputs[:3]
+        changing = [photo.change, refs.change, mode.change, self.points.input, self.named.input]
+        gr.on(
+            [*changing, *(amount.input for amount in self.amounts)],
+            self.renew_preview,
+            [open_tab, *told],
+            preview,
+            **last,
+        )
+        self.family.input(
+            lambda family: (gr.Column(visible=family == NAMED), gr.Slider(visible=family != NAMED)),
+            self.family,
+            [self.named_column, self.points],
+            **free,
+        ).then(self.show_preview, told, preview, **last)
+        for control in choice:
+            control.input(self.show_chosen, looked, shown, **last)
+        for slot, draw in ((self.quality, _quality), (self.matching, _matching)):
+            slot.image.select(
+                self._clicked(draw),
+                [self.looks, self.found, self.compared],
+                [self.network, self.value, *shown],
+                # What comes last of a waiting event is its values, not where it was.
+                trigger_mode="multiple",
+                **free,
+            )
+        self.divider.input(
+            lambda at: gr.ImageSlider(slider_position=at),
+            self.divider,
+            self.slider,
+            **last,
+        )
+
+    def halt(self, sweeps: Newest, found: Sweep | None) -> Updates:
+        """Stop was pressed: the sweep ends at its next step, and what it found stays."""
+        sweeps.begin()
+        return {self.bar: "", self.results: gr.Column(visible=found is not None)}
+
+    def renew_preview(self, open_tab: str, previews: Newest, *values: Any) -> Updates:
+        """:meth:`show_preview` while somebody sees it."""
+        return self.show_preview(previews, *values) if open_tab == ID else {}
+
+    def show_preview(self, previews: Newest, *values: Any) -> Updates:
+        """The changed references; a sentence instead where there is nothing to change yet."""
+        number = previews.begin()
+        updates = self._preview(values)
+        return updates if number == previews.number else {}
+
+    def _preview(self, values: Sequence[Any]) -> Updates:
+        try:
+            return self.preview.fill(
+                figures.preview(laboratory.changed_references(trial_of(values)))
+            )
+        except OSError:
+            return {self.preview.image: gr.Image(visible=False), self.preview.words: GONE}
+        except UserError as error:
+            return {self.preview.image: gr.Image(visible=False), self.preview.words: str(error)}
+
+    def sweep(self, sweeps: Newest, *values: Any) -> Iterator[Updates]:
+        """Run a sweep and draw it as it grows."""
+        with told_kindly():
+            trial = trial_of(values)
+        yield from sweeps.only(sweeps.begin(), self._swept(trial))
+
+    def _swept(self, trial: Trial) -> Generator[Updates, None, None]:
+        begun = False
+        latest: Sweep | None = None
+        with closing(watch(trial)) as steps:
+            for step in steps:
+                if isinstance(step, Step):
+                    yield {self.bar: callbacks.progress_bar(step)}
+                    if step.share > 0 and not begun:
+                        # Before a result: what is new to a browser may miss its first value.
+                        yield {self.results: gr.Column(visible=True)}
+                        begun = True
+                    continue
+                yield self._grown(step, first=latest is None)
+                latest = step
+        if latest is not None:
+            yield {
+                self.bar: "",
+                self.results: gr.Column(visible=True),
+                self.table: figures.table(latest.curves, latest.measured),
+                self.download: gr.DownloadButton(
+                    value=serve(csv_text(latest.rows).encode(), "robustness.csv"), visible=True
+                ),
+            }
+
+    def _grown(self, sweep: Sweep, first: bool) -> Updates:
+        """What one more result changes; the first one is chosen."""
+        updates: Updates = {
+            self.found: sweep,
+            **self.quality.fill(_quality(sweep, None)[0]),
+            **self.matching.fill(_matching(sweep, None)[0]),
+            **self.strips.fill(laboratory.strips(sweep)),
+            self.network: gr.Dropdown(choices=list(sweep.networks)),
+            self.value: gr.Dropdown(choices=sweep.choices()),
+        }
+        if not first:
+            return updates
+        kept = sweep.results[0]
+        names = [name for name in COMPARED if name != "truth" or sweep.truth]
+        return {
+            **updates,
+            self.table: "",
+            self.download: gr.DownloadButton(visible=False),
+            self.network: gr.Dropdown(choices=list(sweep.networks), value=kept.network),
+            self.value: gr.Dropdown(choices=sweep.choices(), value=kept.value),
+            self.compared: gr.Dropdown(
+                choices=[(COMPARED[name], name) for name in names], value="bicubic"
+            ),
+            **self._chosen(sweep, kept.network, kept.value, "bicubic"),
+        }
+
+    def show_chosen(
+        self, looks: Newest, sweep: Sweep | None, network: str, value: float, compared: str
+    ) -> Updates:
+        """A result was chosen by name."""
+        number = looks.begin()
+        updates = {} if sweep is None else self._chosen(sweep, network, value, compared)
+        return updates if number == looks.number else {}
+
+    def _clicked(self, draw: Callable[..., Any]) -> Callable[..., Updates]:
+        def clicked(
+            looks: Newest, sweep: Sweep | None, compared: str, event: gr.EventData
+        ) -> Updates:
+            at = getattr(event, "index", None)
+            if sweep is None or not callbacks.is_pixel(at):
+                return {}
+            number = looks.take()
+            spot = figures.nearest(draw(sweep, None)[1], at)
+            if spot is None or not looks.accept(number):
+                return {}
+            updates = {
+                self.network: spot.network,
+                self.value: gr.Dropdown(choices=sweep.choices(), value=spot.value),
+                **self._chosen(sweep, spot.network, spot.value, compared),
+            }
+            return updates if number == looks.number else {}
+
+        return clicked
+
+    def _chosen(self, sweep: Sweep, network: str, value: float, compared: str) -> Updates:
+        with told_kindly():
+            kept, pictures = choose(sweep, network, value, compared)
+        at = (kept.network, kept.value)
+        updates: Updates = {
+            self.slider: pictures,
+            self.chosen: laboratory.words_on(sweep, kept),
+            **self.quality.fill(_quality(sweep, at)[0]),
+            **self.matching.fill(_matching(sweep, at)[0]),
+        }
+        if kept.statistics:
+            updates |= self.statistics.fill(
+                figures.statistics(kept.network, kept.title, kept.statistics)
+            )
+        return updates
+
+
+def _quality(
+    sweep: Sweep, chosen: tuple[str, float] | None
+) -> tuple[Drawn, tuple[figures.Spot, ...]]:
+    return figures.quality(sweep.curves, sweep.measured, chosen)
+
+
+def _matching(
+    sweep: Sweep, chosen: tuple[str, float] | None
+) -> tuple[Drawn, tuple[figures.Spot, ...]]:
+    return figures.matching(sweep.curves, chosen)

@@ -1,0 +1,112 @@
+"""Finished explorations of the examples, shared by all visitors and ready at once.
+
+They are computed once per process, in the background, from the files in ``assets``: nothing that
+could become stale is stored. What visitors upload never gets in here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from demo.runs.examples import Example, load_examples
+from demo.runs.exploration import Exploration
+from demo.runs.jobs import NETWORK, Stopped
+from demo.runs.request import Request
+from demo.runs.steps import paint, without_branches, without_reference
+from masa.errors import UserError
+from masa.pictures.shifts import Shift
+from masa.weights import DEFAULT_WEIGHTS
+
+_NICE = 10
+
+log = logging.getLogger(__name__)
+
+
+def request_for(example: Example) -> Request:
+    """The request that an example stands for."""
+    return Request(str(example.hr), tuple(str(ref) for ref in example.refs), is_hr=True)
+
+
+class Showcase:
+    """The examples and what is known of them so far."""
+
+    def __init__(self, examples: Sequence[Example] | None = None) -> None:
+        self.examples = list(load_examples() if examples is None else examples)
+        self._digests = {request_for(e).digest(): e for e in self.examples}
+        self._ready: dict[str, Exploration] = {}
+        self._given_up: set[str] = set()
+        self._changed = threading.Condition()
+
+    def example_of(self, request: Request) -> Example | None:
+        """The example whose pictures a request has, under whatever light and network, if any."""
+        plainly = replace(request, shift=Shift(), weights=DEFAULT_WEIGHTS)
+        return self._digests.get(plainly.digest())
+
+    def get(self, request: Request) -> Exploration | None:
+        """The finished exploration of a request for an example as it is, if it is ready."""
+        example = self._digests.get(request.digest())
+        return None if example is None else self._ready.get(example.name)
+
+    def put(self, example: Example, exploration: Exploration) -> None:
+        """Make an example ready."""
+        with self._changed:
+            self._ready[example.name] = exploration
+            self._changed.notify_all()
+
+    def wait(self, name: str, seconds: float) -> Exploration | None:
+        """The exploration called ``name``, waiting for it so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: name in self._ready or self.gave_up(name), seconds)
+            return self._ready.get(name)
+
+    def gave_up(self, name: str) -> bool:
+        """Whether the example called ``name`` could not be prepared."""
+        return name in self._given_up
+
+    def prepare(self) -> None:
+        """Make all examples ready, one after the other."""
+        for example in self.examples:
+            if example.name in self._ready:
+                continue
+            try:
+                request = request_for(example)
+                x = _in_spare_time(partial(paint, request, example=example))
+                x = _in_spare_time(partial(without_reference, x))
+                self.put(example, _in_spare_time(partial(without_branches, x)))
+            except UserError as error:
+                log.warning("The example %s could not be prepared: %s", example.name, error)
+                self._give_up(example)
+            except Exception:  # the others may still succeed
+                log.exception("The example %s could not be prepared", example.name)
+                self._give_up(example)
+
+    def _give_up(self, example: Example) -> None:
+        with self._changed:
+            self._given_up.add(example.name)
+            self._changed.notify_all()
+
+    def prepare_in_background(self) -> None:
+        """:meth:`prepare` in a thread that does not keep the process alive, nor anybody waiting."""
+
+        def work() -> None:
+            if sys.platform == "linux":  # where it is this thread's, and of those that it starts
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            self.prepare()
+
+        threading.Thread(target=work, name="showcase", daemon=True).start()
+
+
+def _in_spare_time(step: Callable[..., Exploration]) -> Exploration:
+    """What ``step(progress=...)`` returns; begun anew after a visitor came, who goes first."""
+    while True:
+        try:
+            with NETWORK.spare() as progress:
+                return step(progress=progress)
+        except Stopped:
+            continue

@@ -1,0 +1,109 @@
+"""The steps of a visitor's run, each of which the page shows as soon as it is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from demo.runs.examples import Example
+from demo.runs.exploration import Exploration, explore
+from demo.runs.request import Request, expected_work, predictor_for, run
+from demo.runs.zerogpu import borrows, seconds_on_gpu
+from masa.network.aggregation import Branches
+from masa.predictor import Progress
+
+
+def unwatched(share: float, doing: str) -> None:
+    """A :data:`Progress` for work that nobody watches."""
+
+
+_RUNNING = 0.9  # of painting's time, the network's share
+
+
+def _noted(x: Exploration, note: str) -> Exploration:
+    return x if note in x.notes else replace(x, notes=(*x.notes, note))
+
+
+def _seconds_again(x: Exploration) -> int:
+    return seconds_on_gpu(2 * x.cost.total)
+
+
+@borrows(lambda request, **_: seconds_on_gpu(expected_work(request)), _noted)
+def paint(
+    request: Request,
+    progress: Progress = unwatched,
+    example: Example | None = None,
+) -> Exploration:
+    """Enlarge a visitor's photo and keep what can be explored. Raises ``UserError``."""
+    x = explore(
+        run(request, part(progress, 0, _RUNNING), keep=True),
+        lambda share: progress(_RUNNING + share * (1 - _RUNNING), "Keeping what the tabs show"),
+    )
+    if example is None:
+        return x
+    return replace(x, disparity=example.true_disparity(), hint=example.look_for)
+
+
+def taken_over(x: Exploration, before: Exploration | None) -> Exploration:
+    """``x`` with what does not depend on its references from an earlier run of the same photo."""
+    if before is None or before.plain is None:
+        return x
+    sizes = [(e.lr.height, e.lr.width, e.weights) for e in (x, before)]
+    same = sizes[0] == sizes[1] and np.array_equal(x.lr.rgb, before.lr.rgb)
+    return replace(x, plain=before.plain) if same else x
+
+
+@borrows(_seconds_again, _noted)
+def without_reference(x: Exploration, progress: Progress = unwatched) -> Exploration:
+    """Add the result of the same network with the LR as its own reference."""
+    if x.plain is not None:
+        return x
+    if x.self_reference:
+        return replace(x, plain=x.result)
+    result = predictor_for(x.weights).run(x.visitors_lr(), (), _as(progress, "Without reference"))
+    return replace(x, plain=result.rgb)
+
+
+@borrows(_seconds_again, _noted)
+def without_branches(x: Exploration, progress: Progress = unwatched) -> Exploration:
+    """Add the results with either branch of DRAM switched off."""
+    if x.switched_off:
+        return x
+    predictor = predictor_for(x.weights)
+    off = {"ref": Branches(ref=False), "lr": Branches(lr=False)}
+    results = {}
+    for number, (name, branches) in enumerate(off.items()):
+
+        def half(share: float, _: str, number: int = number) -> None:
+            progress((number + share) / len(off), "Without a branch of DRAM")
+
+        results[name] = predictor.run(
+            x.visitors_lr(), x.visitors_refs(), half, branches=branches
+        ).rgb
+    return replace(x, switched_off=results)
+
+
+def explore_whole(
+    request: Request, example: Example | None = None, progress: Progress = unwatched
+) -> Exploration:
+    """All steps at once. Raises ``UserError``."""
+    x = paint(request, progress=part(progress, 0, 0.5), example=example)
+    x = without_reference(x, progress=part(progress, 0.5, 0.7))
+    return without_branches(x, progress=part(progress, 0.7, 1))
+
+
+def part(progress: Progress, start: float, end: float) -> Progress:
+    """A :data:`Progress` for a part of the work, from share ``start`` to ``end`` of the whole."""
+
+    def report(share: float, doing: str) -> None:
+        progress(start + share * (end - start), doing)
+
+    return report
+
+
+def _as(progress: Progress, doing: str) -> Progress:
+    def renamed(share: float, _: str) -> None:
+        progress(share, doing)
+
+    return renamed

@@ -1,0 +1,1 @@
+"""Measuring networks: on test sets, and as references change."""

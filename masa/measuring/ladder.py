@@ -1,0 +1,268 @@
+"""Ladders of changes to a reference, to see how far a network goes along.
+
+Spatial adaptation promises steadiness against luminance and colour
+(:mod:`masa.pictures.shifts`). The other families are what it does not promise: there matching
+breaks, sooner or later.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from masa.errors import UserError
+from masa.pictures.photo import Pixels
+from masa.pictures.shifts import RANGES, Shift, Shifted, count_clipped
+
+NOISE_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Substitutes:
+    """Pictures ``(H, W, 3)`` that may stand in for a reference."""
+
+    other: Pixels | None = None
+    """A photo of something else."""
+    hr: Pixels | None = None
+    """The sharp photo itself."""
+
+
+Change = Callable[[Pixels, Substitutes], Shifted]
+"""A reference ``(H, W, 3)`` to its changed copy."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One change of a reference."""
+
+    family: str
+    value: float
+    title: str
+    change: Change
+    keeps_places: bool = True
+    """See :attr:`Family.keeps_places`."""
+
+    def apply(self, rgb: Pixels, substitutes: Substitutes | None = None) -> Shifted:
+        """The changed copy of ``(H, W, 3)``, with the number of clipped pixels.
+
+        Raises ``UserError`` if the picture that should stand in for it is not known.
+        """
+        return self.change(rgb, substitutes or Substitutes())
+
+
+@dataclass(frozen=True)
+class Family:
+    """One way to change a reference, more and more."""
+
+    name: str
+    unit: str
+    """What its values count, in words for an axis."""
+    low: float
+    neutral: float
+    """The value that changes nothing."""
+    high: float
+    change: Callable[[Pixels, float, Substitutes], Shifted]
+    """As :data:`Change` for a value that is not neutral."""
+    is_light: bool = False
+    """Luminance or colour: what spatial adaptation is for."""
+    keeps_places: bool = True
+    """What a pixel shows stays where it is, so that matched places can be compared."""
+    is_switch: bool = False
+    """There is nothing between ``low`` and ``high``."""
+
+    def values(self, count: int) -> tuple[float, ...]:
+        """``count`` (3 or more) values from ``low`` to ``high``, the neutral one included.
+
+        They are evenly apart below and above it. A switch has two values whatever the count.
+        Raises ``UserError``.
+        """
+        if count < 3:
+            raise UserError(f"{count} values are too few for a curve: choose 3 or more.")
+        if self.is_switch:
+            return self.low, self.high
+        if self.neutral == self.low:
+            return _even(self.low, self.high, count)
+        below = (count - 1) // 2
+        lower = _even(self.low, self.neutral, below + 1)
+        return (*lower[:-1], *_even(self.neutral, self.high, count - below))
+
+    def rung(self, value: float) -> Rung:
+        """The change by ``value``; the neutral one gives an equal copy.
+
+        Raises ``UserError`` for what is no number or out of range.
+        """
+        if not isfinite(value) or not self.low <= value <= self.high:
+            raise UserError(
+                f"The change '{self.name}' by {value:g} is not offered: choose a value from "
+                f"{self.low:g} to {self.high:g}."
+            )
+
+        def change(rgb: Pixels, substitutes: Substitutes) -> Shifted:
+            if value == self.neutral:
+                return Shifted(rgb.copy())
+            return self.change(rgb, value, substitutes)
+
+        return Rung(self.name, value, f"{self.name} {value:g}", change, self.keeps_places)
+
+    def rungs(self, values: Iterable[float]) -> list[Rung]:
+        """One for each value, the neutral one left out."""
+        return [self.rung(value) for value in values if value != self.neutral]
+
+
+NAMED = "named changes"
+"""What stands for a family where single shifts of light are compared, counted from 1."""
+
+
+def named_rungs(shifts: Mapping[str, Shift]) -> list[Rung]:
+    """Shifts by name as rungs; those that change nothing are left out."""
+    changing = {name: shift for name, shift in shifts.items() if not shift.is_identity}
+    return [
+        Rung(NAMED, float(number), name, lambda rgb, _, shift=shift: shift.apply(rgb))  # type: ignore[misc]
+        for number, (name, shift) in enumerate(changing.items(), start=1)
+    ]
+
+
+def _even(low: float, high: float, count: int) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in np.linspace(low, high, count))
+
+
+# ---------------------------------------------------------------------------- changes
+
+
+_ByValue = Callable[[Pixels, float, Substitutes], Shifted]
+
+
+def _light(name: str) -> _ByValue:
+    def change(rgb: Pixels, value: float, _: Substitutes) -> Shifted:
+        return Shift(**{name: value}).apply(rgb)
+
+    return change
+
+
+def _plain(change: Callable[[Pixels, float], Pixels]) -> _ByValue:
+    """For changes in which nothing can be clipped."""
+
+    def changed(rgb: Pixels, value: float, _: Substitutes) -> Shifted:
+        return Shifted(np.ascontiguousarray(change(rgb, value)))
+
+    return changed
+
+
+def _rotate(rgb: Pixels, degrees: float) -> Pixels:
+    height, width = rgb.shape[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
+    # What turns in from outside is mirrored: black corners would be a change of their own.
+    return np.asarray(
+        cv2.warpAffine(
+            rgb,
+            turn,
+            (width, height),
+            flags=cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT_101,
+        ),
+        np.uint8,
+    )
+
+
+def _scale(rgb: Pixels, factor: float) -> Pixels:
+    """About the middle, in a picture of unchanged size; antialiased, the outside mirrored."""
+    height, width = rgb.shape[:2]
+    if factor > 1:
+        half = width / factor / 2, height / factor / 2
+        box = (width / 2 - half[0], height / 2 - half[1], width / 2 + half[0], height / 2 + half[1])
+        return np.array(
+            Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC, box=box)
+        )
+    small = max(1, round(width * factor)), max(1, round(height * factor))
+    reduced = np.array(Image.fromarray(rgb).resize(small, Image.Resampling.BICUBIC))
+    left, top = (width - small[0]) // 2, (height - small[1]) // 2
+    around = [(top, height - small[1] - top), (left, width - small[0] - left), (0, 0)]
+    return np.pad(reduced, around, mode="symmetric")
+
+
+def _translate(rgb: Pixels, pixels: float) -> Pixels:
+    """Right and down by whole pixels; what comes in is mirrored."""
+    by = round(pixels)
+    padded = np.pad(rgb, [(by, 0), (by, 0), (0, 0)], mode="symmetric")
+    return padded[: rgb.shape[0], : rgb.shape[1]]
+
+
+def _blur(rgb: Pixels, sigma: float) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(rgb, (0, 0), sigma), np.uint8)
+
+
+def _noise(rgb: Pixels, deviation: float, _: Substitutes) -> Shifted:
+    noise = np.random.default_rng(NOISE_SEED).standard_normal(rgb.shape, np.float32)
+    levels = np.rint(rgb + np.float32(deviation) * noise)
+    return Shifted(levels.clip(0, 255).astype(np.uint8), *count_clipped(levels < 0, levels > 255))
+
+
+def _compress(rgb: Pixels, compression: float) -> Pixels:
+    data = io.BytesIO()
+    Image.fromarray(rgb).save(data, "JPEG", quality=round(100 - compression))
+    return np.array(Image.open(data).convert("RGB"))
+
+
+def _replace(which: str, rgb: Pixels, _: float, substitutes: Substitutes) -> Shifted:
+    found: Pixels | None = getattr(substitutes, which)
+    if found is None:
+        missing = "sharp photo" if which == "hr" else "other photo"
+        raise UserError(f"There is no {missing} to replace the reference: choose another change.")
+    return Shifted(found.copy())
+
+
+_UNITS = {
+    "gain": "factor on all levels",
+    "offset": "levels of 255 added",
+    "contrast": "factor on the distance to middle grey",
+    "gamma": "exponent",
+    "temperature": "cool (−) to warm (+)",
+    "saturation": "factor on the distance to grey",
+}
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        *(
+            Family(name, _UNITS[name], *RANGES[name], _light(name), is_light=True)
+            for name in ("gain", "offset", "gamma", "temperature", "saturation", "contrast")
+        ),
+        Family("rotation", "degrees", 0, 0, 45, _plain(_rotate), keeps_places=False),
+        Family("scale", "factor on lengths", 0.5, 1, 2, _plain(_scale), keeps_places=False),
+        Family("shift", "pixels right and down", 0, 0, 64, _plain(_translate), keeps_places=False),
+        Family("blur", "standard deviation in pixels", 0, 0, 4, _plain(_blur)),
+        Family("noise", "standard deviation in levels of 255", 0, 0, 40, _noise),
+        Family("jpeg", "compression: 100 − quality", 0, 0, 95, _plain(_compress)),
+        *(
+            Family(
+                name,
+                "0: the reference, 1: replaced",
+                0,
+                0,
+                1,
+                partial(_replace, which),
+                keeps_places=False,
+                is_switch=True,
+            )
+            for name, which in (("other photo", "other"), ("HR itself", "hr"))
+        ),
+    )
+}
+"""Every family by name: light and colour first, then what spatial adaptation does not promise."""
+
+LIGHT = tuple(name for name, family in FAMILIES.items() if family.is_light)
+"""Names of the families of luminance and colour."""
+
+
+def family_called(name: str) -> Family:
+    """The family of that name. Raises ``UserError``."""
+    if name not in FAMILIES:
+        raise UserError(f"There is no change '{name}': choose one of {', '.join(FAMILIES)}.")
+    return FAMILIES[name]

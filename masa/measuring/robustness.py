@@ -1,0 +1,335 @@
+"""How steady networks stay when their reference changes: sweeps over a ladder of changes.
+
+Each network paints the same LR with the unchanged reference first, then with the changed ones, so
+that whatever differs comes from the change alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from masa.measuring.ladder import FAMILIES, NAMED, Rung, Substitutes
+from masa.network.adaptation import ChannelStats, channel_stats
+from masa.network.decoder import ScaleTrace
+from masa.pictures.metrics import psnr_y
+from masa.pictures.photo import Pixels
+from masa.predictor import Predictor, Progress, Result
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a sweep is made on."""
+
+    lr: Pixels
+    """``(h, w, 3)``."""
+    refs: tuple[Pixels, ...]
+    """One or more, ``(H, W, 3)``; all are changed alike."""
+    hr: Pixels | None = None
+    """``(4h, 4w, 3)`` if the truth is known."""
+    other: Pixels | None = None
+    """A photo of something else, for the family that replaces the reference by it."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Channels of the features that adaptation works on, at the LR's own size (x1).
+
+    On the CPU; each of ``(1, C, 1, 1)``.
+    """
+
+    lr: ChannelStats
+    before: ChannelStats
+    """Of the reference's features as they were transferred."""
+    after: ChannelStats
+    """Of the same, adapted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One network's result with one change of the reference."""
+
+    network: str
+    rung: Rung | None
+    """``None``: the reference as it is."""
+    rgb: Pixels
+    """``(4h, 4w, 3)``."""
+    psnr: float
+    """dB on Y, no border left out: against the HR or, where that is unknown, against the same
+    network's result with the unchanged reference (infinite for that result itself)."""
+    similarity: float
+    """Mean cosine similarity of the matches over the LR's pixels, -1 to 1."""
+    moved: float | None
+    """Share of LR pixels that are matched with another place of the reference than without the
+    change, 0 to 1; ``None`` where the change itself moves places."""
+    clipped: float
+    """Share of the changed references' pixels of which a channel was clipped, 0 to 1."""
+    statistics: Statistics | None
+    """``None`` unless asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """What a network is worth without any reference, measured as :attr:`Point.psnr`."""
+
+    network: str
+    alone: float
+    """dB of the same network with the LR as its own reference."""
+    bicubic: float
+    """dB of bicubic enlargement."""
+    rgb: Pixels
+    """``(4h, 4w, 3)``: the network's result without a reference."""
+
+
+def sweep(
+    subject: Subject,
+    rungs: Sequence[Rung],
+    networks: Mapping[str, Predictor],
+    progress: Progress,
+    statistics: bool = False,
+) -> Iterator[Point | Baseline]:
+    """Every network's results, each as soon as it is there.
+
+    The unchanged reference comes first, then the baselines, then ``rungs`` in their order, each
+    for all networks. The LR is encoded once per network. ``progress`` is told of the whole sweep;
+    what it raises ends it. Raises ``UserError`` for pictures that cannot be used.
+
+    No features are held while the next result is not asked for.
+    """
+    substitutes = Substitutes(subject.other, subject.hr)
+    runs = len(networks) * (len(rungs) + 2)
+    done = 0
+
+    def run(name: str, refs: Sequence[Pixels], doing: str) -> Result:
+        nonlocal done
+        result = networks[name].run(
+            subject.lr,
+            refs,
+            lambda share, _: progress((done + share) / runs, doing),
+            keep=(1,) if statistics else (),
+        )
+        done += 1
+        return result
+
+    unchanged: dict[str, NDArray[np.int64]] = {}
+    truth: dict[str, Pixels] = {}
+    for name in networks:
+        result = run(name, subject.refs, f"{name}: the reference as it is")
+        unchanged[name] = _places(result)
+        truth[name] = result.rgb if subject.hr is None else subject.hr
+        point = _point(name, None, result, truth[name], 0.0, 0.0)
+        del result
+        yield point
+    for name in networks:
+        result = run(name, (), f"{name}: no reference")
+        baseline = Baseline(
+            name,
+            psnr_y(result.rgb, truth[name]),
+            psnr_y(result.bicubic, truth[name]),
+            result.rgb,
+        )
+        del result
+        yield baseline
+    for rung in rungs:
+        changed = [rung.apply(ref, substitutes) for ref in subject.refs]
+        pixels = sum(ref.rgb.shape[0] * ref.rgb.shape[1] for ref in changed)
+        clipped = sum(ref.clipped for ref in changed) / pixels
+        for name in networks:
+            result = run(name, [ref.rgb for ref in changed], f"{name}: {rung.title}")
+            moved = None
+            if rung.keeps_places:
+                moved = float((_places(result) != unchanged[name]).any(0).mean())
+            point = _point(name, rung, result, truth[name], moved, clipped)
+            del result
+            yield point
+
+
+def _point(
+    name: str,
+    rung: Rung | None,
+    result: Result,
+    truth: Pixels,
+    moved: float | None,
+    clipped: float,
+) -> Point:
+    similarity = result.lr.crop(result.trace.matches.similarity[0, 0].cpu().numpy())
+    return Point(
+        network=name,
+        rung=rung,
+        rgb=result.rgb,
+        psnr=psnr_y(result.rgb, truth),
+        similarity=float(similarity.mean()),
+        moved=moved,
+        clipped=clipped,
+        statistics=None if result.trace.x1 is None else _statistics(result.trace.x1),
+    )
+
+
+def _places(result: Result) -> NDArray[np.int64]:
+    """``(2, h, w)``: where on the Ref-down grid each of the LR's own pixels is matched."""
+    rows, columns = result.trace.matches.position[0].cpu().numpy()
+    return np.stack((result.lr.crop(rows), result.lr.crop(columns)))
+
+
+def _statistics(trace: ScaleTrace) -> Statistics:
+    def of(features: Tensor) -> ChannelStats:
+        stats = channel_stats([features])
+        return ChannelStats(stats.mean.cpu(), stats.var.cpu(), stats.pixels)
+
+    return Statistics(of(trace.lr), of(trace.ref), of(trace.adapted.out))
+
+
+# ---------------------------------------------------------------------------- numbers
+
+UNCHANGED, ALONE, BICUBIC = "unchanged", "no reference", "bicubic"
+"""What stands for a family in the rows of the unchanged reference and of the baselines."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of one result."""
+
+    scene: str
+    network: str
+    family: str
+    value: float
+    """0 for the unchanged reference and the baselines."""
+    title: str
+    psnr: float
+    similarity: float | None = None
+    moved: float | None = None
+    clipped: float | None = None
+
+
+def rows_of(found: Point | Baseline, scene: str = "") -> list[Row]:
+    """The numbers of a sweep's step; fields are those of :class:`Point`."""
+    if isinstance(found, Baseline):
+        return [
+            Row(scene, found.network, ALONE, 0, ALONE, found.alone),
+            Row(scene, found.network, BICUBIC, 0, BICUBIC, found.bicubic),
+        ]
+    family, value, title = UNCHANGED, 0.0, UNCHANGED
+    if found.rung is not None:
+        family, value, title = found.rung.family, found.rung.value, found.rung.title
+    numbers = found.psnr, found.similarity, found.moved, found.clipped
+    return [Row(scene, found.network, family, value, title, *numbers)]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Means over scenes at one value of a family."""
+
+    value: float
+    title: str
+    psnr: float
+    similarity: float
+    moved: float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How one network does along one family, as means over scenes."""
+
+    network: str
+    family: str
+    levels: tuple[Level, ...]
+    """By value, the neutral one included."""
+    unchanged: Level
+    """With the reference as it is; one of ``levels``."""
+    alone: float | None
+    """dB without any reference; ``None`` if not measured yet, like ``bicubic``."""
+    bicubic: float | None
+
+    def drop(self, level: Level) -> float:
+        """dB lost by the change; below 0 if the change helped."""
+        return 0.0 if level.psnr == self.unchanged.psnr else self.unchanged.psnr - level.psnr
+
+    @property
+    def worst(self) -> Level:
+        """Where most is lost."""
+        return min(self.levels, key=lambda level: level.psnr)
+
+    @property
+    def mean_drop(self) -> float:
+        """Mean loss over the changed references, dB; 0 if there are none yet."""
+        return fmean(self._drops)
+
+    @property
+    def mean_change(self) -> float:
+        """The same without signs: where some changes help and some hurt, they do not cancel."""
+        return fmean(map(abs, self._drops))
+
+    @property
+    def _drops(self) -> list[float]:
+        return [self.drop(lv) for lv in self.levels if lv is not self.unchanged] or [0.0]
+
+
+def neutral_value(family: str) -> float:
+    """The value at which a family changes nothing."""
+    return 0.0 if family == NAMED else FAMILIES[family].neutral
+
+
+def curves(rows: Sequence[Row], families: Sequence[str] | None = None) -> list[Curve]:
+    """Every network's curve along every family, in the order they come in ``rows``.
+
+    ``families`` are those in ``rows`` unless given. Rows may be those of a sweep that still runs:
+    a value counts once every scene has it.
+    """
+    scenes = len({row.scene for row in rows})
+    groups: dict[tuple[str, str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.network, row.family, row.value), []).append(row)
+    means = {key: _mean(group) for key, group in groups.items() if len(group) == scenes}
+    if families is None:
+        kinds = {UNCHANGED, ALONE, BICUBIC}
+        families = list(dict.fromkeys(row.family for row in rows if row.family not in kinds))
+    found = []
+    for family in families:
+        for network in dict.fromkeys(row.network for row in rows):
+            if (network, UNCHANGED, 0.0) not in means:
+                continue
+            unchanged = replace(means[network, UNCHANGED, 0.0], value=neutral_value(family))
+            levels = [level for key, level in means.items() if key[:2] == (network, family)]
+            baselines = [means.get((network, kind, 0.0)) for kind in (ALONE, BICUBIC)]
+            found.append(
+                Curve(
+                    network,
+                    family,
+                    tuple(sorted([*levels, unchanged], key=lambda level: level.value)),
+                    unchanged,
+                    *(None if mean is None else mean.psnr for mean in baselines),
+                )
+            )
+    return found
+
+
+def _mean(rows: Sequence[Row]) -> Level:
+    moved = [row.moved for row in rows if row.moved is not None]
+    similarity = [row.similarity for row in rows if row.similarity is not None]
+    return Level(
+        rows[0].value,
+        rows[0].title,
+        fmean(row.psnr for row in rows),
+        fmean(similarity) if similarity else math.nan,
+        fmean(moved) if moved else None,
+    )
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """A line per result, for a table calculator; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(row).items()}
+        )
+    return text.getvalue()

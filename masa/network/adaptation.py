@@ -1,0 +1,198 @@
+"""Spatial adaptation: Ref features take on the LR's statistics (section 3.3, equations 6-9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from masa.config import Adaptation
+from masa.network.layers import conv3x3, conv_pair, convolve
+from masa.network.tiling import write_over
+
+
+class ChannelStats(NamedTuple):
+    """Mean and biased variance of each channel over an image's pixels, float32."""
+
+    mean: Tensor
+    """``(N, C, 1, 1)``."""
+    var: Tensor
+    """``(N, C, 1, 1)``."""
+    pixels: int
+    """Number of pixels."""
+
+    @property
+    def unbiased_std(self) -> Tensor:
+        """``(N, C, 1, 1)``, with ``pixels - 1`` in the denominator."""
+        return (self.var * (self.pixels / max(self.pixels - 1, 1)) + _TINY).sqrt()
+
+
+_TINY = 1e-12  # keeps the square root's gradient finite in a channel that is constant
+_EPS = 1e-5  # of the instance normalisation
+
+
+def channel_stats(parts: Iterable[Tensor]) -> ChannelStats:
+    """Statistics of an image that comes in disjoint ``parts``, each ``(N, C, h, w)``.
+
+    The parts' means and variances are merged (Chan et al.), which is exact and, unlike sums of
+    squares, does not cancel where a channel's mean is much larger than its spread.
+    """
+    means, variances, counts = [], [], []
+    for part in parts:
+        mean, var = _mean_and_variance(part)
+        means.append(mean)
+        variances.append(var)
+        counts.append(part.shape[2] * part.shape[3])
+    if len(counts) == 1:
+        return ChannelStats(means[0], variances[0], counts[0])
+    weights = torch.tensor(counts, device=means[0].device) / sum(counts)
+    weights = weights.view(-1, 1, 1, 1, 1)
+    all_means, all_variances = torch.stack(means), torch.stack(variances)
+    mean = (weights * all_means).sum(0)
+    var = (weights * (all_variances + (all_means - mean) ** 2)).sum(0)
+    return ChannelStats(mean, var, sum(counts))
+
+
+_STRIP = 8192  # pixels whose squares are held at a time: they stay in the processor's cache
+
+
+def _mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance per channel of ``(N, C, h, w)``: ``(N, C, 1, 1)`` in float32.
+
+    ``torch.var_mean`` takes several times as long on channels-last images.
+    """
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+    mean = pixels.mean(1, keepdim=True, dtype=torch.float32)
+    squares = [(strip - mean).square().sum(1) for strip in pixels.split(_STRIP, 1)]
+    var = torch.stack(squares).sum(0) / pixels.shape[1]
+    return mean[:, 0, :, None, None], var[:, :, None, None]
+
+
+class Adapted(NamedTuple):
+    """What an adaptation made of the Ref features, all ``(N, C, H, W)``."""
+
+    out: Tensor
+    """The adapted Ref features."""
+    gamma: Tensor | None
+    """Learned part of the per-pixel scale; ``None`` unless asked for and learned."""
+    beta: Tensor | None
+    """Learned part of the per-pixel shift; ``None`` unless asked for and learned."""
+
+
+def _normalised(ref: Tensor, stats: ChannelStats) -> Tensor:
+    """``(ref - mean(ref)) / std(ref)``, the instance normalisation of equation (7)."""
+    inverse = (stats.var + _EPS).rsqrt()
+    return torch.addcmul((-stats.mean * inverse).to(ref.dtype), ref, inverse.to(ref.dtype))
+
+
+class SpatialAdaptation(nn.Module):
+    """SAM: instance-normalises Ref features and re-tints them pixel by pixel.
+
+    ``n * (gamma + std(lr)) + (beta + mean(lr))``, where gamma and beta are convolved from LR and
+    Ref features together (equations 8 and 9). Both maps start at zero, that is as AdaIN.
+    """
+
+    HALO = 2
+    """Pixels around a place that its result depends on, statistics aside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # In a sequence of one, for the names in the authors' checkpoints.
+        self.conv_shared = nn.Sequential(conv3x3(2 * channels, channels))
+        self.conv_gamma = conv3x3(channels, channels)
+        self.conv_beta = conv3x3(channels, channels)
+
+    def start_as_adain(self) -> None:
+        """Zero the weights of gamma and beta; their biases are zero after initialisation."""
+        nn.init.zeros_(self.conv_gamma.weight)
+        nn.init.zeros_(self.conv_beta.weight)
+
+    def forward(
+        self,
+        lr: Tensor,
+        ref: Tensor,
+        lr_stats: ChannelStats,
+        ref_stats: ChannelStats,
+        learned: bool = False,
+    ) -> Adapted:
+        """``lr`` and ``ref`` ``(N, C, H, W)``; statistics of the whole images they are part of.
+
+        ``learned`` asks for gamma and beta. Unless it does, and without gradients, the result is
+        written over ``ref``.
+        """
+        if learned or torch.is_grad_enabled():
+            scale, shift = self._scale_and_shift(lr, ref, lr_stats)
+            out = torch.addcmul(shift, _normalised(ref, ref_stats), scale)
+            if not learned:
+                return Adapted(out, None, None)
+            std, mean = lr_stats.unbiased_std, lr_stats.mean
+            return Adapted(out, scale - std.to(scale.dtype), shift - mean.to(shift.dtype))
+
+        def adapt(rows: slice) -> Tensor:
+            part = ref[:, :, rows]
+            scale, shift = self._scale_and_shift(lr[:, :, rows], part, lr_stats)
+            return shift.addcmul_(_normalised(part, ref_stats), scale)
+
+        return Adapted(write_over(ref, adapt, self.HALO), None, None)
+
+    def _scale_and_shift(
+        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats
+    ) -> tuple[Tensor, Tensor]:
+        """``gamma + std(lr)`` and ``beta + mean(lr)``."""
+        (conv,) = self.conv_shared
+        assert isinstance(conv, nn.Conv2d)
+        shared = conv_pair(conv, lr, ref)
+        return (
+            _shifted(self.conv_gamma, shared, lr_stats.unbiased_std),
+            _shifted(self.conv_beta, shared, lr_stats.mean),
+        )
+
+
+def _shifted(conv: nn.Conv2d, x: Tensor, shift: Tensor) -> Tensor:
+    """``conv(x) + shift`` with ``shift`` ``(N, C, 1, 1)``, added together with the bias."""
+    assert conv.bias is not None
+    bias = conv.bias[:, None, None] + shift
+    if len(bias) == 1:
+        return convolve(x, conv.weight, bias.flatten().to(x.dtype))
+    out = convolve(x, conv.weight, None)
+    return out.add_(bias.to(out.dtype))
+
+
+class AdaIN(nn.Module):
+    """Adaptive instance normalisation: the LR's mean and deviation, the same everywhere."""
+
+    def forward(
+        self,
+        lr: Tensor,
+        ref: Tensor,
+        lr_stats: ChannelStats,
+        ref_stats: ChannelStats,
+        learned: bool = False,
+    ) -> Adapted:
+        """As :meth:`SpatialAdaptation.forward`, with nothing learned."""
+        scale, shift = lr_stats.unbiased_std.to(ref.dtype), lr_stats.mean.to(ref.dtype)
+        return Adapted(torch.addcmul(shift, _normalised(ref, ref_stats), scale), None, None)
+
+
+class NoAdaptation(nn.Module):
+    """Passes Ref features on as they are: the paper's baseline."""
+
+    def forward(
+        self,
+        lr: Tensor,
+        ref: Tensor,
+        lr_stats: ChannelStats,
+        ref_stats: ChannelStats,
+        learned: bool = False,
+    ) -> Adapted:
+        """As :meth:`SpatialAdaptation.forward`, leaving ``ref`` unchanged."""
+        return Adapted(ref, None, None)
+
+
+def make_adaptation(mode: Adaptation, channels: int) -> SpatialAdaptation | AdaIN | NoAdaptation:
+    """The module that a configuration's ``adaptation`` names."""
+    if mode == "sam":
+        return SpatialAdaptation(channels)
+    return AdaIN() if mode == "adain" else NoAdaptation()

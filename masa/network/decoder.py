@@ -1,0 +1,204 @@
+"""The decoder: LR and transferred Ref features are merged at x1, x2 and x4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from masa.config import SCALE, MASAConfig
+from masa.network.adaptation import (
+    Adapted,
+    ChannelStats,
+    SpatialAdaptation,
+    channel_stats,
+    make_adaptation,
+)
+from masa.network.aggregation import Aggregated, Branches, DualResidualAggregation
+from masa.network.encoder import Pyramid
+from masa.network.layers import (
+    conv3x3,
+    conv_pair,
+    conv_relu,
+    residual_blocks,
+    run_blocks,
+    upsample2,
+)
+from masa.network.progress import OnShare, between, ignore
+from masa.network.tiling import run_tiled, tiles
+
+
+@dataclass(frozen=True)
+class ScaleTrace:
+    """What happened at one scale (1, 2 or 4); all maps ``(N, C, scale * h, scale * w)``."""
+
+    lr: Tensor
+    """The LR features that the Ref is adapted to."""
+    ref: Tensor
+    """Transferred, similarity-weighted Ref features: adaptation's input."""
+    adapted: Adapted
+    """Adaptation's output, gamma and beta."""
+    aggregated: Aggregated | None
+    """DRAM's output and branches; ``None`` at x1, which has no DRAM."""
+
+
+_ADAPTED, _AGGREGATED = 0.27, 0.47  # of the multiply-adds of x4, the most, done after each
+
+
+class Decoder(nn.Module):
+    """Small U-Net over the LR features, then three scales of adaptation and aggregation."""
+
+    HALO_X2 = 11
+    """LR pixels around a tile that its x2 features depend on."""
+    HALO_X4 = 4
+    """LR pixels around a tile that its x4 picture depends on, given the x2 features."""
+
+    def __init__(self, config: MASAConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.conv_L3 = conv3x3(c, c)
+        self.blk_L3 = residual_blocks(c, 2)
+        self.conv_L2 = conv3x3(2 * c, c)
+        self.blk_L2 = residual_blocks(c, 2)
+        self.conv_L1 = conv3x3(2 * c, c)
+        self.blk_L1 = residual_blocks(c, 2)
+
+        self.merge_warp_x1 = conv3x3(2 * c, c)
+        self.blk_x1 = residual_blocks(c, 12)
+        self.dram_x2 = DualResidualAggregation(c)
+        self.blk_x2 = residual_blocks(c, 8)
+        self.dram_x4 = DualResidualAggregation(c)
+        self.blk_x4 = residual_blocks(c, 4)
+        self.conv_out = conv3x3(c, 3)
+
+        self.pAda = make_adaptation(config.adaptation, c)
+
+    def context(self, lr: Pyramid) -> Tensor:
+        """LR features of three levels to one map ``(N, C, h, w)``."""
+        f = self.blk_L3(conv_relu(self.conv_L3, lr.l3))
+        f = conv_pair(self.conv_L2, upsample2(f), lr.l2)
+        f = conv_pair(self.conv_L1, upsample2(self.blk_L2(f)), lr.l1)
+        return self.blk_L1(f)
+
+    def at_x1(
+        self, context: Tensor, ref: Tensor, keep: bool, on_share: OnShare = ignore
+    ) -> tuple[Tensor, ScaleTrace]:
+        """Merge with the Ref features at the LR's size: ``(N, C, h, w)`` to the same."""
+        stats = channel_stats([context]), channel_stats([ref])
+        adapted = self.pAda(context, ref, *stats, keep)
+        merged = conv_pair(self.merge_warp_x1, adapted.out, context)
+        x1 = run_blocks(self.blk_x1, merged, on_share)
+        return x1, ScaleTrace(context, ref, adapted, None)
+
+    def at_x2(
+        self,
+        x1: Tensor,
+        ref: Tensor,
+        branches: Branches,
+        keep: bool,
+        tile: int | None,
+        on_share: OnShare,
+    ) -> tuple[Tensor, ScaleTrace | None]:
+        """``(N, C, h, w)`` and Ref features ``(N, C, 2h, 2w)`` to ``(N, C, 2h, 2w)``."""
+
+        def finish(aggregated: Tensor, on_share: OnShare) -> Tensor:
+            return run_blocks(self.blk_x2, aggregated, on_share)
+
+        return self._upscale(
+            x1, ref, 1, self.dram_x2, finish, branches, keep, tile, self.HALO_X2, on_share
+        )
+
+    def at_x4(
+        self,
+        x2: Tensor,
+        ref: Tensor,
+        branches: Branches,
+        keep: bool,
+        tile: int | None,
+        on_share: OnShare,
+    ) -> tuple[Tensor, ScaleTrace | None]:
+        """``(N, C, 2h, 2w)`` and Ref features ``(N, C, 4h, 4w)`` to the residual picture.
+
+        The picture is ``(N, 3, 4h, 4w)``, to be added to the bicubic enlargement.
+        """
+
+        def finish(aggregated: Tensor, on_share: OnShare) -> Tensor:
+            return self.conv_out(run_blocks(self.blk_x4, aggregated, on_share))
+
+        return self._upscale(
+            x2, ref, 2, self.dram_x4, finish, branches, keep, tile, self.HALO_X4, on_share
+        )
+
+    def _upscale(
+        self,
+        x: Tensor,
+        ref: Tensor,
+        scale: int,
+        dram: DualResidualAggregation,
+        finish: Callable[[Tensor, OnShare], Tensor],
+        branches: Branches,
+        keep: bool,
+        tile: int | None,
+        halo: int,
+        on_share: OnShare,
+    ) -> tuple[Tensor, ScaleTrace | None]:
+        """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics."""
+        lr_stats = _upsampled_stats(x, scale, tile, on_share)
+        ref_stats = _stats(ref, 2 * scale, tile, on_share)
+
+        def step(x: Tensor, ref: Tensor, on_share: OnShare) -> tuple[Tensor, ...]:
+            lr = upsample2(x)
+            adapted = self.pAda(lr, ref, lr_stats, ref_stats, keep)
+            on_share(_ADAPTED)
+            if not keep:
+                del lr  # large, like all that follows
+            aggregated = dram(x, adapted.out, branches, keep)
+            on_share(_AGGREGATED)
+            merged = aggregated.out
+            if not keep:
+                del adapted, aggregated, ref
+                return (finish(merged, between(on_share, _AGGREGATED, 1)),)
+            learned = [m for m in (adapted.gamma, adapted.beta) if m is not None]
+            kept = [lr, adapted.out, *(m for m in aggregated if m is not None), *learned]
+            # What is kept must not be written over.
+            return (finish(merged.clone(), between(on_share, _AGGREGATED, 1)), *kept)
+
+        maps = 2 if isinstance(self.pAda, SpatialAdaptation) else 0
+        sizes = [2 * scale] * 6 + [scale] * 2 + [2 * scale] * maps if keep else [2 * scale]
+        out, *kept = run_tiled(step, [(x, scale), (ref, 2 * scale)], sizes, tile, halo, on_share)
+        if not keep:
+            return out, None
+        lr, adapted_ref, *kept = kept
+        gamma, beta = kept[5:] or (None, None)
+        return out, ScaleTrace(lr, ref, Adapted(adapted_ref, gamma, beta), Aggregated(*kept[:5]))
+
+
+def _stats(x: Tensor, scale: int, tile: int | None, on_share: OnShare) -> ChannelStats:
+    """Channel statistics, read tile by tile (``scale`` pixels to a grid cell)."""
+
+    def parts() -> Iterator[Tensor]:
+        for t in tiles(x.shape[2] // scale, x.shape[3] // scale, tile):
+            on_share(0)  # a chance to stop
+            yield t.cut(x, scale)
+
+    return channel_stats(parts())
+
+
+def _upsampled_stats(x: Tensor, scale: int, tile: int | None, on_share: OnShare) -> ChannelStats:
+    """Channel statistics of ``upsample2(x)`` without holding all of it."""
+    height, width = x.shape[2] // scale, x.shape[3] // scale
+
+    def parts() -> Iterator[Tensor]:
+        for t in tiles(height, width, tile):
+            on_share(0)
+            grown = t.grow(1, height, width)
+            yield t.cut(upsample2(grown.cut(x, scale)), 2 * scale, origin=grown)
+
+    return channel_stats(parts())
+
+
+def bicubic(lr: Tensor) -> Tensor:
+    """The skip connection: ``(N, 3, h, w)`` to ``(N, 3, 4h, 4w)`` by bicubic interpolation."""
+    return F.interpolate(lr.float(), scale_factor=SCALE, mode="bicubic", align_corners=False)

@@ -1,0 +1,472 @@
+"""Coarse-to-fine matching: for each LR pixel the most similar place in the reference.
+
+Everything here happens on two grids: LR pixels (features ``lr``, ``(N, C, h, w)``) and pixels of
+Ref-down, the reference reduced four times (features ``ref``, ``(N, C, hr, wr)``). Coordinates are
+(row, column) of pixel centres, the first pixel is (0, 0). Section 3.2 of the paper, equations (1)
+to (5). Features are compared in float32 whatever precision they come in: rounded scores tie. (On
+NVIDIA's cards PyTorch's convolutions may still round factors to TF32; see
+:mod:`masa.machine.device`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.profiler import record_function
+
+from masa.config import MASAConfig, Size
+from masa.network.progress import OnShare, between, ignore
+
+_EPS = 1e-12  # smallest norm a patch is divided by
+
+SCORE_BYTES = 24 * 2**20
+"""Scores held at a time. A few tens of megabytes stay in a processor's cache and still give
+convolutions enough work; what is held never grows with (LR pixels x Ref pixels)."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How an LR and a reference of given sizes are cut into blocks."""
+
+    lr_height: int
+    """LR pixels, a multiple of ``block``."""
+    lr_width: int
+    ref_height: int
+    """Ref-down pixels."""
+    ref_width: int
+    block: int
+    """Side of an LR block in LR pixels."""
+    patch: int
+    """Side of a compared patch, odd."""
+    ref_block_height: int
+    """Patch centres that fine matching searches per block, in Ref-down pixels; odd."""
+    ref_block_width: int
+
+    @classmethod
+    def of(cls, lr_size: Size, ref_size: Size, config: MASAConfig) -> Geometry:
+        """Geometry for sizes ``(h, w)`` of LR and ``(hr, wr)`` of Ref-down.
+
+        Raises ``ValueError`` if the LR is not whole blocks or the reference smaller than a patch.
+        """
+        block, patch = config.lr_block, config.patch
+        if min(lr_size) < block or lr_size[0] % block or lr_size[1] % block:
+            raise ValueError(
+                f"LR sides must be multiples of {block} pixels, not {lr_size[0]}x{lr_size[1]}"
+            )
+        if min(ref_size) < patch:
+            raise ValueError(
+                f"Ref-down must be at least {patch}x{patch} pixels, not {ref_size[0]}x{ref_size[1]}"
+            )
+        heights, widths = (
+            ref_block_side(ref, lr // block, config)
+            for ref, lr in zip(ref_size, lr_size, strict=True)
+        )
+        return cls(*lr_size, *ref_size, block, patch, heights, widths)
+
+    @property
+    def radius(self) -> int:
+        """Pixels of a patch beside its centre."""
+        return self.patch // 2
+
+    @property
+    def rows(self) -> int:
+        """LR blocks from top to bottom."""
+        return self.lr_height // self.block
+
+    @property
+    def columns(self) -> int:
+        """LR blocks from left to right."""
+        return self.lr_width // self.block
+
+    @property
+    def blocks(self) -> int:
+        """LR blocks in all; block ``b`` is in row ``b // columns``."""
+        return self.rows * self.columns
+
+    def block_corners(self, device: torch.device | None = None) -> Tensor:
+        """``(blocks, 2)``: (row, column) of each LR block's first pixel."""
+        rows = torch.arange(self.rows, device=device) * self.block
+        columns = torch.arange(self.columns, device=device) * self.block
+        return torch.cartesian_prod(rows, columns)
+
+    def to_blocks(self, x: Tensor) -> Tensor:
+        """``(N, K, h, w)`` on the LR grid to ``(N, blocks, K, block, block)``."""
+        n, k = x.shape[:2]
+        x = x.reshape(n, k, self.rows, self.block, self.columns, self.block)
+        return x.permute(0, 2, 4, 1, 3, 5).reshape(n, self.blocks, k, self.block, self.block)
+
+    def from_blocks(self, x: Tensor) -> Tensor:
+        """``(N, blocks, K, s, s)`` to ``(N, K, rows * s, columns * s)``, any block side ``s``."""
+        n, _, k, s, _ = x.shape
+        x = x.reshape(n, self.rows, self.columns, k, s, s).permute(0, 3, 1, 4, 2, 5)
+        return x.reshape(n, k, self.rows * s, self.columns * s)
+
+
+def ref_block_side(ref_side: int, blocks: int, config: MASAConfig) -> int:
+    """Patch centres searched along one side of a Ref block, in Ref-down pixels (odd).
+
+    ``2 int((ref_side // (2 blocks)) factor) + 1``, 13 at the paper's sizes, but never more than
+    fit into the reference with the patches' rims.
+    """
+    room = ref_side - 2 * (config.patch // 2)
+    return min(_wanted_side(ref_side, blocks, config), room if room % 2 else room - 1)
+
+
+def smallest_ref_side(blocks: int, config: MASAConfig) -> int:
+    """Least side of Ref-down, a multiple of 4, from which on Ref blocks are never cut short.
+
+    ``blocks`` is the number of LR blocks along that side. Where a Ref block would always be
+    larger than the reference, all of it is searched anyway, and 4 is returned.
+    """
+    rim = 2 * (config.patch // 2)
+    fits = [side >= _wanted_side(side, blocks, config) + rim for side in range(4, 129, 4)]
+    if not fits[-1]:
+        return 4
+    return 4 * (len(fits) - fits[::-1].index(False) + 1) if False in fits else 4
+
+
+def _wanted_side(ref_side: int, blocks: int, config: MASAConfig) -> int:
+    return 2 * int(ref_side // (2 * blocks) * config.ref_factor) + 1
+
+
+@dataclass(frozen=True)
+class CoarseMatch:
+    """The best place in the reference for each LR block's centre."""
+
+    index: Tensor
+    """``(N, blocks)`` int64: ``row * wr + column`` on the Ref-down grid."""
+    score: Tensor
+    """``(N, blocks)``: cosine similarities summed over the dilations; at most their number."""
+    per_dilation: Tensor
+    """``(N, blocks, dilations)``: the summands of ``score``, each in [-1, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Where every LR pixel's texture comes from."""
+
+    geometry: Geometry
+    coarse: CoarseMatch
+    corner: Tensor
+    """``(N, blocks, 2)`` int64: first pixel (row, column) of each block's Ref crop, on the
+    Ref-down grid. The crop is one patch radius larger on each side than the Ref block."""
+    index: Tensor
+    """``(N, h, w)`` int64, the index map: ``row * ref_block_width + column`` inside the pixel's
+    Ref block."""
+    position: Tensor
+    """``(N, 2, h, w)`` int64: (row, column) of the matched patch's centre on the Ref-down grid."""
+    similarity: Tensor
+    """``(N, 1, h, w)`` float32 in [-1, 1]: cosine similarity of the matched patches, equation (5).
+    Gradients flow through it, not through the positions."""
+
+
+_COARSE = 0.8  # of the matching's time is taken by coarse matching, at usual sizes
+
+
+def match(lr: Tensor, ref: Tensor, config: MASAConfig, on_share: OnShare = ignore) -> Matches:
+    """Coarse, then fine matching of LR features with Ref-down features.
+
+    Raises ``ValueError`` if they are not of as many pictures, or too small.
+    """
+    if lr.shape[0] != ref.shape[0]:
+        raise ValueError(
+            f"each LR needs a reference of its own, not {ref.shape[0]} for {lr.shape[0]}"
+        )
+    geometry = Geometry.of(_size(lr), _size(ref), config)
+    # Mixed precision would round the scores, and near-ties then fall to the wrong side.
+    with torch.autocast(lr.device.type, enabled=False):
+        lr, ref = lr.float(), ref.float()
+        on_coarse, on_fine = between(on_share, 0, _COARSE), between(on_share, _COARSE, 1)
+        with record_function("masa.coarse"):
+            coarse = coarse_match(lr, ref, geometry, config.dilations, on_coarse)
+        with record_function("masa.fine"):
+            index = fine_match(lr, ref, ref_corners(coarse.index, geometry), geometry, on_fine)
+            return assemble(lr, ref, geometry, coarse, index)
+
+
+def assemble(
+    lr: Tensor, ref: Tensor, geometry: Geometry, coarse: CoarseMatch, index: Tensor
+) -> Matches:
+    """All that follows from given coarse matches and a given index map ``(N, h, w)``."""
+    corner = ref_corners(coarse.index, geometry)
+    inside = torch.stack(
+        (index // geometry.ref_block_width, index % geometry.ref_block_width), dim=1
+    )
+    block = geometry.block
+    corner_map = corner.transpose(1, 2).reshape(-1, 2, geometry.rows, geometry.columns)
+    corner_map = corner_map.repeat_interleave(block, 2).repeat_interleave(block, 3)
+    position = corner_map + geometry.radius + inside
+    similarity = patch_similarity(lr, ref, position, geometry.patch)
+    return Matches(geometry, coarse, corner, index, position, similarity)
+
+
+@torch.no_grad()
+def coarse_match(
+    lr: Tensor,
+    ref: Tensor,
+    geometry: Geometry,
+    dilations: Sequence[int],
+    on_share: OnShare = ignore,
+) -> CoarseMatch:
+    """Best Ref pixel for the centre of every LR block: equations (1) to (3)."""
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for n in range(lr.shape[0]):
+        search = _CoarseSearch(lr[n], ref[n], geometry, dilations)
+        for first in range(0, geometry.blocks, _BLOCKS):
+            last = min(first + _BLOCKS, geometry.blocks)
+            done, share = n + first / geometry.blocks, (last - first) / geometry.blocks
+            part = between(on_share, done / lr.shape[0], (done + share) / lr.shape[0])
+            parts.append(search.best(torch.arange(first, last, device=lr.device), part))
+    index, score, per_dilation = (torch.cat(p) for p in zip(*parts, strict=True))
+    shape = (lr.shape[0], geometry.blocks)
+    return CoarseMatch(index.view(shape), score.view(shape), per_dilation.view(*shape, -1))
+
+
+@torch.no_grad()
+def coarse_scores(
+    lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int], blocks: Tensor
+) -> Tensor:
+    """Score maps over the reference of the LR blocks numbered ``blocks``.
+
+    ``lr`` ``(C, h, w)`` and ``ref`` ``(C, hr, wr)`` to ``(dilations, len(blocks), hr, wr)``: the
+    cosine similarity of the dilated patch around the block's centre with that around every Ref
+    pixel (zero outside).
+    """
+    search = _CoarseSearch(lr, ref, geometry, dilations)
+    maps = search.scores(search.kernels(blocks), slice(0, geometry.ref_height))
+    return torch.stack(maps).movedim(-1, 1)
+
+
+_BLOCKS = 64
+"""LR blocks compared at a time: as a convolution's outputs, enough for its full speed."""
+
+
+class _CoarseSearch:
+    """One LR's block centres, to be compared with one reference, strip by strip."""
+
+    def __init__(
+        self, lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
+    ) -> None:
+        self._lr, self._geometry, self._dilations = lr, geometry, dilations
+        self._margin = max(dilations) * geometry.radius
+        rows = (0, 0, self._margin, self._margin)
+        self._image = F.pad(ref[None], rows).contiguous(memory_format=torch.channels_last)
+        energy = ref.square().sum(0)[None, None]
+        ones = energy.new_ones(1, 1, geometry.patch, geometry.patch)
+        self._norms = [
+            F.conv2d(energy, ones, padding=dilation * geometry.radius, dilation=dilation)
+            .sqrt_()
+            .clamp_min_(_EPS)[0, 0, :, :, None]
+            for dilation in dilations
+        ]
+
+    def kernels(self, blocks: Tensor) -> list[Tensor]:
+        """For each dilation ``(len(blocks), C, patch, patch)``: normalised LR patches."""
+        geometry, lr = self._geometry, self._lr
+        taps = torch.arange(geometry.patch, device=lr.device) - geometry.radius
+        centre = geometry.block_corners(lr.device)[blocks] + geometry.block // 2
+        kernels = []
+        for dilation in self._dilations:
+            rows = (centre[:, :1] + dilation * taps).clamp(0, geometry.lr_height - 1)
+            columns = (centre[:, 1:] + dilation * taps).clamp(0, geometry.lr_width - 1)
+            patches = lr[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
+            patches = F.normalize(patches.flatten(1), dim=1, eps=_EPS).view_as(patches)
+            kernels.append(patches.contiguous(memory_format=torch.channels_last))
+        return kernels
+
+    def scores(self, kernels: Sequence[Tensor], rows: slice) -> list[Tensor]:
+        """For each dilation ``(rows, wr, kernels)``: cosine similarities at rows of Ref-down.
+
+        Normalised LR patches serve as a convolution's kernels.
+        """
+        maps = []
+        for dilation, kernel, norm in zip(self._dilations, kernels, self._norms, strict=True):
+            reach = dilation * self._geometry.radius
+            first, last = rows.start + self._margin, rows.stop + self._margin
+            score = F.conv2d(
+                self._image[:, :, first - reach : last + reach],
+                kernel,
+                padding=(0, reach),
+                dilation=dilation,
+            )
+            maps.append(score[0].permute(1, 2, 0).div_(norm[rows]))
+        return maps
+
+    def best(self, blocks: Tensor, on_share: OnShare) -> tuple[Tensor, Tensor, Tensor]:
+        """The fields of :class:`CoarseMatch` for some blocks: ``(len(blocks), ...)`` each."""
+        geometry, kernels = self._geometry, self.kernels(blocks)
+        # Each dilation's scores and their sum are alive together.
+        row_bytes = 4 * geometry.ref_width * len(blocks) * (len(self._dilations) + 1)
+        rows = max(1, SCORE_BYTES // row_bytes)
+        found: tuple[Tensor, Tensor, Tensor] | None = None
+        for top in range(0, geometry.ref_height, rows):
+            bottom = min(top + rows, geometry.ref_height)
+            maps = [m.flatten(0, 1) for m in self.scores(kernels, slice(top, bottom))]
+            score, index = sum_shifted(maps).max(dim=0)
+            per_dilation = torch.stack([m.gather(0, index[None])[0] for m in maps], dim=1)
+            index += top * geometry.ref_width
+            if found is None:
+                found = index, score, per_dilation
+            else:  # the first of equals stays
+                better = score > found[1]
+                found = (
+                    torch.where(better, index, found[0]),
+                    torch.where(better, score, found[1]),
+                    torch.where(better[:, None], per_dilation, found[2]),
+                )
+            on_share(bottom / geometry.ref_height)
+        assert found is not None
+        return found
+
+
+def ref_corners(coarse_index: Tensor, geometry: Geometry) -> Tensor:
+    """First pixel of each block's Ref crop.
+
+    ``(N, blocks)`` to ``(N, blocks, 2)``: centred on the coarse match, moved to stay inside.
+    """
+    rows = coarse_index // geometry.ref_width
+    columns = coarse_index % geometry.ref_width
+    rim = geometry.radius
+    top = (rows - geometry.ref_block_height // 2 - rim).clamp(
+        0, geometry.ref_height - geometry.ref_block_height - 2 * rim
+    )
+    left = (columns - geometry.ref_block_width // 2 - rim).clamp(
+        0, geometry.ref_width - geometry.ref_block_width - 2 * rim
+    )
+    return torch.stack((top, left), dim=2)
+
+
+@torch.no_grad()
+def fine_match(
+    lr: Tensor, ref: Tensor, corner: Tensor, geometry: Geometry, on_share: OnShare = ignore
+) -> Tensor:
+    """Index map ``(N, h, w)``: the best patch of its Ref block for each LR pixel, equation (4)."""
+    rim = 2 * geometry.radius
+    side = geometry.block + rim
+    # Products of all pixel pairs, and their sums along rows, are alive together.
+    row_bytes = 4 * 2 * side * side * (geometry.ref_block_width + rim)
+    # Of a large reference's block, some rows at a time; else several blocks.
+    rows = min(max(1, SCORE_BYTES // row_bytes - rim), geometry.ref_block_height)
+    chunk = max(1, SCORE_BYTES // (row_bytes * (rows + rim)))
+    lr_corner = geometry.block_corners(lr.device)
+    parts = []
+    for n in range(lr.shape[0]):
+        for first in range(0, geometry.blocks, chunk):
+            blocks = slice(first, first + chunk)
+            parts.append(
+                _best_inside(lr[n], ref[n], lr_corner[blocks], corner[n, blocks], geometry, rows)
+            )
+            on_share((n + min(blocks.stop / geometry.blocks, 1)) / lr.shape[0])
+    index = torch.cat(parts).view(lr.shape[0], geometry.blocks, 1, *parts[0].shape[1:])
+    return geometry.from_blocks(index)[:, 0]
+
+
+def _best_inside(
+    lr: Tensor,
+    ref: Tensor,
+    lr_corner: Tensor,
+    ref_corner: Tensor,
+    geometry: Geometry,
+    rows: int,
+) -> Tensor:
+    """Best places ``(B, block, block)`` in Ref blocks that are looked at ``rows`` at a time."""
+    best: tuple[Tensor, Tensor] | None = None
+    for top in range(0, geometry.ref_block_height, rows):
+        strip = replace(geometry, ref_block_height=min(rows, geometry.ref_block_height - top))
+        scores = fine_scores(
+            lr, ref, lr_corner, ref_corner + ref_corner.new_tensor((top, 0)), strip
+        )
+        scores = scores.flatten(3)
+        index = scores.argmax(dim=3)
+        score = scores.gather(3, index[..., None])[..., 0]
+        index += top * geometry.ref_block_width
+        if best is not None:
+            better = score > best[0]  # the first of equals stays
+            score = torch.where(better, score, best[0])
+            index = torch.where(better, index, best[1])
+        best = score, index
+    assert best is not None
+    return best[1]
+
+
+@torch.no_grad()
+def fine_scores(
+    lr: Tensor, ref: Tensor, lr_corner: Tensor, ref_corner: Tensor, geometry: Geometry
+) -> Tensor:
+    """Cosine similarity of every LR patch with every Ref patch, per block.
+
+    ``lr`` ``(C, h, w)``, ``ref`` ``(C, hr, wr)`` and ``B`` blocks' corners ``(B, 2)`` on either
+    grid to ``(B, block, block, ref_block_height, ref_block_width)``. A patch product is a sum of
+    pixel products along a diagonal, so one small product of all pixel pairs is summed over
+    shifts, first along rows, then along columns.
+    """
+    patch, rim, block = geometry.patch, geometry.radius, geometry.block
+    height, width = geometry.ref_block_height, geometry.ref_block_width
+    a = _windows(lr, lr_corner - rim, block + 2 * rim, block + 2 * rim)
+    b = _windows(ref, ref_corner, height + 2 * rim, width + 2 * rim)
+    products = torch.bmm(a.flatten(1, 2), b.flatten(1, 2).transpose(1, 2))
+    products = products.view(*a.shape[:3], *b.shape[1:3])
+    rows = sum_shifted([products[:, k : k + block, :, k : k + height] for k in range(patch)])
+    scores = sum_shifted([rows[:, :, k : k + block, :, k : k + width] for k in range(patch)])
+    return scores.div_(
+        _patch_norm(a, patch)[:, :, :, None, None] * _patch_norm(b, patch)[:, None, None]
+    )
+
+
+def patch_similarity(lr: Tensor, ref: Tensor, position: Tensor, patch: int) -> Tensor:
+    """Cosine similarity of each LR pixel's patch with the Ref patch around ``position``.
+
+    ``lr`` ``(N, C, h, w)`` (borders replicated), ``ref`` ``(N, C, hr, wr)``, ``position``
+    ``(N, 2, h, w)`` with whole patches inside the reference, to ``(N, 1, h, w)``; differentiable
+    in both features.
+    """
+    n, _, h, w = lr.shape
+    rim = patch // 2
+    padded = F.pad(lr, (rim,) * 4, mode="replicate").permute(0, 2, 3, 1)
+    image = ref.permute(0, 2, 3, 1)
+    padded_energy, image_energy = padded.square().sum(-1), image.square().sum(-1)
+    batch = torch.arange(n, device=lr.device)[:, None, None]
+    dot, lr_energy, ref_energy = (lr.new_zeros(n, h, w) for _ in range(3))
+    for row in range(patch):
+        for column in range(patch):
+            here = slice(None), slice(row, row + h), slice(column, column + w)
+            there = batch, position[:, 0] + row - rim, position[:, 1] + column - rim
+            dot = dot + (padded[here] * image[there]).sum(-1)
+            lr_energy = lr_energy + padded_energy[here]
+            ref_energy = ref_energy + image_energy[there]
+    norms = lr_energy.clamp_min(_EPS**2).sqrt() * ref_energy.clamp_min(_EPS**2).sqrt()
+    return (dot / norms)[:, None]
+
+
+def sum_shifted(views: Sequence[Tensor]) -> Tensor:
+    """Sum of equally shaped views in one new tensor."""
+    total = views[0] + views[1] if len(views) > 1 else views[0].clone()
+    for view in views[2:]:
+        total += view
+    return total
+
+
+def _windows(image: Tensor, corner: Tensor, height: int, width: int) -> Tensor:
+    """``(C, H, W)`` and ``(B, 2)`` to ``(B, height, width, C)``; outside, the border repeats."""
+    rows = corner[:, :1] + torch.arange(height, device=image.device)
+    columns = corner[:, 1:] + torch.arange(width, device=image.device)
+    rows = rows.clamp(0, image.shape[1] - 1)
+    columns = columns.clamp(0, image.shape[2] - 1)
+    return image.permute(1, 2, 0)[rows[:, :, None], columns[:, None, :]]
+
+
+def _patch_norm(windows: Tensor, patch: int) -> Tensor:
+    """Norms of all patches inside ``(B, h, w, C)``: ``(B, h - patch + 1, w - patch + 1)``."""
+    energy = windows.square().sum(-1)
+    height, width = energy.shape[1] - patch + 1, energy.shape[2] - patch + 1
+    energy = sum_shifted([energy[:, k : k + height] for k in range(patch)])
+    energy = sum_shifted([energy[:, :, k : k + width] for k in range(patch)])
+    return energy.sqrt().clamp_min(_EPS)
+
+
+def _size(x: Tensor) -> Size:
+    return x.shape[2], x.shape[3]

@@ -1,0 +1,1 @@
+"""Pictures: read, resized, degraded, relit, measured, written. Nothing here knows the network."""

@@ -1,0 +1,249 @@
+"""The only place where pictures are decoded: files, bytes, arrays and Pillow images to photos."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+
+from masa.pictures.photo import (
+    DEFAULT_LIMITS,
+    ImageError,
+    Limits,
+    Photo,
+    Pixels,
+    Role,
+    Source,
+    check_size,
+    safe_name,
+    subject_of,
+)
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+_FORMATS_IN_WORDS = "JPEG, PNG, WebP, BMP, TIFF or GIF"
+
+_TURN_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# The colour spaces an embedded profile can speak about; every other mode goes through RGB.
+_PROFILE_MODE = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
+
+
+def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAULT_LIMITS) -> Photo:
+    """Reads one picture, whatever it is stored as, into an upright 8-bit sRGB photo.
+
+    `source` is a file (path), the bytes of one, a Pillow image or an array. Files may be JPEG,
+    PNG, WebP, BMP, TIFF or GIF, recognised by content; of an animation or a document the first
+    picture is taken. EXIF orientation and the colour profile are applied (an unusable profile is
+    ignored), transparency is kept apart as `alpha`, and deeper pixels are scaled to 8 bits, never
+    clipped. 32-bit grey holds no scale of its own: the smallest of 0..1 (fractions only), 0..255
+    and 0..65535 that holds every value is taken.
+
+    An array has the shape (H, W), (H, W, 3) or (H, W, 4) and is uint8, uint16 (0..65535), bool or
+    floating point in [0, 1].
+
+    The limits are checked on the header, before any pixel is decoded. Pillow's own limit,
+    ``PIL.Image.MAX_IMAGE_PIXELS``, is left as it is and still applies where it is the lower one.
+
+    Raises ImageError for every picture that cannot be used, and TypeError for another `source`.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, role, limits)
+    if isinstance(source, Image.Image):
+        name = safe_name(str(getattr(source, "filename", "")))
+        return _from_image(source, name, role, limits)
+    if isinstance(source, bytes):
+        name, data = "", source
+    elif isinstance(source, (str, Path)):
+        name = safe_name(str(source))
+        data = _read_file(Path(source), subject_of(role, name), limits.max_file_bytes)
+    else:
+        raise TypeError(f"a photo cannot be read from {type(source).__name__}")
+
+    subject = subject_of(role, name)
+    if not data:
+        raise ImageError(f"{subject} is an empty file; please choose another one.")
+    if len(data) > limits.max_file_bytes:
+        most = limits.max_file_bytes / 2**20
+        raise ImageError(
+            f"{subject} is a file of more than {most:.3g} MB; please choose a smaller one."
+        )
+    with _as_image_errors(subject):
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    return _from_image(image, name, role, limits)
+
+
+def _read_file(path: Path, subject: str, max_bytes: int) -> bytes:
+    """The file's bytes, or its first `max_bytes` + 1, enough to know that it is too large."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{subject} is a folder; please choose a picture file.")
+        if not path.is_file():  # neither are pipes and devices, which could block or never end
+            raise ImageError(f"{subject} was not found; please check the file name.")
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except OSError as error:
+        raise ImageError(
+            f"{subject} could not be opened; please check that it may be read."
+        ) from error
+
+
+@contextmanager
+def _as_image_errors(subject: str) -> Iterator[None]:
+    """Turns whatever a decoder raises into an ImageError about `subject`.
+
+    Decoders meet arbitrary bytes here, and on those they raise nearly every built-in exception,
+    so nothing narrower than Exception would keep the promise.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{subject} cannot be read; please choose an undamaged {_FORMATS_IN_WORDS} picture."
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise ImageError(
+            f"{subject} has too many pixels to be opened here; please choose a smaller picture."
+        ) from error
+    except Exception as error:
+        raise ImageError(
+            f"{subject} is damaged or incomplete; please choose another copy of it."
+        ) from error
+
+
+def _from_image(image: Image.Image, name: str, role: Role, limits: Limits) -> Photo:
+    check_size(image.size, role, limits, name)
+    subject = subject_of(role, name)
+    with _as_image_errors(subject):
+        tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # only TIFF has them
+        _check_tiff_layout(tags, subject, limits)
+        image.load()
+        profile = image.info.get("icc_profile")
+        image = _upright(image)
+        if image.mode == "F" or image.mode.startswith("I"):
+            colour, alpha = _deep_grey(image, tags, subject)
+        else:
+            colour, alpha = _split_alpha(image)
+        return Photo(np.array(_to_srgb(colour, profile)), alpha, name)
+
+
+def _check_tiff_layout(tags: Mapping[int, Any], subject: str, limits: Limits) -> None:
+    """Refuses the TIFF layouts that the size of the picture does not give away."""
+    # A small picture may be stored in one enormous tile, which the decoder would unpack whole.
+    tile = tags.get(TiffImagePlugin.TILEWIDTH, 0) * tags.get(TiffImagePlugin.TILELENGTH, 0)
+    if tile > limits.max_pixels:
+        raise Image.DecompressionBombError(f"{tile} pixels in one tile")
+    # Pillow reads these as if they had 8 bits, which gives noise.
+    if (
+        tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+        and tags.get(TiffImagePlugin.COMPRESSION) == 1
+        and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
+    ):
+        raise ImageError(
+            f"{subject} is a TIFF with deep colours in separate planes; please save it as PNG."
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TURN_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF data should not cost the visitor the picture
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _deep_grey(
+    image: Image.Image, tags: Mapping[int, Any], subject: str
+) -> tuple[Image.Image, Pixels | None]:
+    """8-bit grey and alpha of a picture whose grey is deeper than 8 bits."""
+    values = np.asarray(image)
+    full: float
+    if image.mode == "F":
+        full = _full_scale(values, (1, 255, 65535), subject)
+    elif image.mode == "I":
+        full = _full_scale(values, (255, 65535), subject)
+    else:
+        full = 2 ** tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0] - 1
+    grey = _to_levels(values, full)
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+        grey = 255 - grey  # 0 is white; Pillow turns only the shallower ones round
+    key = image.info.get("transparency")  # the one grey value that PNG declares transparent
+    alpha = np.where(values == key, 0, 255).astype(np.uint8) if isinstance(key, int) else None
+    return Image.fromarray(grey), alpha
+
+
+def _full_scale(values: np.ndarray, scales: tuple[float, ...], subject: str) -> float:
+    """The first of the ascending `scales` s for which all values lie in 0..s."""
+    low, high = values.min(), values.max()
+    for scale in scales:
+        if low >= 0 and high <= scale:  # false for NaN, which both extrema inherit
+            return scale
+    raise ImageError(
+        f"{subject} holds values that are not numbers from 0 to {scales[-1]}; "
+        "please save it with 8 or 16 bits a channel."
+    )
+
+
+def _to_levels(values: np.ndarray, full: float) -> Pixels:
+    """Maps 0..`full` linearly to 0..255, to the nearest level."""
+    return np.rint(values * (255 / full)).astype(np.uint8)
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
+    """The colours, in a mode that a profile can speak about, and the alpha plane, if any."""
+    transparent = image.has_transparency_data
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if transparent else "RGB")
+    alpha = np.array(image.convert("RGBA").getchannel("A")) if transparent else None
+    return image.convert(_PROFILE_MODE.get(image.mode, "RGB")), alpha
+
+
+def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
+    if profile:
+        try:
+            described = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            return ImageCms.buildTransform(described, srgb, colour.mode, "RGB").apply(colour)
+        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+            pass  # damaged, or for another kind of picture: better plain colours than none
+    return colour.convert("RGB")
+
+
+def _from_array(array: np.ndarray, role: Role, limits: Limits) -> Photo:
+    subject = subject_of(role, "")
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise ImageError(
+            f"{subject} is an array of shape {array.shape}; "
+            "please pass (height, width), with 3 or 4 channels last if it has colour."
+        )
+    check_size((array.shape[1], array.shape[0]), role, limits)
+    if array.dtype == np.uint8:
+        levels = np.array(array, order="C")
+    elif array.dtype == np.uint16:
+        levels = _to_levels(array, 65535)
+    elif array.dtype == np.bool_:
+        levels = _to_levels(array, 1)
+    elif np.issubdtype(array.dtype, np.floating):
+        levels = _to_levels(array, _full_scale(array, (1,), subject))
+    else:
+        raise ImageError(
+            f"{subject} is an array of {array.dtype}; "
+            "please pass uint8, uint16, bool or fractions from 0 to 1."
+        )
+    if levels.ndim == 2:
+        return Photo(np.repeat(levels[:, :, None], 3, axis=2))
+    alpha = levels[:, :, 3].copy() if levels.shape[2] == 4 else None
+    return Photo(np.ascontiguousarray(levels[:, :, :3]), alpha)

@@ -1,0 +1,1 @@
+"""Training: samples, losses, optimiser, the loop and its log."""

@@ -1,0 +1,136 @@
+"""What training minimises: L1 alone (``rec``), or with perceptual and adversarial terms (``full``).
+
+The released code compares VGG features by their mean absolute difference; the paper's text leaves
+the distance open. Unlike it, everything here sees RGB.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from masa.training.discriminator import Discriminator
+
+Parts = dict[str, Tensor]
+"""Parts of a loss by name, detached scalars, for the log."""
+
+
+class Objective(Protocol):
+    """A loss of results, with whatever it has to train on the way."""
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        """Move to where training happens."""
+
+    def __call__(self, result: Tensor, truth: Tensor) -> tuple[Tensor, Parts]:
+        """The scalar to minimise and its parts, for ``(N, 3, H, W)`` each."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that has been trained, for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+
+
+class L1Objective:
+    """Mean absolute difference: the ``rec`` stage."""
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        """Nothing to move."""
+
+    def __call__(self, result: Tensor, truth: Tensor) -> tuple[Tensor, Parts]:
+        """The L1 loss; it has no parts."""
+        return F.l1_loss(result, truth), {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is trained."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing is trained."""
+
+
+class FullObjective:
+    """L1, the L1 distance of VGG features, and a relativistic average GAN: the ``full`` stage.
+
+    Each call first trains the discriminator by a step, then judges the result with it.
+    """
+
+    def __init__(
+        self,
+        vgg: nn.Module,
+        discriminator: Discriminator,
+        perceptual: float = 1.0,
+        adversarial: float = 5e-3,
+        lr: float = 1e-4,
+    ) -> None:
+        """``perceptual`` and ``adversarial`` weigh their terms against L1's 1; ``lr`` is the
+        discriminator's learning rate."""
+        self.perceptual, self.adversarial = perceptual, adversarial
+        self._vgg = vgg
+        self._discriminator = discriminator
+        self._lr = lr
+        self._optimizer: Any = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.0, 0.9))
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        """Move the networks to the device, the discriminator's copies kept equal."""
+        self._accelerator = accelerator
+        self._vgg.to(accelerator.device)
+        self._wrapped, self._optimizer = accelerator.prepare(self._discriminator, self._optimizer)
+
+    def __call__(self, result: Tensor, truth: Tensor) -> tuple[Tensor, Parts]:
+        """The weighted sum; its parts are ``l1``, ``perceptual``, ``adversarial`` and
+        ``discriminator``, the last being what the discriminator minimised."""
+        critic = self._train_discriminator(result.detach(), truth)
+        l1 = F.l1_loss(result, truth)
+        with self._accelerator.autocast():
+            features = self._vgg(result)
+            with torch.no_grad():
+                wanted = self._vgg(truth)
+        perceptual = F.l1_loss(features.float(), wanted.float())
+        adversarial = self._deceive(result, truth)
+        total = l1 + self.perceptual * perceptual + self.adversarial * adversarial
+        parts = {"l1": l1, "perceptual": perceptual, "adversarial": adversarial}
+        return total, {**{k: v.detach() for k, v in parts.items()}, "discriminator": critic}
+
+    def _train_discriminator(self, result: Tensor, truth: Tensor) -> Tensor:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = relativistic_loss(self._wrapped(truth).float(), self._wrapped(result).float())
+        self._accelerator.backward(loss)
+        self._optimizer.step()
+        return loss.detach()
+
+    def _deceive(self, result: Tensor, truth: Tensor) -> Tensor:
+        """The discriminator's loss with roles exchanged, for the generator alone to minimise."""
+        # Not through the wrapper, which would wait for gradients that are not wanted here.
+        self._discriminator.requires_grad_(False)
+        with self._accelerator.autocast():
+            with torch.no_grad():
+                real = self._discriminator(truth)
+            fake = self._discriminator(result)
+        self._discriminator.requires_grad_(True)
+        return relativistic_loss(fake.float(), real.float())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The discriminator and its optimiser."""
+        return {
+            "discriminator": self._discriminator.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self._discriminator.load_state_dict(state["discriminator"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr  # as this session was told, not as the one before
+
+
+def relativistic_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Of logits ``(N, 1)``: real ones shall exceed the average fake one, fakes fall short of it."""
+    to_real = real - fake.mean()
+    to_fake = fake - real.mean()
+    return (F.softplus(-to_real).mean() + F.softplus(to_fake).mean()) / 2
