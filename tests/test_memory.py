@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from masa.machine import memory
-from masa.machine.memory import Peak, measured_peak
+from masa.machine.memory import Peak, control_group_limits, measured_peak, memory_limit
 
 CPU = torch.device("cpu")
 MEGABYTE = 2**20
@@ -46,6 +47,68 @@ def test_where_it_cannot_be_measured_nothing_is_claimed(monkeypatch, tmp_path):
     with measured_peak(CPU) as peak:
         pass
     assert peak.bytes is None
+
+
+GIGABYTE = 2**30
+
+
+def groups(folder, process_groups, limits):
+    """A made-up ``/proc/self/cgroup`` and ``/sys/fs/cgroup``; the limits that a process has."""
+    (folder / "cgroup").write_text("".join(f"{line}\n" for line in process_groups))
+    for name, limit in limits.items():
+        file = folder / "sys" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{limit}\n")
+    return control_group_limits(folder / "cgroup", folder / "sys")
+
+
+V1_UNLIMITED = 9223372036854771712
+
+
+@pytest.mark.parametrize(
+    ("process_groups", "limits", "least"),
+    [
+        (["0::/"], {}, None),  # the machine's own group has no such file
+        (["0::/"], {"memory.max": 3 * GIGABYTE}, 3 * GIGABYTE),
+        (["0::/a/b"], {"a/b/memory.max": 5, "a/memory.max": 9, "c/memory.max": 1}, 5),
+        (["0::/a/b"], {"a/b/memory.max": "max", "a/memory.max": 7}, 7),
+        (["0::/a/b"], {"a/b/memory.max": "max", "a/memory.max": "max"}, None),
+        (["0::/on/the/host"], {"memory.max": 4}, 4),
+        (["0::/../other"], {"memory.max": 4}, 4),
+        (
+            ["5:cpu:/d", "4:name=memory:/d", "3:pids,memory:/a", "0::/"],
+            {
+                "memory/memory.limit_in_bytes": V1_UNLIMITED,
+                "memory/a/memory.limit_in_bytes": 6,
+                "memory/d/memory.limit_in_bytes": 1,
+                "cpu/d/memory.limit_in_bytes": 1,
+            },
+            6,
+        ),
+        (["4:memory:/docker/1f"], {"memory/memory.limit_in_bytes": 8}, 8),
+        (["1:name=systemd:/", "0::/a:b"], {"unified/a:b/memory.max": 2}, 2),
+    ],
+)
+def test_the_limits_of_control_groups(tmp_path, process_groups, limits, least):
+    assert min(groups(tmp_path, process_groups, limits), default=None) == least
+
+
+def test_without_control_groups_there_are_no_limits(tmp_path):
+    assert control_group_limits(tmp_path / "missing", tmp_path) == []
+
+
+def test_the_memory_limit_is_the_machine_s_or_the_group_s(monkeypatch, tmp_path):
+    total = psutil.virtual_memory().total
+    monkeypatch.setattr(memory, "_PROCESS_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "sys")
+    assert memory_limit() == pytest.approx(total, rel=0.01)
+    groups(tmp_path, ["0::/"], {"memory.max": 5 * MEGABYTE})
+    assert memory_limit() == 5 * MEGABYTE
+    groups(tmp_path, ["0::/"], {"memory.max": V1_UNLIMITED})
+    assert memory_limit() == pytest.approx(total, rel=0.01)
+    monkeypatch.delattr(memory.os, "sysconf")  # as on Windows
+    (tmp_path / "cgroup").unlink()
+    assert memory_limit() == sys.maxsize
 
 
 def test_without_a_c_library_nothing_is_tuned(monkeypatch):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -71,6 +73,62 @@ def _status(name: str) -> int | None:
 def peak_resident() -> int | None:
     """The most memory this process ever had resident, in bytes; ``None`` where it is not told."""
     return _status("VmHWM")
+
+
+_PROCESS_GROUPS, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def memory_limit() -> int:
+    """Bytes that this process may take: the machine's memory, or less inside a container.
+
+    Where neither is known, as on Windows, ``sys.maxsize``.
+    """
+    return min([_machine_memory(), *control_group_limits(_PROCESS_GROUPS, _GROUPS)])
+
+
+def control_group_limits(process_groups: Path, groups: Path) -> list[int]:
+    """Limits in bytes that Linux control groups (version 1 or 2) set on a process's memory.
+
+    ``process_groups`` is the file that names the process's groups, as ``/proc/self/cgroup``;
+    ``groups`` is the folder that the groups are mounted at, as ``/sys/fs/cgroup``. A group's
+    parents limit it too. Inside a container, the mounted folder may itself be the process's group
+    although the file names it by its path on the host; so the folder's own limit always counts.
+    """
+    try:
+        lines = process_groups.read_text().splitlines()
+    except OSError:
+        return []
+    limits = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mounts, name = [groups, groups / "unified"], "memory.max"
+        elif "memory" in controllers.split(","):
+            mounts, name = [groups / "memory"], "memory.limit_in_bytes"
+        else:
+            continue
+        for mount in mounts:
+            group = PurePosixPath(path).relative_to("/")
+            files = [mount / parent / name for parent in (group, *group.parents)]
+            limits += [limit for file in files if (limit := _number(file)) is not None]
+    return limits
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file; ``None`` without a file, or for a word, as ``max`` for no limit."""
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def _machine_memory() -> int:
+    """The machine's memory in bytes; ``sys.maxsize`` where Python cannot tell it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
 
 
 def keep_freed_memory() -> None:
