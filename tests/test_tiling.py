@@ -67,13 +67,13 @@ def on_net(net):
 @pytest.mark.parametrize("side", [1, 4, 7, 16, 50, None])
 def test_tiles_of_a_convolutional_net(net, side):
     x = noise(2, 3, 21, 30)
-    (found,) = run_tiled(on_net(net), [(x, 1)], [1], side, 5, ignore)
+    (found,) = run_tiled(on_net(net), [(x, 1)], side, 5, ignore)
     torch.testing.assert_close(found, net(x), atol=1e-5, rtol=0)
 
 
 def test_a_halo_too_small_would_show(net):
     x = noise(2, 3, 21, 30)
-    (found,) = run_tiled(on_net(net), [(x, 1)], [1], 7, 1, ignore)
+    (found,) = run_tiled(on_net(net), [(x, 1)], 7, 1, ignore)
     assert not torch.allclose(found, net(x), atol=1e-3)
 
 
@@ -85,14 +85,14 @@ def test_several_inputs_and_outputs_of_different_scales(net, side):
         both = net(upsample2(a) + b)
         return both, both[:, :, ::2, ::2], upsample2(both)
 
-    found = run_tiled(function, [(a, 1), (b, 2)], [2, 1, 4], side, 5, ignore)
+    found = run_tiled(function, [(a, 1), (b, 2)], side, 5, ignore)
     for one, other in zip(found, function(a, b), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
 def test_shares_rise_to_one_and_what_they_raise_ends_the_run(net):
     x, shares = noise(1, 3, 8, 12), []
-    run_tiled(on_net(net), [(x, 1)], [1], 4, 5, shares.append)
+    run_tiled(on_net(net), [(x, 1)], 4, 5, shares.append)
     assert shares == pytest.approx([i / 12 for i in range(1, 13)])
 
     def stop(share):
@@ -100,9 +100,9 @@ def test_shares_rise_to_one_and_what_they_raise_ends_the_run(net):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        run_tiled(on_net(net), [(x, 1)], [1], 4, 5, stop)
+        run_tiled(on_net(net), [(x, 1)], 4, 5, stop)
     with pytest.raises(InterruptedError):
-        run_tiled(on_net(net), [(x, 1)], [1], None, 5, stop)
+        run_tiled(on_net(net), [(x, 1)], None, 5, stop)
 
 
 # ---------------------------------------------------------------------------- the network's tiles

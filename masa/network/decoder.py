@@ -12,7 +12,6 @@ from masa.config import SCALE, MASAConfig
 from masa.network.adaptation import (
     Adapted,
     ChannelStats,
-    SpatialAdaptation,
     channel_stats,
     make_adaptation,
 )
@@ -107,7 +106,16 @@ class Decoder(nn.Module):
             return run_blocks(self.blk_x2, aggregated, on_share)
 
         return self._upscale(
-            x1, ref, 1, self.dram_x2, finish, branches, keep, tile, self.HALO_X2, on_share
+            x1,
+            ref,
+            branches,
+            keep,
+            tile,
+            on_share,
+            scale=1,
+            dram=self.dram_x2,
+            finish=finish,
+            halo=self.HALO_X2,
         )
 
     def at_x4(
@@ -128,27 +136,42 @@ class Decoder(nn.Module):
             return self.conv_out(run_blocks(self.blk_x4, aggregated, on_share))
 
         return self._upscale(
-            x2, ref, 2, self.dram_x4, finish, branches, keep, tile, self.HALO_X4, on_share
+            x2,
+            ref,
+            branches,
+            keep,
+            tile,
+            on_share,
+            scale=2,
+            dram=self.dram_x4,
+            finish=finish,
+            halo=self.HALO_X4,
         )
 
     def _upscale(
         self,
         x: Tensor,
         ref: Tensor,
-        scale: int,
-        dram: DualResidualAggregation,
-        finish: Callable[[Tensor, OnShare], Tensor],
         branches: Branches,
         keep: bool,
         tile: int | None,
-        halo: int,
         on_share: OnShare,
+        *,
+        scale: int,
+        dram: DualResidualAggregation,
+        finish: Callable[[Tensor, OnShare], Tensor],
+        halo: int,
     ) -> tuple[Tensor, ScaleTrace | None]:
-        """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics."""
+        """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics.
+
+        ``x`` is ``(N, C, scale * h, scale * w)`` and ``ref`` twice that; ``halo`` is in LR pixels.
+        """
         lr_stats = _upsampled_stats(x, scale, tile, on_share)
         ref_stats = _stats(ref, 2 * scale, tile, on_share)
 
-        def step(x: Tensor, ref: Tensor, on_share: OnShare) -> tuple[Tensor, ...]:
+        def step(
+            x: Tensor, ref: Tensor, on_share: OnShare
+        ) -> tuple[Tensor, tuple[Tensor, Adapted, Aggregated] | None]:
             lr = upsample2(x)
             adapted = self.pAda(lr, ref, lr_stats, ref_stats, keep)
             on_share(_ADAPTED)
@@ -156,23 +179,18 @@ class Decoder(nn.Module):
                 del lr  # large, like all that follows
             aggregated = dram(x, adapted.out, branches, keep)
             on_share(_AGGREGATED)
-            merged = aggregated.out
+            merged, on_rest = aggregated.out, between(on_share, _AGGREGATED, 1)
             if not keep:
                 del adapted, aggregated, ref
-                return (finish(merged, between(on_share, _AGGREGATED, 1)),)
-            learned = [m for m in (adapted.gamma, adapted.beta) if m is not None]
-            kept = [lr, adapted.out, *(m for m in aggregated if m is not None), *learned]
-            # What is kept must not be written over.
-            return (finish(merged.clone(), between(on_share, _AGGREGATED, 1)), *kept)
+                return finish(merged, on_rest), None
+            # A copy, as residual blocks write over their input.
+            return finish(merged.clone(), on_rest), (lr, adapted, aggregated)
 
-        maps = 2 if isinstance(self.pAda, SpatialAdaptation) else 0
-        sizes = [2 * scale] * 6 + [scale] * 2 + [2 * scale] * maps if keep else [2 * scale]
-        out, *kept = run_tiled(step, [(x, scale), (ref, 2 * scale)], sizes, tile, halo, on_share)
-        if not keep:
+        out, kept = run_tiled(step, [(x, scale), (ref, 2 * scale)], tile, halo, on_share)
+        if kept is None:
             return out, None
-        lr, adapted_ref, *kept = kept
-        gamma, beta = kept[5:] or (None, None)
-        return out, ScaleTrace(lr, ref, Adapted(adapted_ref, gamma, beta), Aggregated(*kept[:5]))
+        lr, adapted, aggregated = kept
+        return out, ScaleTrace(lr, ref, adapted, aggregated)
 
 
 def _stats(x: Tensor, scale: int, tile: int | None, on_share: OnShare) -> ChannelStats:

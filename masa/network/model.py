@@ -117,15 +117,9 @@ class MASA(nn.Module):
                 f"for {tuple(ref_down.shape[2:])}"
             )
         with record_function("masa.encode_ref"):
-            levels = run_tiled(
-                self.enc,
-                [(self._prepared(ref), SCALE)],
-                [4, 2, 1],
-                tile,
-                Encoder.HALO // SCALE,
-                on_share,
-            )
-            return RefFeatures(Pyramid(*levels), self.enc.level1(self._prepared(ref_down)))
+            halo = Encoder.HALO // SCALE
+            pyramid = run_tiled(self.enc, [(self._prepared(ref), SCALE)], tile, halo, on_share)
+            return RefFeatures(pyramid, self.enc.level1(self._prepared(ref_down)))
 
     def match(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from masa.network.progress import OnShare, between
 
@@ -27,6 +29,10 @@ class Tile(NamedTuple):
             max(self.left - halo, 0),
             min(self.right + halo, width),
         )
+
+    def scale_of(self, x: Tensor) -> int:
+        """Pixels per cell of a map ``(N, C, H, W)`` that covers just this tile."""
+        return x.shape[2] // (self.bottom - self.top)
 
     def cut(self, x: Tensor, scale: int, origin: Tile | None = None) -> Tensor:
         """The view of ``x`` ``(N, C, ...)`` under this tile, ``scale`` pixels to a cell.
@@ -50,46 +56,58 @@ def tiles(height: int, width: int, side: int | None) -> Iterator[Tile]:
             yield Tile(top, min(top + side, height), left, min(left + side, width))
 
 
+_Maps = TypeVar("_Maps")
+"""Feature maps ``(N, C, H, W)``: a tensor, or a tuple of such (named or not, nested, with
+``None`` where there is no map)."""
+
+
 def run_tiled(
-    function: Callable[..., tuple[Tensor, ...]],
+    function: Callable[..., _Maps],
     inputs: Sequence[tuple[Tensor, int]],
-    scales: Sequence[int],
     side: int | None,
     halo: int,
     on_share: OnShare,
-) -> tuple[Tensor, ...]:
-    """``function(*inputs)``, computed in tiles.
+) -> _Maps:
+    """``function(*inputs, on_share)``, computed in tiles of at most ``side`` x ``side`` cells.
 
-    ``inputs`` are ``(tensor, pixels per grid cell)``; ``scales`` are the outputs' pixels per
-    cell. Each tile is handed over with ``halo`` more cells on each side, which must cover the
-    function's receptive field: then the result does not depend on ``side``. ``on_share`` goes on
-    to the function, as its last argument, for each tile's part of the work. Tiles are written
-    into new tensors, so without gradients only; one tile that covers everything is passed
-    through as it is. The function may write over its inputs: tiles that overlap are copies.
+    ``inputs`` are ``(tensor, pixels per grid cell)``. Each tile is handed over with ``halo`` more
+    cells on each side, which must cover the function's receptive field: then the result does not
+    depend on ``side``. The function may return maps of any number of pixels per cell. Its last
+    argument takes the share that is done of a tile's work; it goes on to ``on_share`` as a share of
+    the whole work.
+
+    Tiles are written into new tensors, so without gradients only. A single tile that covers
+    everything is not copied. The function may write over its inputs: tiles that overlap are
+    copies.
     """
     tensor, scale = inputs[0]
     height, width = tensor.shape[2] // scale, tensor.shape[3] // scale
-    whole: list[Tensor] = []
     grid = list(tiles(height, width, side))
-    for number, tile in enumerate(grid, start=1):
+    if len(grid) == 1:
+        return function(*(x for x, _ in inputs), on_share)
+    whole: Any = None
+    for number, tile in enumerate(grid):
         grown = tile.grow(halo, height, width)
-        part = between(on_share, (number - 1) / len(grid), number / len(grid))
-        if tile == Tile(0, height, 0, width):
-            return function(*(x for x, _ in inputs), part)
-        results = function(*(grown.cut(x, s).clone() for x, s in inputs), part)
-        if not whole:
-            whole = [
-                torch.empty(
-                    (r.shape[0], r.shape[1], height * s, width * s),
-                    dtype=r.dtype,
-                    device=r.device,
-                    memory_format=torch.channels_last,
-                )
-                for r, s in zip(results, scales, strict=True)
-            ]
-        for target, result, s in zip(whole, results, scales, strict=True):
-            tile.cut(target, s).copy_(tile.cut(result, s, origin=grown))
-    return tuple(whole)
+        on_part = between(on_share, number / len(grid), (number + 1) / len(grid))
+        result = function(*(grown.cut(x, s).clone() for x, s in inputs), on_part)
+        if whole is None:
+            whole = tree_map_only(Tensor, partial(_whole_map, grown, height, width), result)
+        for target, new in zip(tree_leaves(whole), tree_leaves(result), strict=True):
+            if new is not None:
+                s = grown.scale_of(new)
+                tile.cut(target, s).copy_(tile.cut(new, s, origin=grown))
+    return whole
+
+
+def _whole_map(tile: Tile, height: int, width: int, part: Tensor) -> Tensor:
+    """A new map of ``height`` x ``width`` cells, of which ``part`` is what lies under ``tile``."""
+    scale = tile.scale_of(part)
+    return torch.empty(
+        (part.shape[0], part.shape[1], height * scale, width * scale),
+        dtype=part.dtype,
+        device=part.device,
+        memory_format=torch.channels_last,
+    )
 
 
 _STRIP = 2**15  # pixels worked on at a time: enough for two cores
