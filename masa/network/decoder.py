@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -101,10 +101,6 @@ class Decoder(nn.Module):
         on_share: OnShare,
     ) -> tuple[Tensor, ScaleTrace | None]:
         """``(N, C, h, w)`` and Ref features ``(N, C, 2h, 2w)`` to ``(N, C, 2h, 2w)``."""
-
-        def finish(aggregated: Tensor, on_share: OnShare) -> Tensor:
-            return run_blocks(self.blk_x2, aggregated, on_share)
-
         return self._upscale(
             x1,
             ref,
@@ -114,7 +110,8 @@ class Decoder(nn.Module):
             on_share,
             scale=1,
             dram=self.dram_x2,
-            finish=finish,
+            blocks=self.blk_x2,
+            last=None,
             halo=self.HALO_X2,
         )
 
@@ -131,10 +128,6 @@ class Decoder(nn.Module):
 
         The picture is ``(N, 3, 4h, 4w)``, to be added to the bicubic enlargement.
         """
-
-        def finish(aggregated: Tensor, on_share: OnShare) -> Tensor:
-            return self.conv_out(run_blocks(self.blk_x4, aggregated, on_share))
-
         return self._upscale(
             x2,
             ref,
@@ -144,7 +137,8 @@ class Decoder(nn.Module):
             on_share,
             scale=2,
             dram=self.dram_x4,
-            finish=finish,
+            blocks=self.blk_x4,
+            last=self.conv_out,
             halo=self.HALO_X4,
         )
 
@@ -159,10 +153,11 @@ class Decoder(nn.Module):
         *,
         scale: int,
         dram: DualResidualAggregation,
-        finish: Callable[[Tensor, OnShare], Tensor],
+        blocks: nn.Sequential,
+        last: nn.Conv2d | None,
         halo: int,
     ) -> tuple[Tensor, ScaleTrace | None]:
-        """One scale up: adapt, aggregate, finish, in tiles with the whole image's statistics.
+        """One scale up, in tiles with the whole image's statistics: SAM, DRAM, residual blocks.
 
         ``x`` is ``(N, C, scale * h, scale * w)`` and ``ref`` twice that; ``halo`` is in LR pixels.
         """
@@ -179,12 +174,14 @@ class Decoder(nn.Module):
                 del lr  # large, like all that follows
             aggregated = dram(x, adapted.out, branches, keep)
             on_share(_AGGREGATED)
-            merged, on_rest = aggregated.out, between(on_share, _AGGREGATED, 1)
-            if not keep:
+            merged, kept = aggregated.out, None
+            if keep:
+                kept = lr, adapted, aggregated
+                merged = merged.clone()  # residual blocks write over their input
+            else:
                 del adapted, aggregated, ref
-                return finish(merged, on_rest), None
-            # A copy, as residual blocks write over their input.
-            return finish(merged.clone(), on_rest), (lr, adapted, aggregated)
+            out = run_blocks(blocks, merged, between(on_share, _AGGREGATED, 1))
+            return (out if last is None else last(out)), kept
 
         out, kept = run_tiled(step, [(x, scale), (ref, 2 * scale)], tile, halo, on_share)
         if kept is None:
