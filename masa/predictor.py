@@ -20,7 +20,7 @@ from masa.machine.cache import FeatureCache
 from masa.machine.cost import choose_tile, executed_cost, feature_bytes, peak_bytes
 from masa.machine.device import free_memory, resolve_device, resolve_precision
 from masa.network.aggregation import Branches
-from masa.network.layers import fuses
+from masa.network.fused import fuses
 from masa.network.model import MASA, LRFeatures, RefFeatures, Trace
 from masa.network.progress import OnShare
 from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
@@ -250,7 +250,7 @@ class Predictor:
 
     @property
     def _strips(self) -> bool:
-        """Whether residual blocks are worked on in strips (:mod:`masa.network.layers`)."""
+        """Whether residual blocks are worked on in strips (:mod:`masa.network.fused`)."""
         return fuses(self.device, self.dtype)
 
     def _tensor(self, rgb: Pixels) -> Tensor:

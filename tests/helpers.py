@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from demo.runs.jobs import Stopped
-from masa.network.layers import has_bf16
+from masa.network.fused import has_bf16
 from masa.network.matching import CoarseMatch, Geometry, assemble
 from masa.pictures.resize import to_tensor
 

@@ -7,7 +7,7 @@ from helpers import is_one_sentence
 import masa.machine.device
 from masa.errors import UserError
 from masa.machine.device import DTYPES, free_memory, resolve_device, resolve_precision
-from masa.network.layers import has_bf16
+from masa.network.fused import has_bf16
 
 CPU = torch.device("cpu")
 

@@ -41,6 +41,7 @@ ROOMS = (
 FIGURE_2 = (
     "progress",
     "tiling",
+    "fused",
     "layers",
     "encoder",
     "matching",

@@ -6,18 +6,18 @@ import torch.nn.functional as F
 from helpers import LargestTensor, LiveBytes, fill, inputs, noise
 from torch import nn
 
-import masa.network.layers
+import masa.network.fused
 import masa.network.tiling
 from masa.config import MASAConfig
+from masa.network.fused import fuses
 from masa.network.layers import (
     ResidualBlock,
+    add_convolved,
     channels_last,
     conv3x3,
     conv_pair,
     conv_relu,
-    convolve_onto,
     deconv_relu,
-    fuses,
     residual_blocks,
     run_blocks,
 )
@@ -61,7 +61,7 @@ def test_fused_convolutions_are_the_plain_ones(dtype, n):
         compare(deconv_relu(up, a), F.relu(up(a)))
         compare(conv_pair(pair, a, b), F.relu(pair(torch.cat((a, b), 1))))
         total = b.clone()
-        compare(convolve_onto(total, a, conv.weight, conv.bias), conv(a) + b)
+        compare(add_convolved(total, a, conv.weight, conv.bias), conv(a) + b)
         assert torch.equal(total, b) != fuses(total.device, dtype)  # written over
 
 
@@ -70,16 +70,16 @@ def test_they_are_fused_at_all():
     assert torch.backends.mkldnn.is_available()
     conv, x = layer(conv3x3(C, C), torch.float32), features(8, 8)
     with torch.inference_mode():
-        assert masa.network.layers._fuses(x, conv.weight)
+        assert masa.network.fused.can_fuse(x, conv.weight)
         with torch.autocast("cpu", torch.bfloat16):
-            assert not masa.network.layers._fuses(x, conv.weight)
-    assert not masa.network.layers._fuses(x, conv.weight)
+            assert not masa.network.fused.can_fuse(x, conv.weight)
+    assert not masa.network.fused.can_fuse(x, conv.weight)
 
 
 def test_in_bfloat16_they_are_used_where_the_processor_has_it(monkeypatch):
     cpu = torch.device("cpu")
     for has in (True, False):
-        monkeypatch.setattr(masa.network.layers, "has_bf16", lambda device, has=has: has)
+        monkeypatch.setattr(masa.network.fused, "has_bf16", lambda device, has=has: has)
         assert fuses(cpu, torch.bfloat16) == has
         assert fuses(cpu, torch.float32)
         assert not fuses(cpu, torch.float16)
@@ -92,7 +92,7 @@ def test_in_bfloat16_they_are_used_where_the_processor_has_it(monkeypatch):
 def test_a_residual_block_in_strips(monkeypatch, pixels, size, dtype):
     block, x = layer(ResidualBlock(C), dtype), features(*size, dtype)
     expected = block(x)  # with gradients: plain
-    monkeypatch.setattr(masa.network.layers, "_STRIP", pixels)
+    monkeypatch.setattr(masa.network.fused, "_STRIP", pixels)
     with torch.inference_mode():
         compare(block(x.clone()), expected)
         several = features(*size, dtype, n=3)
@@ -140,7 +140,7 @@ def test_writing_over_gives_what_a_second_map_would(monkeypatch, halo, pixels, s
 @pytest.mark.parametrize("adaptation", ["sam", "none"])
 def test_few_maps_are_alive_at_a_time(monkeypatch, adaptation):
     """What decoding holds beside the features: four maps of the result's size, strips aside."""
-    monkeypatch.setattr(masa.network.layers, "_STRIP", 2**10)
+    monkeypatch.setattr(masa.network.fused, "_STRIP", 2**10)
     monkeypatch.setattr(masa.network.tiling, "_STRIP", 2**10)
     model = fill(MASA(MASAConfig(channels=16, adaptation=adaptation)))
     lr, ref, ref_down = inputs((64, 64), (64, 64))
@@ -158,7 +158,7 @@ def test_few_maps_are_alive_at_a_time(monkeypatch, adaptation):
 
 @torch.inference_mode()
 def test_encoding_holds_little_more_than_the_features(monkeypatch):
-    monkeypatch.setattr(masa.network.layers, "_STRIP", 2**10)
+    monkeypatch.setattr(masa.network.fused, "_STRIP", 2**10)
     model = fill(MASA(MASAConfig(channels=16)))
     _, ref, ref_down = inputs((16, 16), (64, 64))
     with LiveBytes() as memory:

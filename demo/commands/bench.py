@@ -19,7 +19,7 @@ from masa.bench import Case, Measured, TrainingCase, measure
 from masa.commands.options import write
 from masa.errors import UserError
 from masa.machine.device import resolve_device
-from masa.network.layers import has_bf16
+from masa.network.fused import has_bf16
 
 EPILOG = """examples:
   the README's table and figure:  python -m masa bench --plot assets/bench.png

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from masa.errors import UserError
-from masa.network.layers import has_bf16
+from masa.network.fused import has_bf16
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
