@@ -64,7 +64,7 @@ def fused_add_conv(
     padding, stride, dilation, groups = (int(pad_rows), 1), (1, 1), (1, 1), 1
     after = "relu" if relu else None
     return torch.ops.mkldnn._convolution_pointwise_.binary(
-        *(total, x, weight, bias, padding, stride, dilation, groups, "add", 1, after, (), "")
+        total, x, weight, bias, padding, stride, dilation, groups, "add", 1, after, (), ""
     )
 
 

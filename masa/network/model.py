@@ -149,7 +149,7 @@ class MASA(nn.Module):
         """
         matches = matches or self.match(lr, ref)
         branches = branches or Branches(self.config.dram_ref, self.config.dram_lr)
-        with record_function("masa.network.transfer"):
+        with record_function("masa.transfer"):
             plan = plan_transfer(matches)
             moved = transfer(ref.pyramid.l3, plan, 1)
         with record_function("masa.decode"):
@@ -157,13 +157,13 @@ class MASA(nn.Module):
             x1, trace_x1 = self.decoder.at_x1(
                 context, moved, 1 in keep, between(on_share, 0, _SHARE_X1)
             )
-        with record_function("masa.network.transfer"):
+        with record_function("masa.transfer"):
             moved = transfer(ref.pyramid.l2, plan, 2)
         with record_function("masa.decode"):
             x2, trace_x2 = self.decoder.at_x2(
                 x1, moved, branches, 2 in keep, tile, between(on_share, _SHARE_X1, _SHARE_X2)
             )
-        with record_function("masa.network.transfer"):
+        with record_function("masa.transfer"):
             moved = transfer(ref.pyramid.l1, plan, 4)
         on_share(_SHARE_X2)  # a chance to stop: what is moved here is large
         with record_function("masa.decode"):
