@@ -4,6 +4,21 @@
 >>> predictor = masa.Predictor(masa.load_model())
 >>> result = predictor.upscale("photo.jpg", ["reference.jpg"])
 >>> masa.write_photo("photo_x4.png", result.rgb, result.alpha)
+
+The parts of the package, in an order in which each uses only those before it:
+
+======================  ==========================================================================
+:mod:`masa.pictures`    reading, writing, resizing, degrading and comparing pictures
+:mod:`masa.network`     the network, one file per box of the paper's figure 2
+:mod:`masa.reference`   several references stacked in one image; coordinates there and back
+:mod:`masa.machine`     device and precision, predicted cost and memory, cache of features
+:mod:`masa.weights`     loading and saving weights
+:mod:`masa.predictor`   pictures of any size in, picture out
+:mod:`masa.measuring`   evaluation on folders of pictures and studies of references
+:mod:`masa.training`    training data, losses and the training loop
+:mod:`masa.bench`       time and memory against the network's convolutions alone
+:mod:`masa.commands`    the command line
+======================  ==========================================================================
 """
 
 from masa.config import SCALE, MASAConfig

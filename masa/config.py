@@ -1,4 +1,4 @@
-"""What can be varied in the network: the paper's ablations as fields."""
+"""The network's configuration; its fields include the paper's ablations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are whole at any time."""
+"""Writing files atomically."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that at any time, and after a crash, the old or the new one is there, whole.
+    """Write a file atomically: at any time, and after a crash, it is the old or the new one.
 
-    A link is followed; what is no file, such as ``/dev/stdout``, is written to as it is. Raises
-    ``OSError`` where the folder or the disk does not take it; then the old file remains.
+    Symbolic links are followed. What is not a regular file, such as ``/dev/stdout``, is written to
+    directly. Raises ``OSError`` if the folder or the disk cannot be written to; the old file, if
+    there was one, then remains.
     """
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
     path = path.resolve()
-    # In the same folder, because only there a rename cannot turn into a copy.
+    # In the same folder, as a rename is atomic only inside one file system.
     partial = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())  # or a crash could leave the new name without the new bytes
+            os.fsync(file.fileno())  # else after a crash the renamed file could be empty
         os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):

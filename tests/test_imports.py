@@ -141,6 +141,19 @@ def test_the_files_of_figure_2_import_one_way():
         assert modules_of_ours(name) & inside <= set(names[:position]), name
 
 
+def test_the_maps_of_the_package_name_every_part():
+    """What a newcomer meets first: the docstrings of ``masa`` and of ``masa.network``."""
+    own_words = {"masa.errors", "masa.config", "masa.files", "masa.__main__"}  # named by themselves
+    rooms = {room for room in ROOMS if room.startswith("masa.")} - own_words
+    places = {room: masa.__doc__.find(f":mod:`{room}`") for room in ROOMS if room in rooms}
+    assert -1 not in places.values()
+    assert sorted(places, key=places.get) == list(places)  # in the order of imports
+    for name in FIGURE_2:
+        assert f"masa.network.{name}`" in masa.network.__doc__ or f"``{name}``" in (
+            masa.network.__doc__
+        )
+
+
 def test_no_circles():
     arrows = {module: modules_of_ours(module) - {module} for module in FILES}
     while arrows:

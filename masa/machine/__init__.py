@@ -1,1 +1,1 @@
-"""The computer: which device and precision, how much memory and work, what is kept."""
+"""The machine: device and precision, memory, predicted cost of a run, cache of features."""

@@ -1,4 +1,4 @@
-"""What networks encoded last, kept so that it need not be encoded again."""
+"""A cache of encoded features, so that the same picture is not encoded twice."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _Value = TypeVar("_Value")
 
 
 class FeatureCache:
-    """The values used last, of one predictor or of several together; safe to share among threads.
+    """Keeps the most recently used values, of one or several predictors; it is thread-safe.
 
-    What was used longest ago is forgotten before a new value is made, so that at no time more is
-    held than allowed. A value that alone is larger is not kept.
+    It holds at most ``most`` values and ``most_bytes`` bytes. The least recently used values are
+    dropped before a new one is made, so that this also holds while it is made. A value larger than
+    ``most_bytes`` is not kept.
     """
 
     def __init__(self, most: int = 4, most_bytes: int = 2 * 2**30) -> None:
@@ -24,11 +25,11 @@ class FeatureCache:
 
     @property
     def bytes(self) -> int:
-        """What is held now."""
+        """Bytes held now."""
         return sum(size for _, size in self._values.values())
 
     def get(self, key: Hashable, size: int, make: Callable[[], _Value]) -> _Value:
-        """The value of ``key``: the one that is held, or a new one, which takes ``size`` bytes."""
+        """The value kept for ``key``, or else ``make()``, which takes ``size`` bytes."""
         keep = self._most > 0 and size <= self._most_bytes
         with self._lock:
             if key in self._values:
@@ -40,7 +41,7 @@ class FeatureCache:
         if keep:
             with self._lock:
                 self._values.pop(key, None)
-                self._make_room(size)  # again, as others may have come meanwhile
+                self._make_room(size)  # again: other threads may have added values
                 self._values[key] = value, size
         return value
 

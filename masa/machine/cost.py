@@ -1,4 +1,4 @@
-"""Multiply-adds and memory, stated for given sizes before anything is run."""
+"""Multiply-adds and peak memory of a run, predicted from the sizes of its images."""
 
 from __future__ import annotations
 
@@ -136,11 +136,11 @@ def peak_bytes(
 ) -> int:
     """Predicted peak memory of one run above the network's own, in bytes.
 
-    Counts the feature maps that are alive together when the reference is encoded, when it is
-    searched and when the x4 features are merged, whichever is most; ``itemsize`` is the size of a
+    Counts the feature maps that are in memory together when the reference is encoded, when it is
+    matched and when the x4 features are merged, whichever is most; ``itemsize`` is the size of a
     feature in bytes. ``keep`` are the scales whose intermediates are kept, and ``strips`` says that
-    residual blocks are worked on in strips, as on a CPU. Meant never to be below what several runs
-    in a row take.
+    residual blocks are computed in strips, as on a CPU. It is meant as an upper bound, also for the
+    later of several runs in a row.
     """
     config = config or MASAConfig()
     per_map = config.channels * itemsize
@@ -148,32 +148,37 @@ def peak_bytes(
     lr_features, ref_features = feature_bytes(lr, ref_down, config, itemsize)
 
     def worked_on(size: Size, halo: int, maps: float, copies: float) -> float:
-        """Of ``maps`` of a picture, cells alive at a time; a tile needs ``copies`` more of its own,
-        but never more than the whole would."""
+        """Cells in memory at a time, where ``maps`` maps of ``size`` cells are needed together.
+
+        In tiles, ``copies`` more maps of a tile are needed for what it reads and returns, but in
+        all never more than without tiles.
+        """
         whole = maps * size[0] * size[1]
         if tile is None or tile >= max(size):
             return whole
         cells = min(tile + 2 * halo, size[0]) * min(tile + 2 * halo, size[1])
         return min((maps + copies) * cells, whole)
 
-    # Where a residual block is not worked on in strips, there is another map inside it.
+    # Without strips, a residual block holds one more map between its two convolutions.
     inner = 0 if strips else 1
     levels = worked_on(ref_down, Encoder.HALO // SCALE, 1 + inner, 5 / 16)
     encoding = ref_features + 16 * levels * per_map
-    # Ref-down's features as float32, and the same again with a margin; the LR's, moved.
+    # Ref-down's features in float32 and a padded copy of them; four maps of the LR's size.
     searching = ref_features + lr_features + 4 * config.channels * (2 * ref_pixels + 4 * pixels)
     merging = 16 * worked_on(lr, Decoder.HALO_X4, _MERGE_MAPS + inner, 5 / 4)
-    moved = 16 * pixels + 3 * 4 * pixels  # features moved at x4; x2 features and theirs
+    moved = 16 * pixels + 3 * 4 * pixels  # transferred features at x4; three maps at x2
     kept = _KEPT_MAPS * sum(scale**2 for scale in keep) * pixels
     decoding = ref_features + lr_features + (moved + merging + kept) * per_map
-    pictures = 16 * (36 * pixels + 30 * ref_pixels)  # as levels and, laid out twice, as numbers
-    plan = pixels * config.patch**2 * SCALE * 8 * 2  # where each run of x4 is copied from, twice
+    pictures = 16 * (
+        36 * pixels + 30 * ref_pixels
+    )  # images as uint8 and, in two memory layouts, as floats
+    plan = pixels * config.patch**2 * SCALE * 8 * 2  # indices of the copies at x4, twice
     return int(max(encoding, searching, decoding) + pictures + plan + _WORKSPACE)
 
 
-_MERGE_MAPS = 2.4  # x4 maps alive together inside adaptation and aggregation
-_KEPT_MAPS = 9.5  # maps of a scale that a trace keeps; fewer if it is not worked on in tiles
-_WORKSPACE = 250 * 2**20  # libraries, strips, scores, and gaps of freed memory at any size
+_MERGE_MAPS = 2.4  # x4 maps in memory together inside adaptation and aggregation
+_KEPT_MAPS = 9.5  # maps of a scale that a trace keeps; fewer without tiles
+_WORKSPACE = 250 * 2**20  # at any size: libraries' buffers, strips, scores, fragmented memory
 
 
 def choose_tile(

@@ -1,4 +1,4 @@
-"""Where and in which precision to compute. The network itself decides nothing of this."""
+"""Choice of device and precision, and the device's free memory."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The float type for ``name`` on ``device``; ``auto`` is the fastest that is safe there.
 
     That is bfloat16 on GPUs that have it and on CPUs where it is measured to be faster than
-    float32 (many emulate it), else float32. On NVIDIA's cards PyTorch may multiply float32 as TF32,
-    with 10 bits, unless ``torch.backends.cudnn.allow_tf32`` is switched off. Raises ``UserError``
-    for what cannot work.
+    float32 (many emulate it), else float32. On NVIDIA GPUs PyTorch may round the factors of float32
+    convolutions to TF32 (10-bit mantissa) unless ``torch.backends.cudnn.allow_tf32`` is off.
+    Raises ``UserError`` for an unknown name or a precision that ``device`` lacks.
     """
     if name not in get_args(Precision):
         raise UserError(
@@ -73,7 +73,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 @lru_cache(maxsize=1)
 def _mps_can_transfer() -> bool:
-    """Whether this PyTorch has on MPS what the transfer needs; older ones have not."""
+    """Whether this PyTorch implements ``embedding_bag``, which the transfer uses, on MPS."""
     ones = torch.ones(1, 1, device="mps")
     try:
         F.embedding_bag(ones.long() - 1, ones, mode="sum", per_sample_weights=ones)
@@ -83,14 +83,14 @@ def _mps_can_transfer() -> bool:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a graphics card can give, less a tenth; ``None`` if not known, or no such card."""
+    """90 % of a GPU's free memory in bytes; ``None`` if not known, or for other devices."""
     if device.type != "cuda":
         return None
     try:
         unclaimed = torch.cuda.mem_get_info(device)[0]
-    except (RuntimeError, AssertionError):  # it will be lent later
+    except (RuntimeError, AssertionError):  # no GPU attached yet, as on Hugging Face's ZeroGPU
         return None
-    # What PyTorch has claimed and not given out, it will give out first.
+    # PyTorch reuses the blocks that it has reserved before it claims more.
     idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(0.9 * (unclaimed + idle))
 
@@ -100,7 +100,7 @@ _ROUNDS = 20
 
 @lru_cache(maxsize=1)
 def _bf16_pays_on_cpu() -> bool:
-    """Time one of the network's convolutions in both types, some 150 ms, once per process."""
+    """Times one of the network's convolutions in both types, once per process (about 150 ms)."""
     dtypes = (torch.bfloat16, torch.float32)
     operands = [
         [
@@ -109,7 +109,7 @@ def _bf16_pays_on_cpu() -> bool:
         ]
         for dtype in dtypes
     ]
-    # By turns, and the best of many: other work on the machine must not decide.
+    # Alternating, and the fastest of many rounds, so that other processes do not matter.
     fastest = [math.inf, math.inf]
     with torch.inference_mode():
         for _ in range(_ROUNDS):

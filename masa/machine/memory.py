@@ -1,4 +1,4 @@
-"""How much memory a piece of work took, measured or not claimed at all; and what is kept."""
+"""Memory: what a block of code took, what the process may take, and settings of malloc."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Peak:
 
 @contextmanager
 def measured_peak(device: torch.device) -> Iterator[Peak]:
-    """Measures the block; the peak it gives is complete when the block has ended.
+    """Measures the peak memory of the ``with`` block; ``Peak.bytes`` is set when it ends.
 
-    On a GPU this is what PyTorch had allocated there. Elsewhere it is the process' resident
-    memory, whose high-water mark only Linux can start anew; other systems give ``None``. Blocks
-    must not overlap in one process.
+    On a GPU this is what PyTorch had allocated there. Elsewhere it is the process's resident
+    memory, whose recorded peak only Linux can reset; on other systems ``bytes`` stays ``None``.
+    Blocks must not overlap in one process.
     """
     peak = Peak("cuda" if device.type == "cuda" else "cpu")
     if device.type == "cuda":
@@ -50,10 +50,10 @@ def measured_peak(device: torch.device) -> Iterator[Peak]:
 
 
 def _start_anew() -> int | None:
-    """Lowers the high-water mark to what is resident now, which is returned; ``None`` if denied."""
+    """Resets the recorded peak to the resident memory, which is returned; ``None`` if denied."""
     if not _RESET.exists():
         return None
-    give_back()  # kept by the C library, it would be used again without being counted
+    give_back()  # memory that the C library kept would be reused without being counted
     try:
         _RESET.write_text("5")
     except OSError:
@@ -62,7 +62,7 @@ def _start_anew() -> int | None:
 
 
 def _status(name: str) -> int | None:
-    """A size that Linux tells of this process, in bytes."""
+    """A size from ``/proc/self/status`` in bytes; ``None`` where there is none."""
     try:
         found = re.search(rf"^{name}:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
     except OSError:
@@ -71,7 +71,7 @@ def _status(name: str) -> int | None:
 
 
 def peak_resident() -> int | None:
-    """The most memory this process ever had resident, in bytes; ``None`` where it is not told."""
+    """Peak resident memory of this process in bytes; ``None`` where it is not known."""
     return _status("VmHWM")
 
 
@@ -132,11 +132,11 @@ def _machine_memory() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library reuse large blocks rather than return them to the system after each use.
+    """Let the C library keep freed blocks of any size instead of returning them to the system.
 
-    Feature maps of a training step are larger than what it keeps by default, and asking for their
-    pages anew each time takes long. A page that serves many sizes would only grow by
-    it, because they leave gaps. Does nothing where the C library is not glibc.
+    By default it returns blocks as large as a training step's feature maps, and to get their
+    pages from the system again takes long. Not for a server: images of many sizes fragment the
+    memory that is kept, which then grows. Does nothing where the C library is not glibc.
     """
     _tune(_MMAP_MAX, 0)
     _tune(_TRIM_THRESHOLD, 2**31 - 1)
@@ -144,22 +144,22 @@ def keep_freed_memory() -> None:
 
 
 def share_pools() -> None:
-    """Let threads share few pools of memory; to be called before there are threads.
+    """Limit glibc to two malloc arenas; to be called before threads are started.
 
-    By itself glibc has a pool per thread, and what a thread's work took stays in its pool.
+    By default threads have arenas of their own, each of which keeps memory that was freed in it.
     """
     _tune(_ARENA_MAX, 2)
 
 
 def give_back() -> None:
-    """Return memory that is free, but kept by the C library, to the system: milliseconds."""
+    """Return the freed memory that the C library keeps to the system; takes milliseconds."""
     if hasattr(_LIBRARY, "malloc_trim"):
         _LIBRARY.malloc_trim(0)
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # of glibc's <malloc.h>
 _LIBRARY: Any = None
-with suppress(TypeError):  # Windows wants a library's name
+with suppress(TypeError):  # on Windows, CDLL needs a library's name
     _LIBRARY = ctypes.CDLL(None)
 
 

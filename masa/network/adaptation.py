@@ -88,10 +88,11 @@ def _normalised(ref: Tensor, stats: ChannelStats) -> Tensor:
 
 
 class SpatialAdaptation(nn.Module):
-    """SAM: instance-normalises Ref features and re-tints them pixel by pixel.
+    """SAM: normalises Ref features per channel, then scales and shifts them per pixel.
 
     ``n * (gamma + std(lr)) + (beta + mean(lr))``, where gamma and beta are convolved from LR and
-    Ref features together (equations 8 and 9). Both maps start at zero, that is as AdaIN.
+    Ref features together (equations 8 and 9). Both maps start at zero, so
+    that an untrained SAM is :class:`AdaIN`.
     """
 
     HALO = 2
@@ -99,7 +100,7 @@ class SpatialAdaptation(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # In a sequence of one, for the names in the authors' checkpoints.
+        # A Sequential of one layer, as its parameters' names in the authors' checkpoints require.
         self.conv_shared = nn.Sequential(conv3x3(2 * channels, channels))
         self.conv_gamma = conv3x3(channels, channels)
         self.conv_beta = conv3x3(channels, channels)
@@ -177,7 +178,7 @@ class AdaIN(nn.Module):
 
 
 class NoAdaptation(nn.Module):
-    """Passes Ref features on as they are: the paper's baseline."""
+    """Returns Ref features unchanged: the paper's baseline."""
 
     def forward(
         self,
@@ -192,7 +193,7 @@ class NoAdaptation(nn.Module):
 
 
 def make_adaptation(mode: Adaptation, channels: int) -> SpatialAdaptation | AdaIN | NoAdaptation:
-    """The module that a configuration's ``adaptation`` names."""
+    """The module for :attr:`masa.config.MASAConfig.adaptation`."""
     if mode == "sam":
         return SpatialAdaptation(channels)
     return AdaIN() if mode == "adain" else NoAdaptation()

@@ -43,7 +43,7 @@ class ScaleTrace:
     """DRAM's output and branches; ``None`` at x1, which has no DRAM."""
 
 
-_ADAPTED, _AGGREGATED = 0.27, 0.47  # of the multiply-adds of x4, the most, done after each
+_ADAPTED, _AGGREGATED = 0.27, 0.47  # share of the multiply-adds of x4 done after each step
 
 
 class Decoder(nn.Module):
@@ -171,7 +171,7 @@ class Decoder(nn.Module):
             adapted = self.pAda(lr, ref, lr_stats, ref_stats, keep)
             on_share(_ADAPTED)
             if not keep:
-                del lr  # large, like all that follows
+                del lr  # as large as the output; so are the maps deleted below
             aggregated = dram(x, adapted.out, branches, keep)
             on_share(_AGGREGATED)
             merged, kept = aggregated.out, None
@@ -195,7 +195,7 @@ def _stats(x: Tensor, scale: int, tile: int | None, on_share: OnShare) -> Channe
 
     def parts() -> Iterator[Tensor]:
         for t in tiles(x.shape[2] // scale, x.shape[3] // scale, tile):
-            on_share(0)  # a chance to stop
+            on_share(0)  # so that the run can be cancelled here
             yield t.cut(x, scale)
 
     return channel_stats(parts())

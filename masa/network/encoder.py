@@ -21,7 +21,7 @@ class Pyramid(NamedTuple):
     """At a quarter of it."""
 
 
-_SHARES = (0.74, 0.95, 1.0)  # of the multiply-adds that are done after each level
+_SHARES = (0.74, 0.95, 1.0)  # share of the multiply-adds done after each level
 
 
 class Encoder(nn.Module):

@@ -3,9 +3,9 @@
 Everything here happens on two grids: LR pixels (features ``lr``, ``(N, C, h, w)``) and pixels of
 Ref-down, the reference reduced four times (features ``ref``, ``(N, C, hr, wr)``). Coordinates are
 (row, column) of pixel centres, the first pixel is (0, 0). Section 3.2 of the paper, equations (1)
-to (5). Features are compared in float32 whatever precision they come in: rounded scores tie. (On
-NVIDIA's cards PyTorch's convolutions may still round factors to TF32; see
-:mod:`masa.machine.device`.)
+to (5). Features are compared in float32 whatever precision they come in, because lower precision
+turns different scores into equal ones. (On NVIDIA GPUs PyTorch's convolutions may still round
+factors to TF32; see :func:`masa.machine.device.resolve_precision`.)
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from masa.network.progress import OnShare, between, ignore
 _EPS = 1e-12  # smallest norm a patch is divided by
 
 SCORE_BYTES = 24 * 2**20
-"""Scores held at a time. A few tens of megabytes stay in a processor's cache and still give
-convolutions enough work; what is held never grows with (LR pixels x Ref pixels)."""
+"""Bytes of scores held at a time: little enough for a processor's cache, much enough for efficient
+convolutions. So memory does not grow with (LR pixels x Ref pixels)."""
 
 
 @dataclass(frozen=True)
@@ -164,20 +164,20 @@ class Matches:
     Gradients flow through it, not through the positions."""
 
 
-_COARSE = 0.8  # of the matching's time is taken by coarse matching, at usual sizes
+_COARSE = 0.8  # coarse matching's share of the matching's time at usual sizes
 
 
 def match(lr: Tensor, ref: Tensor, config: MASAConfig, on_share: OnShare = ignore) -> Matches:
     """Coarse, then fine matching of LR features with Ref-down features.
 
-    Raises ``ValueError`` if they are not of as many pictures, or too small.
+    Raises ``ValueError`` if their batch sizes differ or they are too small.
     """
     if lr.shape[0] != ref.shape[0]:
         raise ValueError(
             f"each LR needs a reference of its own, not {ref.shape[0]} for {lr.shape[0]}"
         )
     geometry = Geometry.of(_size(lr), _size(ref), config)
-    # Mixed precision would round the scores, and near-ties then fall to the wrong side.
+    # Not in mixed precision: rounded scores can change which of two similar places wins.
     with torch.autocast(lr.device.type, enabled=False):
         lr, ref = lr.float(), ref.float()
         on_coarse, on_fine = between(on_share, 0, _COARSE), between(on_share, _COARSE, 1)
@@ -191,7 +191,7 @@ def match(lr: Tensor, ref: Tensor, config: MASAConfig, on_share: OnShare = ignor
 def assemble(
     lr: Tensor, ref: Tensor, geometry: Geometry, coarse: CoarseMatch, index: Tensor
 ) -> Matches:
-    """All that follows from given coarse matches and a given index map ``(N, h, w)``."""
+    """Matches of given coarse matches and a given index map ``(N, h, w)``."""
     corner = ref_corners(coarse.index, geometry)
     inside = torch.stack(
         (index // geometry.ref_block_width, index % geometry.ref_block_width), dim=1
@@ -242,11 +242,12 @@ def coarse_scores(
 
 
 _BLOCKS = 64
-"""LR blocks compared at a time: as a convolution's outputs, enough for its full speed."""
+"""LR blocks compared at a time. They are output channels of a convolution, and this many let it run
+at full speed."""
 
 
 class _CoarseSearch:
-    """One LR's block centres, to be compared with one reference, strip by strip."""
+    """Compares the block centres of one LR with all of one reference, in strips of rows."""
 
     def __init__(
         self, lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
@@ -299,7 +300,7 @@ class _CoarseSearch:
     def best(self, blocks: Tensor, on_share: OnShare) -> tuple[Tensor, Tensor, Tensor]:
         """The fields of :class:`CoarseMatch` for some blocks: ``(len(blocks), ...)`` each."""
         geometry, kernels = self._geometry, self.kernels(blocks)
-        # Each dilation's scores and their sum are alive together.
+        # Each dilation's scores and their sum are in memory together.
         row_bytes = 4 * geometry.ref_width * len(blocks) * (len(self._dilations) + 1)
         rows = max(1, SCORE_BYTES // row_bytes)
         found: tuple[Tensor, Tensor, Tensor] | None = None
@@ -311,7 +312,7 @@ class _CoarseSearch:
             index += top * geometry.ref_width
             if found is None:
                 found = index, score, per_dilation
-            else:  # the first of equals stays
+            else:  # of equal scores the first wins
                 better = score > found[1]
                 found = (
                     torch.where(better, index, found[0]),
@@ -347,9 +348,9 @@ def fine_match(
     """Index map ``(N, h, w)``: the best patch of its Ref block for each LR pixel, equation (4)."""
     rim = 2 * geometry.radius
     side = geometry.block + rim
-    # Products of all pixel pairs, and their sums along rows, are alive together.
+    # Products of all pixel pairs and their sums along rows are in memory together.
     row_bytes = 4 * 2 * side * side * (geometry.ref_block_width + rim)
-    # Of a large reference's block, some rows at a time; else several blocks.
+    # Large Ref blocks are searched some rows at a time, small ones several at a time.
     rows = min(max(1, SCORE_BYTES // row_bytes - rim), geometry.ref_block_height)
     chunk = max(1, SCORE_BYTES // (row_bytes * (rows + rim)))
     lr_corner = geometry.block_corners(lr.device)
@@ -373,7 +374,7 @@ def _best_inside(
     geometry: Geometry,
     rows: int,
 ) -> Tensor:
-    """Best places ``(B, block, block)`` in Ref blocks that are looked at ``rows`` at a time."""
+    """Index maps ``(B, block, block)`` of ``B`` blocks, with ``rows`` rows of scores at a time."""
     best: tuple[Tensor, Tensor] | None = None
     for top in range(0, geometry.ref_block_height, rows):
         strip = replace(geometry, ref_block_height=min(rows, geometry.ref_block_height - top))
@@ -385,7 +386,7 @@ def _best_inside(
         score = scores.gather(3, index[..., None])[..., 0]
         index += top * geometry.ref_block_width
         if best is not None:
-            better = score > best[0]  # the first of equals stays
+            better = score > best[0]  # of equal scores the first wins
             score = torch.where(better, score, best[0])
             index = torch.where(better, index, best[1])
         best = score, index

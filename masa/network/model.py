@@ -1,6 +1,6 @@
-"""MASA, whole: the parts list of the paper's figure 2 and how data flows through it.
+"""The whole network of the paper's figure 2: its parts, and how data flows through them.
 
-Stages carry names (``masa.encode_ref``, ``masa.coarse``, ...) for ``torch.profiler``.
+In ``torch.profiler`` its stages are named ``masa.encode_ref``, ``masa.coarse`` and so on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RefFeatures:
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything one forward pass did; the network's output is its last field."""
+    """The intermediate results of one forward pass, and its output."""
 
     matches: Matches
     x1: ScaleTrace | None
@@ -60,7 +60,7 @@ class Trace:
 SCALES = (1, 2, 4)
 """Sizes, relative to the LR, at which Ref features are merged."""
 
-_SHARE_X1, _SHARE_X2 = 0.10, 0.35  # of decoding's multiply-adds that are done after x1 and x2
+_SHARE_X1, _SHARE_X2 = 0.10, 0.35  # share of decoding's multiply-adds done after x1 and x2
 
 
 class MASA(nn.Module):
@@ -143,38 +143,39 @@ class MASA(nn.Module):
     ) -> Trace:
         """Match (unless ``matches`` are given), transfer and merge encoded images.
 
-        What happened at the scales to ``keep`` goes into the trace: large at x4, as eight feature
-        maps of 16 times the LR's pixels. ``branches`` may switch off a branch of DRAM.
-        ``tile`` limits the LR pixels a side decoded at a time; the result does not depend on it.
+        The trace holds the intermediate results at the scales to ``keep``; at x4 these are
+        eight feature maps of 16 times the LR's pixels. ``branches`` may switch off a branch of
+        DRAM. ``tile`` limits the LR pixels a side decoded at a time; the result does not depend on
+        it.
         """
         matches = matches or self.match(lr, ref)
         branches = branches or Branches(self.config.dram_ref, self.config.dram_lr)
         with record_function("masa.transfer"):
             plan = plan_transfer(matches)
-            moved = transfer(ref.pyramid.l3, plan, 1)
+            transferred = transfer(ref.pyramid.l3, plan, 1)
         with record_function("masa.decode"):
             context = self.decoder.context(lr.pyramid)
             x1, trace_x1 = self.decoder.at_x1(
-                context, moved, 1 in keep, between(on_share, 0, _SHARE_X1)
+                context, transferred, 1 in keep, between(on_share, 0, _SHARE_X1)
             )
         with record_function("masa.transfer"):
-            moved = transfer(ref.pyramid.l2, plan, 2)
+            transferred = transfer(ref.pyramid.l2, plan, 2)
         with record_function("masa.decode"):
             x2, trace_x2 = self.decoder.at_x2(
-                x1, moved, branches, 2 in keep, tile, between(on_share, _SHARE_X1, _SHARE_X2)
+                x1, transferred, branches, 2 in keep, tile, between(on_share, _SHARE_X1, _SHARE_X2)
             )
         with record_function("masa.transfer"):
-            moved = transfer(ref.pyramid.l1, plan, 4)
-        on_share(_SHARE_X2)  # a chance to stop: what is moved here is large
+            transferred = transfer(ref.pyramid.l1, plan, 4)
+        on_share(_SHARE_X2)  # so that the run can be cancelled here: transfer at x4 takes long
         with record_function("masa.decode"):
             out, trace_x4 = self.decoder.at_x4(
-                x2, moved, branches, 4 in keep, tile, between(on_share, _SHARE_X2, 1)
+                x2, transferred, branches, 4 in keep, tile, between(on_share, _SHARE_X2, 1)
             )
             output = out.float() + bicubic(lr.image)
         return Trace(matches, trace_x1 if 1 in keep else None, trace_x2, trace_x4, output)
 
     def _prepared(self, image: Tensor) -> Tensor:
-        """In the weights' precision and channels-last, which convolutions are fastest in."""
+        """In the weights' precision, and in channels-last, the fastest layout for convolutions."""
         weight = self.enc.conv_L1.weight
         return image.to(dtype=weight.dtype, memory_format=torch.channels_last)
 

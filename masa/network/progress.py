@@ -1,16 +1,16 @@
-"""How long computations tell how far they are, and how they are stopped."""
+"""Progress of long computations, and how they are cancelled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 OnShare = Callable[[float], None]
-"""Called with the share of a call's work that is done, from 0 to 1. What it raises ends the
-call: that is how a run is cancelled."""
+"""Called with the share of a call's work that is done, from 0 to 1. To cancel the call, it raises
+an exception."""
 
 
 def ignore(share: float) -> None:
-    """An :data:`OnShare` for callers that do not want to know."""
+    """An :data:`OnShare` that does nothing."""
 
 
 def between(on_share: OnShare, start: float, end: float) -> OnShare:

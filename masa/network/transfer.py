@@ -1,4 +1,4 @@
-"""Moving Ref features to where the matches put them (section 3.2, figure 3, right)."""
+"""Feature extraction: matched Ref features are copied to the LR's grid (section 3.2, figure 3)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TransferPlan:
 
 
 def plan_transfer(matches: Matches) -> TransferPlan:
-    """The overlapping copies that given matches ask for."""
+    """The plan for given matches."""
     geometry, position = matches.geometry, matches.position
     n, _, h, w = position.shape
     rim = geometry.radius
@@ -49,7 +49,7 @@ def plan_transfer(matches: Matches) -> TransferPlan:
     valid = same_block(rows, h)[:, None] & same_block(columns, w)[None]
     rows, columns = rows.clamp(0, h - 1)[:, None], columns.clamp(0, w - 1)[None]
     source = position[:, :, rows, columns] - offset.T[:, None, None]
-    # Neighbours of other blocks have weight 0; their cells need only exist.
+    # Patches of other blocks have weight 0, so their indices need only be valid.
     row = source[:, 0].clamp(0, geometry.ref_height - 1)
     column = source[:, 1].clamp(0, geometry.ref_width - 1)
     weight = valid / valid.sum(-1, keepdim=True)
@@ -57,7 +57,7 @@ def plan_transfer(matches: Matches) -> TransferPlan:
 
 
 def transfer(source: Tensor, plan: TransferPlan, scale: int, weighted: bool = True) -> Tensor:
-    """Ref features (or pixels) where the LR asks for them.
+    """Copy Ref features (or pixels) to the LR pixels that they were matched with.
 
     ``source`` is ``(N, C, scale * hr, scale * wr)``; the result ``(N, C, scale * h, scale * w)``,
     channels-last, multiplied by the similarity map unless ``weighted`` is off.
@@ -84,7 +84,7 @@ def transfer(source: Tensor, plan: TransferPlan, scale: int, weighted: bool = Tr
     if not weighted:
         return moved
     similarity = scaled_similarity(plan.similarity, geometry, scale).to(moved.dtype)
-    # Its gradient needs the features as they were before.
+    # With gradients not in place: the similarity's gradient needs the features before the product.
     return moved * similarity if torch.is_grad_enabled() else moved.mul_(similarity)
 
 
