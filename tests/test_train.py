@@ -26,7 +26,10 @@ from PIL import Image
 from torch import nn
 
 import masa.measuring.evaluate
+import masa.training.build
+import masa.training.console
 import masa.training.trainer
+import masa.training.validation
 from masa.__main__ import main
 from masa.commands.train import add_arguments, parse_interval, settings_from
 from masa.config import MASAConfig
@@ -34,22 +37,15 @@ from masa.errors import UserError
 from masa.measuring.evaluate import Row, Score
 from masa.network.model import MASA
 from masa.predictor import Predictor
+from masa.training.build import make_model
+from masa.training.checkpoint import load_checkpoint, save_checkpoint
+from masa.training.console import duration
 from masa.training.data import Augmentation
 from masa.training.discriminator import Discriminator
 from masa.training.history import read_run
-from masa.training.trainer import (
-    OptimizerName,
-    Settings,
-    Summary,
-    Timer,
-    Trainer,
-    duration,
-    learning_rate,
-    load_checkpoint,
-    make_model,
-    save_checkpoint,
-    train,
-)
+from masa.training.settings import OptimizerName, Settings, learning_rate
+from masa.training.trainer import Summary, Timer, Trainer, train
+from masa.training.validation import Validation
 from masa.weights import load_model, save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -273,11 +269,11 @@ def test_a_second_signal_is_obeyed_unless_it_is_the_first_ones_echo(
 
     def impatient(trainer):
         os.kill(os.getpid(), signal.SIGINT)
-        masa.training.trainer.time.sleep(0.01)
+        masa.training.console.time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
     stop_after(2, impatient)
-    monkeypatch.setattr(masa.training.trainer, "_IMPATIENT_SECONDS", 0.001)
+    monkeypatch.setattr(masa.training.console, "_IMPATIENT_SECONDS", 0.001)
     with pytest.raises(KeyboardInterrupt):
         train(settings)
     assert checkpoint_of(settings)["step"] == 1
@@ -485,7 +481,7 @@ def test_validation_is_as_precise_as_training(
         used.append(chosen)
         return Predictor(model, device, chosen)
 
-    monkeypatch.setattr(masa.training.trainer, "Predictor", predictor)
+    monkeypatch.setattr(masa.training.validation, "Predictor", predictor)
     run = replace(settings, val=str(scenes), precision=precision, steps=1)
     train(run)
     assert used == 2 * [precision]
@@ -537,15 +533,15 @@ def test_only_the_first_validation_may_end_a_training(
     """What is wrong with the scenes is said early; hours of training are not lost to it later."""
     scenes = shutil.copytree(scenes, tmp_path / "scenes")
     settings = replace(settings, val=str(scenes), val_steps=1, steps=3)
-    measured = Trainer._scores
+    validate = Trainer._validate
 
-    def vanishing(self):
+    def vanishing(self, log):
         if self.step == 1:
             for path in scenes.glob("001_0*"):
                 path.rename(path.with_name("gone"))
-        return measured(self)
+        validate(self, log)
 
-    monkeypatch.setattr(Trainer, "_scores", vanishing)
+    monkeypatch.setattr(Trainer, "_validate", vanishing)
     summary = train(settings)
     assert summary.finished
     assert [line["step"] for line in log_of(settings) if "val_ref" in line] == [0]
@@ -569,7 +565,7 @@ def test_too_large_a_batch_is_a_sentence(settings, monkeypatch):
 def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypatch):
     clock = iter(range(10**6))  # a second passes each time somebody looks
     monkeypatch.setattr(masa.training.trainer.time, "perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr(Trainer, "_scores", lambda self: [FLAT])
+    monkeypatch.setattr(Validation, "scores", lambda self, model, stopping: [FLAT])
     often = replace(settings, val=str(scenes), val_minutes=0.4, steps=30)
     for step in range(3, 30, 3):  # some 10 seconds each
         stop_after(step)
@@ -628,8 +624,8 @@ class Features(nn.Module):
 
 
 def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, tmp_path):
-    monkeypatch.setattr(masa.training.trainer, "load_vgg", lambda path: Features())
-    monkeypatch.setattr(masa.training.trainer, "Discriminator", lambda size: Discriminator(size, 4))
+    monkeypatch.setattr(masa.training.build, "load_vgg", lambda path: Features())
+    monkeypatch.setattr(masa.training.build, "Discriminator", lambda size: Discriminator(size, 4))
     settings = replace(settings, stage="full", steps=2, val=str(scenes))
     train(settings)
     lines = log_of(settings)
@@ -658,7 +654,7 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
     ],
 )
 def test_what_is_wrong_is_found_before_anything_is_fetched(settings, monkeypatch, change, words):
-    monkeypatch.setattr(masa.training.trainer, "load_vgg", lambda path: pytest.fail("fetched"))
+    monkeypatch.setattr(masa.training.build, "load_vgg", lambda path: pytest.fail("fetched"))
     with pytest.raises(UserError, match=words):
         train(replace(settings, stage="full", **change))
 
@@ -698,9 +694,8 @@ def beside(monkeypatch):
 
     def pretend(other):
         monkeypatch.setattr(Accelerator, "num_processes", 2)
-        monkeypatch.setattr(
-            masa.training.trainer, "gather_object", lambda mine: [*mine, *other(mine)]
-        )
+        for module in (masa.training.trainer, masa.training.validation):
+            monkeypatch.setattr(module, "gather_object", lambda mine: [*mine, *other(mine)])
 
     return pretend
 
@@ -716,11 +711,10 @@ def test_all_processes_stop_validating(settings, scenes, beside, monkeypatch):
     """Where one is asked to stop, and where its neighbour was."""
     trainer = Trainer(replace(settings, val=str(scenes)))
     beside(lambda mine: [None])
-    assert trainer._scores() is None
+    assert trainer.validation.scores(trainer.ema, lambda: False) is None
     beside(lambda mine: mine)
-    trainer.stop()
     monkeypatch.setattr(Predictor, "_tensor", None)  # nothing is computed any more
-    assert trainer._scores() is None
+    assert trainer.validation.scores(trainer.ema, lambda: True) is None
 
 
 def test_processes_learn_that_the_first_could_not_save(settings, monkeypatch):

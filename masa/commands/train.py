@@ -11,7 +11,8 @@ from masa.errors import UserError
 from masa.machine.device import Device
 from masa.pictures.degradation import Degrade
 from masa.training.data import Augmentation, Orient
-from masa.training.trainer import OptimizerName, Settings, Stage, train
+from masa.training.settings import OptimizerName, Settings, Stage
+from masa.training.trainer import train
 
 EPILOG = """examples:
   with a GPU:      python -m masa train --data CUFED/train --val CUFED5 --out runs/rec --hours 24

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from masa.errors import UserError
+from masa.training.checkpoint import CHECKPOINT, load_checkpoint
 from masa.training.runlog import LOG, read_log
-from masa.training.trainer import CHECKPOINT, load_checkpoint, told
+from masa.training.settings import recorded_settings
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ def read_run(folder: Path) -> tuple[list[Run], str | None]:
             f"{LOG} and {CHECKPOINT}."
         )
     if not any("settings" in line for line in lines):  # an older log
-        lines = [{"step": 0, "seconds": 0.0, "settings": told(saved["settings"])}, *lines]
+        lines = [
+            {"step": 0, "seconds": 0.0, "settings": recorded_settings(saved["settings"])},
+            *lines,
+        ]
     starts = [place for place, line in enumerate(lines) if "settings" in line]
     runs = []
     for first, after in pairwise([*starts, len(lines)]):
