@@ -59,6 +59,12 @@ def test_a_card_from_a_log_and_an_evaluation(tmp_path):
     scores.write_text(json.dumps(told))
     assert card(tmp_path, tmp_path / "first", "--evaluation", scores) == 0
     assert "| nearest reference | ∞ dB | 0.9000 | 1.04 |" in (tmp_path / "README.md").read_text()
+    # Older files have another name for the unrelated reference.
+    told["mean"]["shuffled"] = told["mean"]["bicubic"]
+    scores.write_text(json.dumps(told))
+    assert card(tmp_path, tmp_path / "first", "--evaluation", scores) == 0
+    row = "| another scene's reference | 27.00 dB | 0.8000 | 1.01 |"
+    assert row in (tmp_path / "README.md").read_text()
     # Again: the part is replaced, not repeated.
     assert card(tmp_path, tmp_path / "first") == 0
     again = (tmp_path / "README.md").read_text()

@@ -215,8 +215,8 @@ def test_the_result_is_compared_with_the_cropped_truth(cufed5):
 
 def test_against_self_and_the_next_scenes_reference(cufed5):
     upscale = Recorder()
-    rows = list(evaluate(upscale, find_scenes(cufed5, refs=1), ("self", "shuffled")))
-    assert all(list(row.scores) == ["bicubic", "masa", "self", "shuffled"] for row in rows)
+    rows = list(evaluate(upscale, find_scenes(cufed5, refs=1), ("self", "unrelated")))
+    assert all(list(row.scores) == ["bicubic", "masa", "self", "unrelated"] for row in rows)
     refs = [ref for _, ref in upscale.calls]
     assert refs[1] is refs[4] is refs[7] is None
     for own, other in ((0, 8), (3, 2), (6, 5)):
@@ -256,10 +256,10 @@ def test_too_large_a_border_is_refused_before_any_work(cufed5):
 
 def test_what_cannot_be_shuffled_is_refused(cufed5, tmp_path):
     with pytest.raises(UserError, match="shuffled"):
-        next(evaluate(Recorder(), find_scenes(cufed5)[:1], ("shuffled",)))
+        next(evaluate(Recorder(), find_scenes(cufed5)[:1], ("unrelated",)))
     alone = [Scene("a", save(tmp_path / "a.png")), Scene("b", save(tmp_path / "b.png"))]
     with pytest.raises(UserError, match="shuffled"):
-        next(evaluate(Recorder(), alone, ("shuffled",)))
+        next(evaluate(Recorder(), alone, ("unrelated",)))
     with pytest.raises(UserError, match="no such comparison"):
         next(evaluate(Recorder(), alone, ("noise",)))
 
@@ -411,7 +411,7 @@ def test_command_shuffles_references_and_draws_them_by_seed(sun80, weights, tmp_
     assert drawn == [a, b, b, a]  # each its own and the next one's
     content = json.loads(details.read_text())
     assert content["protocol"] == protocol("sun80", "all", 0, seed=3)
-    assert set(content["mean"]) == {"bicubic", "masa", "shuffled"}
+    assert set(content["mean"]) == {"bicubic", "masa", "unrelated"}
 
 
 def test_command_takes_a_layout_other_than_the_recognised_one(cufed5, weights, capsys):

@@ -43,7 +43,7 @@ from masa.training.console import duration
 from masa.training.data import Augmentation
 from masa.training.discriminator import Discriminator
 from masa.training.history import read_run
-from masa.training.settings import OptimizerName, Settings, learning_rate
+from masa.training.settings import OptimizerName, Settings, scheduled_learning_rate
 from masa.training.trainer import Summary, Timer, Trainer, train
 from masa.training.validation import Validation
 from masa.weights import load_model, save_weights
@@ -148,7 +148,7 @@ def test_the_loss_falls(settings, tmp_path):
     with torch.no_grad():
         spoilt.decoder.conv_out.bias.fill_(0.1)  # a tenth too bright, which is soon unlearned
     save_weights(tmp_path / "spoilt.safetensors", spoilt.state_dict(), spoilt.config)
-    run = replace(settings, steps=20, lr=1e-2, init=str(tmp_path / "spoilt.safetensors"))
+    run = replace(settings, steps=20, learning_rate=1e-2, init=str(tmp_path / "spoilt.safetensors"))
     assert train(run) == Summary(20, pytest.approx(0, abs=600), True, None)
     losses = [line["loss"] for line in log_of(run)]
     assert len(losses) == 20
@@ -182,18 +182,18 @@ def test_the_average_follows_the_weights(settings, monkeypatch):
 
 
 def test_learning_rate_is_a_ramp_and_a_cosine():
-    run = Settings("", "", steps=100, lr=1.0, lr_final=0.1, warmup=10)
-    rates = [learning_rate(run, step, step / 100) for step in range(101)]
+    run = Settings("", "", steps=100, learning_rate=1.0, learning_rate_final=0.1, warmup=10)
+    rates = [scheduled_learning_rate(run, step, step / 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1, rel=1e-3)
     assert max(rates) == rates[9] or max(rates) == rates[10]
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate(run, 50, 0.5) == pytest.approx(0.55)
+    assert scheduled_learning_rate(run, 50, 0.5) == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
-    assert learning_rate(run, 200, 2.0) == pytest.approx(0.1)
+    assert scheduled_learning_rate(run, 200, 2.0) == pytest.approx(0.1)
 
 
 def test_gradients_are_clipped(settings):
-    train(replace(settings, clip=1e-6, steps=1, lr=1e-3, warmup=0))
+    train(replace(settings, clip=1e-6, steps=1, learning_rate=1e-3, warmup=0))
     # Adam scales gradients away, so what is clipped shows in its memory of them.
     moments = checkpoint_of(settings)["optimizer"]["state"].values()
     norm = torch.stack([m["exp_avg"].norm() for m in moments]).norm() / 0.1
@@ -346,10 +346,10 @@ def test_a_run_remembers_what_it_started_from(settings, tmp_path):
 def test_the_log_says_what_each_part_was_trained_with(settings):
     train(replace(settings, steps=1))
     train(replace(settings, steps=2))  # how long is not what with
-    train(replace(settings, steps=4, lr=1e-5))
+    train(replace(settings, steps=4, learning_rate=1e-5))
     (first, second), init = read_run(Path(settings.out))
     assert init is None
-    assert (first.steps, first.settings["lr"]) == (2, settings.lr)
+    assert (first.steps, first.settings["lr"]) == (2, settings.learning_rate)
     assert (second.steps, second.settings["lr"], second.settings["batch"]) == (2, 1e-5, 2)
     assert first.seconds + second.seconds == checkpoint_of(settings)["seconds"]
     # A log that does not say so, of an older version, is told from the checkpoint.
@@ -358,9 +358,47 @@ def test_the_log_says_what_each_part_was_trained_with(settings):
     log.write_text("".join(line + "\n" for line in lines))
     (whole,), _ = read_run(Path(settings.out))
     assert (whole.steps, whole.settings["lr"]) == (4, 1e-5)
-    train(replace(settings, steps=5, lr=1e-6))
+    train(replace(settings, steps=5, learning_rate=1e-6))
     old, new = read_run(Path(settings.out))[0]
     assert [(run.steps, run.settings["lr"]) for run in (old, new)] == [(4, 1e-5), (1, 1e-6)]
+
+
+def test_runs_of_older_versions_go_on_and_are_read(settings):
+    """Checkpoint and log as they were written when settings were called ``lr`` and so on."""
+    train(replace(settings, steps=2, learning_rate=3e-4, learning_rate_final=1e-5))
+    path, log = (Path(settings.out) / name for name in ("last.pt", "log.jsonl"))
+    old = {
+        "data": "D",
+        "out": "O",
+        "stage": "rec",
+        "config": {"channels": 4},
+        "augmentation": {"swap": True, "orient": "apart", "hard": 0.0},
+        "crop": 32,
+        "batch": 2,
+        "lr": 3e-4,
+        "lr_final": 1e-5,
+        "lr_discriminator": 1e-4,
+        "seed": 0,
+    }
+    state = load_checkpoint(path)
+    assert {key: state["settings"][key] for key in old if key.startswith("lr")} == {
+        key: value for key, value in old.items() if key.startswith("lr")
+    }
+    state["settings"] = old
+    del state["validated"]
+    save_checkpoint(path, state)
+    recorded = {"crop": 32, "batch": 2, "lr": 3e-4, "lr_final": 1e-5, "seed": 0}
+    log.write_text(
+        json.dumps({"step": 0, "seconds": 0.0, "settings": recorded})
+        + '\n{"step": 2, "seconds": 0.001, "lr": 0.0001, "loss": 0.25, "grad_norm": 0.5}\n'
+    )
+    train(replace(settings, steps=4))
+    (first, second), init = read_run(Path(settings.out))
+    assert init is None
+    assert (first.steps, first.settings) == (2, recorded)
+    assert (second.steps, second.settings["lr"]) == (2, settings.learning_rate)
+    assert [line["step"] for line in log_of(settings)] == [2, 3, 4]
+    assert log_of(settings)[0]["lr"] == 1e-4
 
 
 def test_a_damaged_checkpoint_is_refused(settings):
@@ -577,7 +615,7 @@ def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypa
 
 FLAT = Row(
     "flat",
-    dict.fromkeys(("bicubic", "masa", "self", "shuffled"), Score(20.0, 0.5, 1.0)),
+    dict.fromkeys(("bicubic", "masa", "self", "unrelated"), Score(20.0, 0.5, 1.0)),
     {"hr": picture(8, 8)},
 )
 
@@ -639,7 +677,7 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
     assert log_of(halves) == lines
     assert same_run(checkpoint_of(halves), checkpoint_of(settings))
     stop_after(3)
-    resumed = Trainer(replace(halves, steps=3, lr_discriminator=2e-5))
+    resumed = Trainer(replace(halves, steps=3, learning_rate_discriminator=2e-5))
     assert {g["lr"] for g in resumed.objective._optimizer.param_groups} == {2e-5}
     with pytest.raises(UserError, match="another crop"):
         train(replace(halves, crop=64))
@@ -797,7 +835,7 @@ def test_options_reach_the_settings():
         augmentation=Augmentation(swap=False, orient="off", hard=0.5),
         val_minutes=0,
         val_steps=7,
-        lr=1e-3,
+        learning_rate=1e-3,
         seed=4,
         save_minutes=2,
         cache=False,
@@ -818,14 +856,14 @@ def test_intervals():
         {"steps": None},
         {"steps": 0},
         {"steps": None, "hours": float("inf")},
-        {"lr": float("nan")},
+        {"learning_rate": float("nan")},
         {"batch": 0},
         {"clip": -1.0},
         {"ema": 1.0},
         {"stage": "half"},
         {"optimizer": "sgd"},
         {"precision": "fp16"},
-        {"lr_discriminator": 0.0},
+        {"learning_rate_discriminator": 0.0},
         {"adversarial_weight": -1.0},
         {"perceptual_weight": float("nan")},
     ],
@@ -835,7 +873,10 @@ def test_impossible_settings_are_refused(wrong):
         Settings("D", "O", **{"steps": 1, **wrong})
 
 
-@pytest.mark.parametrize("flag", ["--save-every", "--val-every", "--log-every", "--lr-final"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--save-every", "--val-every", "--log-every", "--lr", "--lr-final", "--lr-discriminator"],
+)
 def test_options_are_refused_by_their_names(flag):
     with pytest.raises(UserError, match=f"^{flag} is -1"):
         options("--steps", "1", f"{flag}=-1")

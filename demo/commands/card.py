@@ -34,7 +34,7 @@ _CURVES = {
 _ROWS = {
     "masa": "nearest reference",
     "self": "the LR as its own reference",
-    "shuffled": "another scene's reference",
+    "unrelated": "another scene's reference",
     "bicubic": "bicubic",
 }
 
@@ -87,7 +87,10 @@ def run(args: argparse.Namespace) -> int:
 def _scores(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
-        return {"protocol": found["protocol"], "mean": found["mean"], "n": len(found["pictures"])}
+        mean = found["mean"]
+        if "shuffled" in mean:  # its name in older files
+            mean["unrelated"] = mean.pop("shuffled")
+        return {"protocol": found["protocol"], "mean": mean, "n": len(found["pictures"])}
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"'{path}' holds no evaluation: name what 'evaluate --json' wrote."

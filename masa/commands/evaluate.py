@@ -47,8 +47,12 @@ _TITLES = {
     "bicubic": "bicubic",
     "masa": "MASA",
     "self": "with the LR as reference",
-    "shuffled": "with another scene's reference",
+    "unrelated": "with another scene's reference",
 }
+
+
+_AGAINST: dict[str, Against] = {"self": "self", "shuffled": "unrelated"}
+"""Methods by their names on the command line."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         nargs="+",
-        choices=("none", "self", "shuffled"),
+        choices=("none", *_AGAINST),
         default=["none"],
         help="also measure with the LR itself, or with another scene's reference",
     )
@@ -95,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     layout = args.layout or detect_layout(args.folder)
     check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs, args.seed)
-    against = [name for name in get_args(Against) if name in args.against]
+    against = [method for word, method in _AGAINST.items() if word in args.against]
     network = predictor(args)
     left_out: list[str] = []
 

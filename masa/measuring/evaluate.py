@@ -29,7 +29,8 @@ from masa.predictor import Predictor
 
 Layout = Literal["cufed5", "sun80", "urban100", "images", "pairs"]
 Refs = int | Literal["all"]
-Against = Literal["self", "shuffled"]
+Against = Literal["self", "unrelated"]
+"""Comparisons: with the LR itself as the reference, or with another scene's reference."""
 Upscale = Callable[[Pixels, Pixels | None], Pixels]
 """LR ``(h, w, 3)`` and reference ``(H, W, 3)``, or ``None`` for the LR itself, to the result
 ``(4h, 4w, 3)``, all uint8 RGB."""
@@ -224,7 +225,7 @@ def evaluate(
     """Measure scenes one after the other, yielding each when it is done.
 
     ``against`` repeats the network with the LR as its own reference (``self``) or with the next
-    scene's reference (``shuffled``). ``border`` pixels are left out on every side. ``numbers``
+    scene's reference (``unrelated``). ``border`` pixels are left out on every side. ``numbers``
     picks scenes by position, all of them by default. The pictures of the first ``keep`` scenes are
     kept, and ``seams`` is the side of a block in the result. Scenes' LRs are made by the
     ``degradations`` in turn. A scene that cannot be read, enlarged
@@ -233,7 +234,7 @@ def evaluate(
     """
     if not set(against) <= set(get_args(Against)):
         raise UserError(f"There is no such comparison: use {' or '.join(get_args(Against))}.")
-    if "shuffled" in against and (len(scenes) < 2 or not all(scene.refs for scene in scenes)):
+    if "unrelated" in against and (len(scenes) < 2 or not all(scene.refs for scene in scenes)):
         raise UserError(
             "References can be shuffled among two or more scenes that have some: leave out "
             "--against shuffled."
@@ -246,8 +247,8 @@ def evaluate(
             references = {"masa": read_references(scene)}
             if "self" in against:
                 references["self"] = None
-            if "shuffled" in against:
-                references["shuffled"] = read_references(scenes[(number + 1) % len(scenes)])
+            if "unrelated" in against:
+                references["unrelated"] = read_references(scenes[(number + 1) % len(scenes)])
             results = {"bicubic": enlarge_x4(lr)}
             scores = {"bicubic": measure(results["bicubic"], hr, border, seams)}
             for method, reference in references.items():

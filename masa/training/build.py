@@ -132,9 +132,9 @@ def _configured(config: MASAConfig, settings: Settings) -> MASAConfig:
 def make_optimizer(settings: Settings, model: MASA, device: torch.device) -> torch.optim.Optimizer:
     """The optimiser of the network's weights, which will be on ``device``."""
     if settings.optimizer == "muon":
-        return Muon(model.parameters(), settings.lr)
+        return Muon(model.parameters(), settings.learning_rate)
     fused = device.type in ("cpu", "cuda")
-    return torch.optim.Adam(model.parameters(), settings.lr, betas=BETAS, fused=fused)
+    return torch.optim.Adam(model.parameters(), settings.learning_rate, betas=BETAS, fused=fused)
 
 
 def make_objective(settings: Settings) -> Objective:
@@ -146,7 +146,7 @@ def make_objective(settings: Settings) -> Objective:
         Discriminator(settings.crop),
         settings.perceptual_weight,
         settings.adversarial_weight,
-        settings.lr_discriminator,
+        settings.learning_rate_discriminator,
     )
 
 

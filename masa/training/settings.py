@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from masa.errors import UserError
@@ -14,12 +14,22 @@ Stage = Literal["rec", "full"]
 OptimizerName = Literal["adam", "muon"]
 
 _FLAGS = {
+    "learning_rate": "lr",
+    "learning_rate_final": "lr-final",
+    "learning_rate_discriminator": "lr-discriminator",
     "val_minutes": "val-every",
     "val_steps": "val-every",
     "save_minutes": "save-every",
     "log_steps": "log-every",
 }
-"""Options that are called otherwise than the setting that they give."""
+"""Options whose name is not that of the setting."""
+
+_FILE_NAMES = {
+    "learning_rate": "lr",
+    "learning_rate_final": "lr_final",
+    "learning_rate_discriminator": "lr_discriminator",
+}
+"""Settings whose name in checkpoints and logs is another: ``lr`` alone would be a photo here."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,9 @@ class Settings:
     """Samples per step and process."""
     optimizer: OptimizerName = "adam"
     """``adam`` as in the paper, or ``muon``; learning rates mean about the same to both."""
-    lr: float = 2e-4
+    learning_rate: float = 2e-4
     """Highest learning rate."""
-    lr_final: float = 1e-6
+    learning_rate_final: float = 1e-6
     """Learning rate at the end of the cosine."""
     warmup: int = 100
     """Steps in which the learning rate rises to its highest."""
@@ -77,7 +87,7 @@ class Settings:
     """File with VGG19's weights for the perceptual loss; downloaded once if not given."""
     perceptual_weight: float = 1.0
     adversarial_weight: float = 5e-3
-    lr_discriminator: float = 1e-4
+    learning_rate_discriminator: float = 1e-4
 
     def __post_init__(self) -> None:
         if self.stage not in get_args(Stage):
@@ -90,8 +100,8 @@ class Settings:
             raise UserError("Training in fp16 would need loss scaling: use bf16 or fp32.")
         positive = (
             "batch",
-            "lr",
-            "lr_discriminator",
+            "learning_rate",
+            "learning_rate_discriminator",
             "clip",
             "steps",
             "hours",
@@ -100,7 +110,7 @@ class Settings:
             "log_steps",
         )
         at_least_0 = (
-            "lr_final",
+            "learning_rate_final",
             "warmup",
             "val_minutes",
             "workers",
@@ -119,12 +129,17 @@ class Settings:
         if not 0 <= self.ema < 1:
             raise UserError(f"--ema is {self.ema}: give a decay from 0 up to, not including, 1.")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, by the names that they have in checkpoints and logs."""
+        return {_FILE_NAMES.get(name, name): value for name, value in asdict(self).items()}
 
-def learning_rate(settings: Settings, step: int, progress: float) -> float:
+
+def scheduled_learning_rate(settings: Settings, step: int, progress: float) -> float:
     """For step ``step`` (from 0) at ``progress`` (0 to 1) of the run: a ramp, then a cosine."""
+    lowest = settings.learning_rate_final
     ramp = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-    return ramp * (settings.lr_final + (settings.lr - settings.lr_final) * cosine)
+    return ramp * (lowest + (settings.learning_rate - lowest) * cosine)
 
 
 _RECORDED = (
@@ -141,7 +156,7 @@ _RECORDED = (
 
 
 def recorded_settings(settings: Mapping[str, Any], processes: int = 1) -> dict[str, Any]:
-    """The part of a session's settings that the log and the card state: network, data, schedule.
+    """Those of a session's settings that the log and the card state, by their names in files.
 
     ``batch`` becomes the samples per step of all processes together.
     """

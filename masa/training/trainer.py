@@ -10,7 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from masa.training.console import Display, duration, leave_group, on_signals, sa
 from masa.training.data import Sample, SampleStream
 from masa.training.losses import L1Objective, Parts
 from masa.training.runlog import RunLog
-from masa.training.settings import Settings, learning_rate, recorded_settings
+from masa.training.settings import Settings, recorded_settings, scheduled_learning_rate
 from masa.training.validation import PICTURES, Validation, log_line
 from masa.weights import save_weights
 
@@ -121,7 +121,7 @@ class Trainer:
         if self._before and not log.tells_settings:  # an older log, or one that a full disk cut
             log.settings(0, 0.0, self._before)
         processes = self.accelerator.num_processes
-        log.settings(self.step, self._seconds, recorded_settings(asdict(settings), processes))
+        log.settings(self.step, self._seconds, recorded_settings(settings.to_dict(), processes))
         validation = Timer(settings.val_minutes * 60, self._validated, settings.val_steps)
         saving = Timer(settings.save_minutes * 60, self._seconds)
         window: list[Parts] = []
@@ -171,7 +171,7 @@ class Trainer:
 
         Returns the parts of the loss and the gradient's norm, still on the device.
         """
-        rate = learning_rate(self.settings, self.step, self.progress)
+        rate = scheduled_learning_rate(self.settings, self.step, self.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -298,7 +298,7 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "settings": {**asdict(self.settings), "init": self._init},
+            "settings": {**self.settings.to_dict(), "init": self._init},
             "config": self.model.config.to_dict(),
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),

@@ -51,7 +51,7 @@ class Validation:
             measured = evaluate(
                 predictor_upscale(predictor, check),
                 self.scenes,
-                ("self", "shuffled"),
+                ("self", "unrelated"),
                 numbers=mine,
                 keep=PICTURES,
                 degradations=self._degradations,
@@ -75,7 +75,7 @@ def log_line(rows: Sequence[Row]) -> dict[str, float]:
     return {
         "val_ref": means["masa"].psnr,
         "val_self": means["self"].psnr,
-        "val_unrelated": means["shuffled"].psnr,
+        "val_unrelated": means["unrelated"].psnr,
         "bicubic": means["bicubic"].psnr,
         "val_ssim": means["masa"].ssim,
     }
