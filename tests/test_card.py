@@ -8,7 +8,7 @@ import torch
 from demo.commands.card import with_part
 from masa.__main__ import main
 from masa.errors import UserError
-from masa.training.history import Run, history_json, read_history, total_hours
+from masa.training.history import TrainingRun, history_json, read_history, total_hours
 
 
 def write_run(folder, init=None, hours=2.0):
@@ -77,7 +77,7 @@ def test_hours_reach_back_to_the_first_step(tmp_path, capsys):
     write_run(tmp_path / "second", init="mine", hours=3.0)
     assert card(tmp_path, tmp_path / "second") == 2
     assert "--before" in capsys.readouterr().err
-    before = [Run("first", 3600.0, 100, note="from its description")]
+    before = [TrainingRun("first", 3600.0, 100, note="from its description")]
     (tmp_path / "before.json").write_text(history_json(before))
     assert card(tmp_path, tmp_path / "second", "--before", tmp_path / "before.json") == 0
     runs = read_history(tmp_path / "mine.json")

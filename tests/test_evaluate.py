@@ -14,22 +14,19 @@ from helpers import is_one_sentence, picture
 from PIL import Image
 
 import masa.measuring.evaluate
+import masa.measuring.scenes
 from masa.__main__ import main
 from masa.errors import UserError
 from masa.measuring.evaluate import (
-    Row,
-    Scene,
+    SceneScores,
     Score,
-    detect_layout,
     evaluate,
-    find_scenes,
     mean_scores,
     measure,
     predictor_upscale,
     protocol,
-    read_references,
-    stitch,
 )
+from masa.measuring.scenes import Scene, detect_layout, find_scenes, read_references, stitch
 from masa.pictures.metrics import psnr_y, seam_ratio, ssim_y
 from masa.pictures.photo import DATA_LIMITS, DEFAULT_LIMITS
 from masa.pictures.resize import enlarge_x4, reduce_x4
@@ -266,8 +263,8 @@ def test_what_cannot_be_shuffled_is_refused(cufed5, tmp_path):
 
 def test_means():
     rows = [
-        Row("a", {"masa": Score(20, 0.5, 1.2)}, {}),
-        Row("b", {"masa": Score(30, 0.9, 1.0)}, {}),
+        SceneScores("a", {"masa": Score(20, 0.5, 1.2)}, {}),
+        SceneScores("b", {"masa": Score(30, 0.9, 1.0)}, {}),
     ]
     assert mean_scores(rows) == {"masa": Score(25, pytest.approx(0.7), pytest.approx(1.1))}
 
@@ -389,7 +386,7 @@ def test_large_pictures_of_one_s_own_are_taken(tmp_path, monkeypatch):
     save(tmp_path / "a_0.png", picture(64, 64))
     save(tmp_path / "a_1.png", picture(96, 128, 1))
     small = replace(DATA_LIMITS, max_ref_pixels=48 * 64)
-    monkeypatch.setattr(masa.measuring.evaluate, "DATA_LIMITS", small)
+    monkeypatch.setattr(masa.measuring.scenes, "DATA_LIMITS", small)
     (scene,) = find_scenes(tmp_path)
     assert read_references(scene).shape == (48, 64, 3)
     assert DATA_LIMITS.max_pixels > DEFAULT_LIMITS.max_pixels

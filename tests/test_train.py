@@ -34,7 +34,7 @@ from masa.__main__ import main
 from masa.commands.train import add_arguments, parse_interval, settings_from
 from masa.config import MASAConfig
 from masa.errors import UserError
-from masa.measuring.evaluate import Row, Score
+from masa.measuring.evaluate import SceneScores, Score
 from masa.network.model import MASA
 from masa.predictor import Predictor
 from masa.training.build import make_model
@@ -261,6 +261,15 @@ def test_a_signal_saves_even_if_nobody_reads_what_is_said(settings, stop_after, 
     assert checkpoint_of(settings)["step"] == 2
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where a script has started the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_is_obeyed_unless_it_is_the_first_ones_echo(
     settings, stop_after, monkeypatch
 ):
@@ -613,7 +622,7 @@ def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypa
     assert all(24 <= gap < 48 for gap in np.diff(validated))
 
 
-FLAT = Row(
+FLAT = SceneScores(
     "flat",
     dict.fromkeys(("bicubic", "masa", "self", "unrelated"), Score(20.0, 0.5, 1.0)),
     {"hr": picture(8, 8)},

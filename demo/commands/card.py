@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from masa.commands.options import write
 from masa.errors import UserError
-from masa.training.history import Run, history_json, read_history, read_run, total_hours
+from masa.training.history import TrainingRun, history_json, read_history, read_run, total_hours
 from masa.weights import DEFAULT_WEIGHTS
 
 EPILOG = """examples:
@@ -97,7 +97,7 @@ def _scores(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def part(name: str, runs: Sequence[Run], scores: dict[str, Any] | None) -> str:
+def part(name: str, runs: Sequence[TrainingRun], scores: dict[str, Any] | None) -> str:
     """The card of one file of weights, in Markdown."""
     steps = sum(run.steps for run in runs)
     lines = [
@@ -146,7 +146,7 @@ def with_part(text: str, name: str, new: str) -> str:
     return before + block + after
 
 
-def curve(runs: Sequence[Run]) -> Figure:
+def curve(runs: Sequence[TrainingRun]) -> Figure:
     """PSNR of every validation over the hours of all runs."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()

@@ -20,19 +20,15 @@ from masa.config import SCALE
 from masa.errors import UserError
 from masa.measuring.evaluate import (
     Against,
-    Layout,
-    Row,
-    Scene,
+    SceneScores,
     Score,
-    check_refs,
-    detect_layout,
     evaluate,
-    find_scenes,
     finite,
     mean_scores,
     predictor_upscale,
     protocol,
 )
+from masa.measuring.scenes import Layout, Scene, check_refs, detect_layout, find_scenes
 
 EPILOG = """examples:
   CUFED5, five references stitched:  python -m masa evaluate CUFED5 --border 0
@@ -115,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         leave_out=leave_out,
         seams=SCALE * network.config.lr_block,
     )
-    rows: list[Row] = []
+    rows: list[SceneScores] = []
     stopped = False
     try:
         for row in tqdm(measured, total=len(scenes), unit="picture"):
@@ -146,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     return 2 if left_out else 0
 
 
-def table(rows: Sequence[Row], how: dict[str, Any]) -> str:
+def table(rows: Sequence[SceneScores], how: dict[str, Any]) -> str:
     """The means, for reading."""
     count = f"{len(rows)} of {len(rows) + len(how['left_out'])}" if how["left_out"] else len(rows)
     lines = [
@@ -160,7 +156,7 @@ def table(rows: Sequence[Row], how: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[SceneScores]) -> str:
     """A line per picture: name, then PSNR, SSIM and seams of each method."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -174,7 +170,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def json_text(rows: Sequence[Row], how: dict[str, Any]) -> str:
+def json_text(rows: Sequence[SceneScores], how: dict[str, Any]) -> str:
     """Everything, for programs; an infinite PSNR (of equal pictures) is null."""
 
     def plain(row_scores: dict[str, Any]) -> dict[str, Any]:

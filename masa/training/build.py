@@ -12,7 +12,7 @@ from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.machine.device import resolve_device, resolve_precision
 from masa.machine.memory import keep_freed_memory
-from masa.measuring.evaluate import Scene, find_scenes
+from masa.measuring.scenes import Scene, find_scenes
 from masa.network.model import MASA
 from masa.training.console import say
 from masa.training.data import PairDataset

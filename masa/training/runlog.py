@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from masa.files import write_whole
-from masa.measuring.evaluate import Row
+from masa.measuring.evaluate import SceneScores
 from masa.pictures.photo import Pixels
 from masa.training.console import say
 
@@ -81,7 +81,7 @@ class RunLog:
             self._append({"step": step, "seconds": seconds, "settings": settings})
             self._settings = settings
 
-    def pictures(self, step: int, rows: Sequence[Row]) -> None:
+    def pictures(self, step: int, rows: Sequence[SceneScores]) -> None:
         """Show bicubic enlargement, result, reference and truth of each row side by side."""
         if not self._board:
             return

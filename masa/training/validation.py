@@ -8,7 +8,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from masa.errors import UserError
-from masa.measuring.evaluate import Row, Scene, evaluate, mean_scores, predictor_upscale
+from masa.measuring.evaluate import SceneScores, evaluate, mean_scores, predictor_upscale
+from masa.measuring.scenes import Scene
 from masa.network.model import MASA
 from masa.pictures.degradation import CLEAN, PRESETS, Degrade
 from masa.predictor import Predictor
@@ -32,7 +33,7 @@ class Validation:
         self._degradations = [CLEAN] if degrade == "off" else list(PRESETS.values())
         self._accelerator, self._precision = accelerator, precision
 
-    def scores(self, model: MASA, stopping: Callable[[], bool]) -> list[Row] | str | None:
+    def scores(self, model: MASA, stopping: Callable[[], bool]) -> list[SceneScores] | str | None:
         """The scores of all scenes, in order, in all processes.
 
         Instead a sentence if a scene could not be measured, and ``None`` if ``stopping`` became
@@ -46,7 +47,7 @@ class Validation:
             if stopping():
                 raise _StoppedError
 
-        part: list[tuple[int, Row]] | str | None
+        part: list[tuple[int, SceneScores]] | str | None
         try:
             measured = evaluate(
                 predictor_upscale(predictor, check),
@@ -61,7 +62,7 @@ class Validation:
             part = None
         except UserError as error:
             part = str(error)
-        rows: list[tuple[int, Row]] = []
+        rows: list[tuple[int, SceneScores]] = []
         for found in gather_object([part]):
             if found is None or isinstance(found, str):
                 return found
@@ -69,7 +70,7 @@ class Validation:
         return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
-def log_line(rows: Sequence[Row]) -> dict[str, float]:
+def log_line(rows: Sequence[SceneScores]) -> dict[str, float]:
     """The means over scenes by the names that they have in the log; PSNR in dB."""
     means = mean_scores(rows)
     return {
