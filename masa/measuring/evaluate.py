@@ -7,7 +7,7 @@ compare with. Training validates with the same code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean
 from typing import Literal, get_args
@@ -16,7 +16,7 @@ from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
 from masa.measuring.scenes import Layout, Refs, Scene, read_references
 from masa.pictures.degradation import CLEAN, Degradation, lr_from_hr
-from masa.pictures.metrics import psnr_y, seam_ratio, ssim_y
+from masa.pictures.metrics import high_frequency_ratio, psnr_y, seam_ratio, ssim_y
 from masa.pictures.photo import DATA_LIMITS, Pixels
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
@@ -42,6 +42,8 @@ class Score:
     """At most 1."""
     seams: float
     """Error along the edges of blocks relative to elsewhere; 1 if no grid of blocks shows."""
+    sharpness: float
+    """Energy at high frequencies relative to the truth's; 1 for a result as sharp."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def measure(result: Pixels, truth: Pixels, border: int = 0, seams: int = SEAMS) 
             psnr_y(result, truth, border),
             ssim_y(result, truth, border),
             seam_ratio(result, truth, seams, border),
+            high_frequency_ratio(result, truth, border),
         )
     except ValueError as error:
         raise UserError(f"The result cannot be measured ({error}): use a smaller border.") from None
@@ -147,8 +150,45 @@ def predictor_upscale(predictor: Predictor, check: Callable[[], None] = lambda: 
     return upscale
 
 
-def protocol(layout: Layout, refs: Refs, border: int, seed: int = 0) -> str:
-    """One line that says how the numbers were made; ``seed`` drew Sun80's references."""
+def mean_gain(
+    means: Mapping[str, Mapping[str, Score]], presets: Mapping[str, Degradation]
+) -> dict[str, float]:
+    """dB of PSNR that each method gains over bicubic, as the mean over degraded LRs.
+
+    ``means`` are those of :func:`mean_scores` by preset; clean ones do not count. Empty if there
+    is no degraded one.
+    """
+    degraded = [scores for name, scores in means.items() if not presets[name].is_clean]
+    if not degraded:
+        return {}
+    return {
+        method: fmean(scores[method].psnr - scores["bicubic"].psnr for scores in degraded)
+        for method in degraded[0]
+        if method != "bicubic"
+    }
+
+
+def reduction(degradation: Degradation) -> str:
+    """How LRs are made, in words."""
+    kernel = f"antialiased {degradation.kernel} reduction (Pillow)"
+    blur, noise, quality = degradation.blur, degradation.noise, degradation.quality
+    steps = [f"Gaussian blur of {blur[0]:g} x {blur[1]:g} LR pixels"] if any(blur) else []
+    steps.append(kernel)
+    if noise:
+        colour = "grey" if degradation.grey else "coloured"
+        steps.append(f"{colour} Gaussian noise of {noise:g} levels, seeded by the scene's position")
+    if quality is not None:
+        steps.append(f"JPEG of quality {quality}, {degradation.chroma}")
+    return ", then ".join(steps)
+
+
+def protocol(
+    layout: Layout, refs: Refs, border: int, seed: int = 0, made_by: str = reduction(CLEAN)
+) -> str:
+    """One line that says how the numbers were made.
+
+    ``seed`` drew Sun80's references; ``made_by`` says how the LRs were made.
+    """
     reference = {
         "cufed5": f"{'all references, stitched' if refs == 'all' else f'reference {refs}'}",
         "sun80": f"one reference, drawn at random with seed {seed}",
@@ -156,7 +196,7 @@ def protocol(layout: Layout, refs: Refs, border: int, seed: int = 0) -> str:
     }.get(layout, "the LR picture itself as its reference")
     return (
         f"Y of BT.601 (16-235) on 8-bit results, {border or 'no'} border pixels cropped; "
-        f"{reference}; LR by antialiased bicubic reduction (Pillow), HR cropped to multiples of 4"
+        f"{reference}; LR by {made_by}, HR cropped to multiples of 4"
     )
 
 
