@@ -22,7 +22,7 @@ def say(text: str) -> None:
     """A line on standard error that does not tear a progress bar apart.
 
     Where nobody reads it any more, or a signal's handler meets another line half written, it is
-    lost: no reason to lose a training.
+    dropped, and the training goes on.
     """
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         tqdm.write(text, file=sys.stderr)
@@ -78,10 +78,10 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on SIGINT or SIGTERM; who sends a second one later is impatient and obeyed.
+    """Call ``stop`` on SIGINT or SIGTERM; a second one, seconds later, ends the process at once.
 
     Launchers of several processes pass on a signal that the terminal has already sent to all, so
-    one that follows at once is taken for the same.
+    one that follows at once is taken for the same one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
