@@ -38,7 +38,8 @@ from masa.network.model import MASA
 from masa.pictures.photo import Limits, Pixels
 from masa.predictor import Predictor
 from masa.reference.canvas import canvas_sizes
-from masa.training.trainer import Settings, Trainer
+from masa.training.settings import Settings
+from masa.training.trainer import Trainer
 
 STAGES = ("encode_lr", "encode_ref", "coarse", "fine", "transfer", "decode")
 """What a run consists of, in order."""

@@ -8,7 +8,7 @@ import torch
 from demo.commands.card import with_part
 from masa.__main__ import main
 from masa.errors import UserError
-from masa.training.history import Run, history_json, read_history, total_hours
+from masa.training.history import TrainingRun, history_json, read_history, total_hours
 
 
 def write_run(folder, init=None, hours=2.0):
@@ -59,6 +59,12 @@ def test_a_card_from_a_log_and_an_evaluation(tmp_path):
     scores.write_text(json.dumps(told))
     assert card(tmp_path, tmp_path / "first", "--evaluation", scores) == 0
     assert "| nearest reference | ∞ dB | 0.9000 | 1.04 |" in (tmp_path / "README.md").read_text()
+    # Older files have another name for the unrelated reference.
+    told["mean"]["shuffled"] = told["mean"]["bicubic"]
+    scores.write_text(json.dumps(told))
+    assert card(tmp_path, tmp_path / "first", "--evaluation", scores) == 0
+    row = "| another scene's reference | 27.00 dB | 0.8000 | 1.01 |"
+    assert row in (tmp_path / "README.md").read_text()
     # Again: the part is replaced, not repeated.
     assert card(tmp_path, tmp_path / "first") == 0
     again = (tmp_path / "README.md").read_text()
@@ -67,11 +73,52 @@ def test_a_card_from_a_log_and_an_evaluation(tmp_path):
     assert "2 scenes" not in again
 
 
+def test_a_card_tells_the_degradation_and_shows_the_presets(tmp_path):
+    write_run(tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    told = {"crop": 96, "batch": 4, "augmentation": {"degrade": "photo"}}
+    line = json.dumps({"step": 0, "seconds": 0.0, "settings": told})
+    log.write_text(f"{line}\n{log.read_text()}")
+    numbers = {
+        name: {m: {"psnr": p} for m, p in zip(("bicubic", "masa"), both, strict=True)}
+        for name, both in {"clean": (27.0, 32.0), "web JPEG 75": (25.0, 28.125)}.items()
+    }
+    presets = {name: {"mean": mean, "pictures": [{}, {}]} for name, mean in numbers.items()}
+    content = {"degradation": "all", "protocol": "PSNR on Y.", "presets": presets}
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps(content | {"gain": {"masa": 3.125}}))
+    assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "| 4 of 96x96, LRs degraded (photo) |" in text
+    assert "2 scenes; PSNR on Y." in text
+    assert "| PSNR, dB | nearest reference | bicubic |\n|---|---:|---:|\n" in text
+    assert "| clean | 32.00 | 27.00 |\n| web JPEG 75 | 28.12 | 25.00 |\n" in text
+    assert "| degraded ones, mean gain over bicubic | +3.12 |  |" in text
+    scores.write_text(json.dumps(content | {"gain": {}}))  # not all presets were measured
+    assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
+    assert "mean gain" not in (tmp_path / "README.md").read_text()
+
+
+def test_sharpness_is_shown_where_it_was_measured(tmp_path):
+    write_run(tmp_path / "run")
+    scores = evaluation(tmp_path / "scores.json")
+    assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
+    assert "| | PSNR | SSIM | seams |\n" in (tmp_path / "README.md").read_text()
+    told = json.loads(scores.read_text())
+    for number, mean in zip((0.25, 0.75), told["mean"].values(), strict=True):
+        mean["sharpness"] = number
+    scores.write_text(json.dumps(told))
+    assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "| | PSNR | SSIM | seams | sharpness |\n|---|---:|---:|---:|---:|\n" in text
+    assert "| nearest reference | 30.25 dB | 0.9000 | 1.04 | 0.75 |" in text
+
+
 def test_hours_reach_back_to_the_first_step(tmp_path, capsys):
     write_run(tmp_path / "second", init="mine", hours=3.0)
     assert card(tmp_path, tmp_path / "second") == 2
     assert "--before" in capsys.readouterr().err
-    before = [Run("first", 3600.0, 100, note="from its description")]
+    before = [TrainingRun("first", 3600.0, 100, note="from its description")]
     (tmp_path / "before.json").write_text(history_json(before))
     assert card(tmp_path, tmp_path / "second", "--before", tmp_path / "before.json") == 0
     runs = read_history(tmp_path / "mine.json")

@@ -14,23 +14,22 @@ from helpers import is_one_sentence, picture
 from PIL import Image
 
 import masa.measuring.evaluate
+import masa.measuring.scenes
 from masa.__main__ import main
 from masa.errors import UserError
 from masa.measuring.evaluate import (
-    Row,
-    Scene,
+    SceneScores,
     Score,
-    detect_layout,
     evaluate,
-    find_scenes,
     mean_scores,
     measure,
     predictor_upscale,
     protocol,
-    read_references,
-    stitch,
+    reduction,
 )
-from masa.pictures.metrics import psnr_y, seam_ratio, ssim_y
+from masa.measuring.scenes import Scene, detect_layout, find_scenes, read_references, stitch
+from masa.pictures.degradation import PRESETS, Degradation, lr_from_hr
+from masa.pictures.metrics import high_frequency_ratio, psnr_y, seam_ratio, ssim_y
 from masa.pictures.photo import DATA_LIMITS, DEFAULT_LIMITS
 from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.predictor import Predictor
@@ -197,7 +196,7 @@ def test_large_references_keep_their_size():
 # ----------------------------------------------------------------------------- measuring
 
 
-seams = partial(seam_ratio, block=32)
+METRICS = (psnr_y, ssim_y, partial(seam_ratio, block=32), high_frequency_ratio)
 
 
 def test_the_result_is_compared_with_the_cropped_truth(cufed5):
@@ -207,7 +206,7 @@ def test_the_result_is_compared_with_the_cropped_truth(cufed5):
     lr, ref = upscale.calls[0]
     assert np.array_equal(lr, reduce_x4(hr))
     assert np.array_equal(ref, picture(50, 66, 1))
-    expected = Score(*(metric(enlarge_x4(lr), hr) for metric in (psnr_y, ssim_y, seams)))
+    expected = Score(*(metric(enlarge_x4(lr), hr) for metric in METRICS))
     assert row.scores == {"bicubic": expected, "masa": expected}
     assert list(row.pictures) == ["bicubic", "masa", "hr", "ref"]
     assert np.array_equal(row.pictures["hr"], hr)
@@ -215,8 +214,8 @@ def test_the_result_is_compared_with_the_cropped_truth(cufed5):
 
 def test_against_self_and_the_next_scenes_reference(cufed5):
     upscale = Recorder()
-    rows = list(evaluate(upscale, find_scenes(cufed5, refs=1), ("self", "shuffled")))
-    assert all(list(row.scores) == ["bicubic", "masa", "self", "shuffled"] for row in rows)
+    rows = list(evaluate(upscale, find_scenes(cufed5, refs=1), ("self", "unrelated")))
+    assert all(list(row.scores) == ["bicubic", "masa", "self", "unrelated"] for row in rows)
     refs = [ref for _, ref in upscale.calls]
     assert refs[1] is refs[4] is refs[7] is None
     for own, other in ((0, 8), (3, 2), (6, 5)):
@@ -244,7 +243,7 @@ def test_the_border_is_left_out():
     result = truth.copy()
     result[:4] = 255 - result[:4]
     assert measure(result, truth).psnr < 30
-    assert measure(result, truth, 4) == Score(math.inf, 1.0, 1.0)
+    assert measure(result, truth, 4) == Score(math.inf, 1.0, 1.0, 1.0)
 
 
 def test_too_large_a_border_is_refused_before_any_work(cufed5):
@@ -256,20 +255,20 @@ def test_too_large_a_border_is_refused_before_any_work(cufed5):
 
 def test_what_cannot_be_shuffled_is_refused(cufed5, tmp_path):
     with pytest.raises(UserError, match="shuffled"):
-        next(evaluate(Recorder(), find_scenes(cufed5)[:1], ("shuffled",)))
+        next(evaluate(Recorder(), find_scenes(cufed5)[:1], ("unrelated",)))
     alone = [Scene("a", save(tmp_path / "a.png")), Scene("b", save(tmp_path / "b.png"))]
     with pytest.raises(UserError, match="shuffled"):
-        next(evaluate(Recorder(), alone, ("shuffled",)))
+        next(evaluate(Recorder(), alone, ("unrelated",)))
     with pytest.raises(UserError, match="no such comparison"):
         next(evaluate(Recorder(), alone, ("noise",)))
 
 
 def test_means():
     rows = [
-        Row("a", {"masa": Score(20, 0.5, 1.2)}, {}),
-        Row("b", {"masa": Score(30, 0.9, 1.0)}, {}),
+        SceneScores("a", {"masa": Score(20, 0.5, 1.2, 0.5)}, {}),
+        SceneScores("b", {"masa": Score(30, 0.9, 1.0, 0.7)}, {}),
     ]
-    assert mean_scores(rows) == {"masa": Score(25, pytest.approx(0.7), pytest.approx(1.1))}
+    assert mean_scores(rows) == {"masa": Score(25, *map(pytest.approx, (0.7, 1.1, 0.6)))}
 
 
 def test_the_protocol_says_what_was_done():
@@ -279,6 +278,14 @@ def test_the_protocol_says_what_was_done():
     assert "reference 3" in protocol("cufed5", 3, 0)
     assert "random with seed 3" in protocol("sun80", "all", 0, seed=3)
     assert "LR picture itself" in protocol("urban100", "all", 0)
+    assert "LR by antialiased bicubic reduction (Pillow), HR" in protocol("pairs", "all", 0)
+    made_by = reduction(Degradation((0.6, 0.6), "box", 5, quality=80))
+    assert made_by == (
+        "Gaussian blur of 0.6 x 0.6 LR pixels, then antialiased box reduction (Pillow), then "
+        "coloured Gaussian noise of 5 levels, seeded by the scene's position, then JPEG of quality "
+        "80, 4:2:0"
+    )
+    assert f"LR by {made_by}, HR" in protocol("pairs", "all", 0, 0, made_by)
     for word in ("Y of BT.601", "bicubic"):
         assert word in protocol("pairs", "all", 0)
 
@@ -309,6 +316,7 @@ def test_command_prints_and_writes_the_numbers(cufed5, weights, tmp_path, capsys
     printed = capsys.readouterr().out
     content = json.loads(details.read_text())
     assert content["protocol"] in printed
+    assert content["degradation"] == "clean"
     assert f"{content['mean']['masa']['psnr']:.3f}" in printed
     assert [p["name"] for p in content["pictures"]] == ["000", "001", "002"]
     rows = list(csv.DictReader(table.open()))
@@ -317,8 +325,96 @@ def test_command_prints_and_writes_the_numbers(cufed5, weights, tmp_path, capsys
             assert float(row[f"{method}_psnr"]) == pytest.approx(entry[method]["psnr"], abs=1e-4)
             assert float(row[f"{method}_ssim"]) == pytest.approx(entry[method]["ssim"], abs=1e-6)
             assert float(row[f"{method}_seams"]) == pytest.approx(entry[method]["seams"], abs=1e-4)
+            sharpness = entry[method]["sharpness"]
+            assert float(row[f"{method}_sharpness"]) == pytest.approx(sharpness, abs=1e-4)
+            assert f"{content['mean'][method]['sharpness']:.3f}" in printed
     mean = np.mean([entry["masa"]["psnr"] for entry in content["pictures"]])
     assert content["mean"]["masa"]["psnr"] == pytest.approx(mean)
+
+
+def lrs_seen(monkeypatch):
+    """The LRs that networks are given from now on."""
+    seen, run = [], Predictor.run
+
+    def recorded(self, lr, *args, **kwargs):
+        seen.append(lr)
+        return run(self, lr, *args, **kwargs)
+
+    monkeypatch.setattr(Predictor, "run", recorded)
+    return seen
+
+
+def test_command_degrades_as_a_preset_says(cufed5, weights, tmp_path, monkeypatch, capsys):
+    seen = lrs_seen(monkeypatch)
+    table, details = tmp_path / "all.csv", tmp_path / "all.json"
+    options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--csv", str(table)]
+    options += ["--json", str(details), "--degrade", "camera"]
+    assert main(["evaluate", str(cufed5), *options]) == 0
+    for k, lr in enumerate(seen):
+        expected, _ = lr_from_hr(picture(50, 66, 10 * k), PRESETS["camera"], seed=k)
+        assert np.array_equal(lr, expected)
+    content = json.loads(details.read_text())
+    assert content["degradation"] == "camera"
+    assert reduction(PRESETS["camera"]) in content["protocol"]
+    assert content["protocol"] in capsys.readouterr().out
+    assert {row["degradation"] for row in csv.DictReader(table.open())} == {"camera"}
+
+
+def test_command_measures_all_presets(cufed5, weights, tmp_path, monkeypatch, capsys):
+    seen = lrs_seen(monkeypatch)
+    table, details = tmp_path / "all.csv", tmp_path / "all.json"
+    options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--csv", str(table)]
+    options += ["--json", str(details), "--degrade", "all", "--against", "self"]
+    assert main(["evaluate", str(cufed5), *options]) == 0
+    assert len(seen) == 2 * 3 * len(PRESETS)
+    content, printed = json.loads(details.read_text()), capsys.readouterr().out
+    assert content["degradation"] == "all"
+    assert list(content["presets"]) == list(PRESETS)
+    rows = list(csv.DictReader(table.open()))
+    gains = {"masa": [], "self": []}
+    for number, (name, preset) in enumerate(PRESETS.items()):
+        found = content["presets"][name]
+        assert [p["name"] for p in found["pictures"]] == ["000", "001", "002"]
+        assert list(found["mean"]) == ["bicubic", "masa", "self"]
+        assert found["lr"] == reduction(preset)
+        assert f"{name} (3 pictures; {reduction(preset)})" in printed
+        for row, entry in zip(rows[3 * number : 3 * number + 3], found["pictures"], strict=True):
+            assert (row["name"], row["degradation"]) == (entry["name"], name)
+            assert float(row["masa_psnr"]) == pytest.approx(entry["masa"]["psnr"], abs=1e-4)
+        for method, gain in gains.items():
+            assert f"{found['mean'][method]['psnr']:8.3f}" in printed
+            gain.append(found["mean"][method]["psnr"] - found["mean"]["bicubic"]["psnr"])
+    for method, gain in gains.items():
+        assert content["gain"][method] == pytest.approx(np.mean(gain[1:]))  # clean does not count
+        assert f"{content['gain'][method]:+8.3f}" in printed
+
+
+def test_presets_that_were_not_all_measured_have_no_mean_gain(
+    cufed5, weights, tmp_path, monkeypatch, capsys
+):
+    run, calls = Predictor.run, []
+
+    def stopped(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(Predictor, "run", stopped)
+    details = tmp_path / "all.json"
+    options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--json", str(details)]
+    assert main(["evaluate", str(cufed5), *options, "--degrade", "all"]) == 130
+    content = json.loads(details.read_text())
+    first, second = content["presets"].values()
+    assert (first["left_out"], second["left_out"]) == ([], ["001", "002"])
+    assert content["gain"] == {}
+    assert "mean gain" not in capsys.readouterr().out
+
+
+def test_command_knows_the_presets(cufed5, weights, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(cufed5), "--weights", weights, "--degrade", "fax"])
+    assert "web JPEG 75" in capsys.readouterr().err
 
 
 def test_command_leaves_out_what_cannot_be_read(cufed5, weights, tmp_path, capsys):
@@ -389,7 +485,7 @@ def test_large_pictures_of_one_s_own_are_taken(tmp_path, monkeypatch):
     save(tmp_path / "a_0.png", picture(64, 64))
     save(tmp_path / "a_1.png", picture(96, 128, 1))
     small = replace(DATA_LIMITS, max_ref_pixels=48 * 64)
-    monkeypatch.setattr(masa.measuring.evaluate, "DATA_LIMITS", small)
+    monkeypatch.setattr(masa.measuring.scenes, "DATA_LIMITS", small)
     (scene,) = find_scenes(tmp_path)
     assert read_references(scene).shape == (48, 64, 3)
     assert DATA_LIMITS.max_pixels > DEFAULT_LIMITS.max_pixels
@@ -411,7 +507,7 @@ def test_command_shuffles_references_and_draws_them_by_seed(sun80, weights, tmp_
     assert drawn == [a, b, b, a]  # each its own and the next one's
     content = json.loads(details.read_text())
     assert content["protocol"] == protocol("sun80", "all", 0, seed=3)
-    assert set(content["mean"]) == {"bicubic", "masa", "shuffled"}
+    assert set(content["mean"]) == {"bicubic", "masa", "unrelated"}
 
 
 def test_command_takes_a_layout_other_than_the_recognised_one(cufed5, weights, capsys):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import correlate1d
 
-from masa.pictures.metrics import luma, psnr_y, seam_ratio, ssim_y
+from masa.pictures.metrics import high_frequency_ratio, luma, psnr_y, seam_ratio, ssim_y
 
 
 def noise(height, width, seed=0):
@@ -73,7 +73,7 @@ def test_ssim_is_the_original_definition(height, width, seed):
 
 def test_the_border_is_left_out():
     a, b = noise(30, 26), noise(30, 26, 1)
-    for metric in (psnr_y, ssim_y):
+    for metric in (psnr_y, ssim_y, high_frequency_ratio):
         assert metric(a, b, border=4) == pytest.approx(metric(a[4:-4, 4:-4], b[4:-4, 4:-4]))
         assert metric(a, b, border=4) != pytest.approx(metric(a, b))
     framed = a.copy()
@@ -81,7 +81,7 @@ def test_the_border_is_left_out():
     assert psnr_y(a, framed, border=4) == math.inf
 
 
-@pytest.mark.parametrize("metric", [psnr_y, ssim_y])
+@pytest.mark.parametrize("metric", [psnr_y, ssim_y, high_frequency_ratio])
 def test_pictures_that_cannot_be_compared(metric):
     with pytest.raises(ValueError, match="different sizes"):
         metric(noise(16, 16), noise(16, 17))
@@ -100,6 +100,54 @@ def test_ssim_needs_room_for_its_window():
 
 def test_psnr_takes_the_smallest_pictures():
     assert psnr_y(noise(1, 1), noise(1, 1)) == math.inf
+
+
+def waves(frequency, amplitude, size=64, axis=1):
+    """Grey waves of so many cycles a pixel along an axis; levels are rounded."""
+    phase = 2 * np.pi * frequency * np.arange(size)
+    plane = np.rint(128 + amplitude * np.sin(phase))
+    plane = np.broadcast_to(plane if axis else plane[:, None], (size, size))
+    return np.repeat(plane[:, :, None], 3, axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("size", [63, 64])
+def test_sharpness_is_energy_above_a_quarter_of_the_sampling_frequency(axis, size):
+    fine = waves(0.4, 80, size, axis)
+    assert high_frequency_ratio(fine, fine) == 1
+    half = waves(0.4, 40, size, axis)
+    assert high_frequency_ratio(half, fine) == pytest.approx(0.25, rel=0.03)
+    assert high_frequency_ratio(fine, half) == pytest.approx(4, rel=0.03)
+    assert high_frequency_ratio(waves(0.3, 80, size, axis), fine) == pytest.approx(1, rel=0.03)
+    assert high_frequency_ratio(waves(0.2, 80, size, axis), fine) < 0.001
+    assert high_frequency_ratio(fine.transpose(1, 0, 2), fine) == pytest.approx(1, rel=0.03)
+
+
+def test_both_directions_add_up():
+    across, along = waves(0.4, 40, axis=0).astype(int), waves(0.4, 40, axis=1).astype(int)
+    both = (across + along - 128).astype(np.uint8)
+    assert high_frequency_ratio(both, waves(0.4, 40)) == pytest.approx(2, rel=0.03)
+    # Diagonal waves, each side's frequency below a quarter, are above it together.
+    y, x = np.mgrid[:64, :64]
+    diagonal = np.rint(128 + 80 * np.sin(2 * np.pi * 0.2 * (x + y)))
+    diagonal = np.repeat(diagonal[:, :, None], 3, axis=2).astype(np.uint8)
+    assert high_frequency_ratio(diagonal, waves(0.4, 80)) == pytest.approx(1, rel=0.03)
+
+
+def test_blur_is_seen_and_slopes_are_no_sharpness():
+    truth = noise(64, 64)
+    kernel = np.array([0.25, 0.5, 0.25])
+    soft = correlate1d(correlate1d(truth.astype(float), kernel, 0), kernel, 1).astype(np.uint8)
+    assert 0.01 < high_frequency_ratio(soft, truth) < 0.2
+    slope = np.repeat(np.tile(np.linspace(0, 255, 64), (64, 1))[:, :, None], 3, 2).astype(np.uint8)
+    assert high_frequency_ratio(slope, truth) < 0.001  # its ends differ by 255 levels
+
+
+def test_sharpness_of_pictures_without_detail():
+    assert high_frequency_ratio(grey(100), grey(30)) == 1
+    assert high_frequency_ratio(noise(16, 16), grey(30)) == math.inf
+    assert high_frequency_ratio(grey(30), noise(16, 16)) == 0
+    assert high_frequency_ratio(grey(30, 1), grey(40, 1)) == 1
 
 
 def by_hand(a, b, block, border):

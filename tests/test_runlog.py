@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import masa.training.runlog
-from masa.training.runlog import RunLog, read_log, say, strip
+from masa.training.console import say
+from masa.training.runlog import RunLog, read_log, strip
 
 
 def line(step):

@@ -26,30 +26,26 @@ from PIL import Image
 from torch import nn
 
 import masa.measuring.evaluate
+import masa.training.build
+import masa.training.console
 import masa.training.trainer
+import masa.training.validation
 from masa.__main__ import main
 from masa.commands.train import add_arguments, parse_interval, settings_from
 from masa.config import MASAConfig
 from masa.errors import UserError
-from masa.measuring.evaluate import Row, Score
+from masa.measuring.evaluate import SceneScores, Score
 from masa.network.model import MASA
 from masa.predictor import Predictor
+from masa.training.build import make_model
+from masa.training.checkpoint import load_checkpoint, save_checkpoint
+from masa.training.console import duration
 from masa.training.data import Augmentation
 from masa.training.discriminator import Discriminator
 from masa.training.history import read_run
-from masa.training.trainer import (
-    OptimizerName,
-    Settings,
-    Summary,
-    Timer,
-    Trainer,
-    duration,
-    learning_rate,
-    load_checkpoint,
-    make_model,
-    save_checkpoint,
-    train,
-)
+from masa.training.settings import OptimizerName, Settings, scheduled_learning_rate
+from masa.training.trainer import Summary, Timer, Trainer, train
+from masa.training.validation import Validation
 from masa.weights import load_model, save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -152,7 +148,7 @@ def test_the_loss_falls(settings, tmp_path):
     with torch.no_grad():
         spoilt.decoder.conv_out.bias.fill_(0.1)  # a tenth too bright, which is soon unlearned
     save_weights(tmp_path / "spoilt.safetensors", spoilt.state_dict(), spoilt.config)
-    run = replace(settings, steps=20, lr=1e-2, init=str(tmp_path / "spoilt.safetensors"))
+    run = replace(settings, steps=20, learning_rate=1e-2, init=str(tmp_path / "spoilt.safetensors"))
     assert train(run) == Summary(20, pytest.approx(0, abs=600), True, None)
     losses = [line["loss"] for line in log_of(run)]
     assert len(losses) == 20
@@ -186,18 +182,18 @@ def test_the_average_follows_the_weights(settings, monkeypatch):
 
 
 def test_learning_rate_is_a_ramp_and_a_cosine():
-    run = Settings("", "", steps=100, lr=1.0, lr_final=0.1, warmup=10)
-    rates = [learning_rate(run, step, step / 100) for step in range(101)]
+    run = Settings("", "", steps=100, learning_rate=1.0, learning_rate_final=0.1, warmup=10)
+    rates = [scheduled_learning_rate(run, step, step / 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1, rel=1e-3)
     assert max(rates) == rates[9] or max(rates) == rates[10]
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate(run, 50, 0.5) == pytest.approx(0.55)
+    assert scheduled_learning_rate(run, 50, 0.5) == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
-    assert learning_rate(run, 200, 2.0) == pytest.approx(0.1)
+    assert scheduled_learning_rate(run, 200, 2.0) == pytest.approx(0.1)
 
 
 def test_gradients_are_clipped(settings):
-    train(replace(settings, clip=1e-6, steps=1, lr=1e-3, warmup=0))
+    train(replace(settings, clip=1e-6, steps=1, learning_rate=1e-3, warmup=0))
     # Adam scales gradients away, so what is clipped shows in its memory of them.
     moments = checkpoint_of(settings)["optimizer"]["state"].values()
     norm = torch.stack([m["exp_avg"].norm() for m in moments]).norm() / 0.1
@@ -265,6 +261,15 @@ def test_a_signal_saves_even_if_nobody_reads_what_is_said(settings, stop_after, 
     assert checkpoint_of(settings)["step"] == 2
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where a script has started the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_is_obeyed_unless_it_is_the_first_ones_echo(
     settings, stop_after, monkeypatch
 ):
@@ -273,11 +278,11 @@ def test_a_second_signal_is_obeyed_unless_it_is_the_first_ones_echo(
 
     def impatient(trainer):
         os.kill(os.getpid(), signal.SIGINT)
-        masa.training.trainer.time.sleep(0.01)
+        masa.training.console.time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
     stop_after(2, impatient)
-    monkeypatch.setattr(masa.training.trainer, "_IMPATIENT_SECONDS", 0.001)
+    monkeypatch.setattr(masa.training.console, "_IMPATIENT_SECONDS", 0.001)
     with pytest.raises(KeyboardInterrupt):
         train(settings)
     assert checkpoint_of(settings)["step"] == 1
@@ -350,10 +355,10 @@ def test_a_run_remembers_what_it_started_from(settings, tmp_path):
 def test_the_log_says_what_each_part_was_trained_with(settings):
     train(replace(settings, steps=1))
     train(replace(settings, steps=2))  # how long is not what with
-    train(replace(settings, steps=4, lr=1e-5))
+    train(replace(settings, steps=4, learning_rate=1e-5))
     (first, second), init = read_run(Path(settings.out))
     assert init is None
-    assert (first.steps, first.settings["lr"]) == (2, settings.lr)
+    assert (first.steps, first.settings["lr"]) == (2, settings.learning_rate)
     assert (second.steps, second.settings["lr"], second.settings["batch"]) == (2, 1e-5, 2)
     assert first.seconds + second.seconds == checkpoint_of(settings)["seconds"]
     # A log that does not say so, of an older version, is told from the checkpoint.
@@ -362,9 +367,47 @@ def test_the_log_says_what_each_part_was_trained_with(settings):
     log.write_text("".join(line + "\n" for line in lines))
     (whole,), _ = read_run(Path(settings.out))
     assert (whole.steps, whole.settings["lr"]) == (4, 1e-5)
-    train(replace(settings, steps=5, lr=1e-6))
+    train(replace(settings, steps=5, learning_rate=1e-6))
     old, new = read_run(Path(settings.out))[0]
     assert [(run.steps, run.settings["lr"]) for run in (old, new)] == [(4, 1e-5), (1, 1e-6)]
+
+
+def test_runs_of_older_versions_go_on_and_are_read(settings):
+    """Checkpoint and log as they were written when settings were called ``lr`` and so on."""
+    train(replace(settings, steps=2, learning_rate=3e-4, learning_rate_final=1e-5))
+    path, log = (Path(settings.out) / name for name in ("last.pt", "log.jsonl"))
+    old = {
+        "data": "D",
+        "out": "O",
+        "stage": "rec",
+        "config": {"channels": 4},
+        "augmentation": {"swap": True, "orient": "apart", "hard": 0.0},
+        "crop": 32,
+        "batch": 2,
+        "lr": 3e-4,
+        "lr_final": 1e-5,
+        "lr_discriminator": 1e-4,
+        "seed": 0,
+    }
+    state = load_checkpoint(path)
+    assert {key: state["settings"][key] for key in old if key.startswith("lr")} == {
+        key: value for key, value in old.items() if key.startswith("lr")
+    }
+    state["settings"] = old
+    del state["validated"]
+    save_checkpoint(path, state)
+    recorded = {"crop": 32, "batch": 2, "lr": 3e-4, "lr_final": 1e-5, "seed": 0}
+    log.write_text(
+        json.dumps({"step": 0, "seconds": 0.0, "settings": recorded})
+        + '\n{"step": 2, "seconds": 0.001, "lr": 0.0001, "loss": 0.25, "grad_norm": 0.5}\n'
+    )
+    train(replace(settings, steps=4))
+    (first, second), init = read_run(Path(settings.out))
+    assert init is None
+    assert (first.steps, first.settings) == (2, recorded)
+    assert (second.steps, second.settings["lr"]) == (2, settings.learning_rate)
+    assert [line["step"] for line in log_of(settings)] == [2, 3, 4]
+    assert log_of(settings)[0]["lr"] == 1e-4
 
 
 def test_a_damaged_checkpoint_is_refused(settings):
@@ -485,7 +528,7 @@ def test_validation_is_as_precise_as_training(
         used.append(chosen)
         return Predictor(model, device, chosen)
 
-    monkeypatch.setattr(masa.training.trainer, "Predictor", predictor)
+    monkeypatch.setattr(masa.training.validation, "Predictor", predictor)
     run = replace(settings, val=str(scenes), precision=precision, steps=1)
     train(run)
     assert used == 2 * [precision]
@@ -537,15 +580,15 @@ def test_only_the_first_validation_may_end_a_training(
     """What is wrong with the scenes is said early; hours of training are not lost to it later."""
     scenes = shutil.copytree(scenes, tmp_path / "scenes")
     settings = replace(settings, val=str(scenes), val_steps=1, steps=3)
-    measured = Trainer._scores
+    validate = Trainer._validate
 
-    def vanishing(self):
+    def vanishing(self, log):
         if self.step == 1:
             for path in scenes.glob("001_0*"):
                 path.rename(path.with_name("gone"))
-        return measured(self)
+        validate(self, log)
 
-    monkeypatch.setattr(Trainer, "_scores", vanishing)
+    monkeypatch.setattr(Trainer, "_validate", vanishing)
     summary = train(settings)
     assert summary.finished
     assert [line["step"] for line in log_of(settings) if "val_ref" in line] == [0]
@@ -569,7 +612,7 @@ def test_too_large_a_batch_is_a_sentence(settings, monkeypatch):
 def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypatch):
     clock = iter(range(10**6))  # a second passes each time somebody looks
     monkeypatch.setattr(masa.training.trainer.time, "perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr(Trainer, "_scores", lambda self: [FLAT])
+    monkeypatch.setattr(Validation, "scores", lambda self, model, stopping: [FLAT])
     often = replace(settings, val=str(scenes), val_minutes=0.4, steps=30)
     for step in range(3, 30, 3):  # some 10 seconds each
         stop_after(step)
@@ -579,9 +622,9 @@ def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypa
     assert all(24 <= gap < 48 for gap in np.diff(validated))
 
 
-FLAT = Row(
+FLAT = SceneScores(
     "flat",
-    dict.fromkeys(("bicubic", "masa", "self", "shuffled"), Score(20.0, 0.5, 1.0)),
+    dict.fromkeys(("bicubic", "masa", "self", "unrelated"), Score(20.0, 0.5, 1.0, 0.5)),
     {"hr": picture(8, 8)},
 )
 
@@ -628,8 +671,8 @@ class Features(nn.Module):
 
 
 def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, tmp_path):
-    monkeypatch.setattr(masa.training.trainer, "load_vgg", lambda path: Features())
-    monkeypatch.setattr(masa.training.trainer, "Discriminator", lambda size: Discriminator(size, 4))
+    monkeypatch.setattr(masa.training.build, "load_vgg", lambda path: Features())
+    monkeypatch.setattr(masa.training.build, "Discriminator", lambda size: Discriminator(size, 4))
     settings = replace(settings, stage="full", steps=2, val=str(scenes))
     train(settings)
     lines = log_of(settings)
@@ -643,7 +686,7 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
     assert log_of(halves) == lines
     assert same_run(checkpoint_of(halves), checkpoint_of(settings))
     stop_after(3)
-    resumed = Trainer(replace(halves, steps=3, lr_discriminator=2e-5))
+    resumed = Trainer(replace(halves, steps=3, learning_rate_discriminator=2e-5))
     assert {g["lr"] for g in resumed.objective._optimizer.param_groups} == {2e-5}
     with pytest.raises(UserError, match="another crop"):
         train(replace(halves, crop=64))
@@ -658,7 +701,7 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
     ],
 )
 def test_what_is_wrong_is_found_before_anything_is_fetched(settings, monkeypatch, change, words):
-    monkeypatch.setattr(masa.training.trainer, "load_vgg", lambda path: pytest.fail("fetched"))
+    monkeypatch.setattr(masa.training.build, "load_vgg", lambda path: pytest.fail("fetched"))
     with pytest.raises(UserError, match=words):
         train(replace(settings, stage="full", **change))
 
@@ -698,9 +741,8 @@ def beside(monkeypatch):
 
     def pretend(other):
         monkeypatch.setattr(Accelerator, "num_processes", 2)
-        monkeypatch.setattr(
-            masa.training.trainer, "gather_object", lambda mine: [*mine, *other(mine)]
-        )
+        for module in (masa.training.trainer, masa.training.validation):
+            monkeypatch.setattr(module, "gather_object", lambda mine: [*mine, *other(mine)])
 
     return pretend
 
@@ -716,11 +758,10 @@ def test_all_processes_stop_validating(settings, scenes, beside, monkeypatch):
     """Where one is asked to stop, and where its neighbour was."""
     trainer = Trainer(replace(settings, val=str(scenes)))
     beside(lambda mine: [None])
-    assert trainer._scores() is None
+    assert trainer.validation.scores(trainer.ema, lambda: False) is None
     beside(lambda mine: mine)
-    trainer.stop()
     monkeypatch.setattr(Predictor, "_tensor", None)  # nothing is computed any more
-    assert trainer._scores() is None
+    assert trainer.validation.scores(trainer.ema, lambda: True) is None
 
 
 def test_processes_learn_that_the_first_could_not_save(settings, monkeypatch):
@@ -803,7 +844,7 @@ def test_options_reach_the_settings():
         augmentation=Augmentation(swap=False, orient="off", hard=0.5),
         val_minutes=0,
         val_steps=7,
-        lr=1e-3,
+        learning_rate=1e-3,
         seed=4,
         save_minutes=2,
         cache=False,
@@ -824,14 +865,14 @@ def test_intervals():
         {"steps": None},
         {"steps": 0},
         {"steps": None, "hours": float("inf")},
-        {"lr": float("nan")},
+        {"learning_rate": float("nan")},
         {"batch": 0},
         {"clip": -1.0},
         {"ema": 1.0},
         {"stage": "half"},
         {"optimizer": "sgd"},
         {"precision": "fp16"},
-        {"lr_discriminator": 0.0},
+        {"learning_rate_discriminator": 0.0},
         {"adversarial_weight": -1.0},
         {"perceptual_weight": float("nan")},
     ],
@@ -841,7 +882,10 @@ def test_impossible_settings_are_refused(wrong):
         Settings("D", "O", **{"steps": 1, **wrong})
 
 
-@pytest.mark.parametrize("flag", ["--save-every", "--val-every", "--log-every", "--lr-final"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--save-every", "--val-every", "--log-every", "--lr", "--lr-final", "--lr-discriminator"],
+)
 def test_options_are_refused_by_their_names(flag):
     with pytest.raises(UserError, match=f"^{flag} is -1"):
         options("--steps", "1", f"{flag}=-1")

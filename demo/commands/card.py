@@ -6,19 +6,23 @@ import argparse
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from masa.commands.options import write
 from masa.errors import UserError
-from masa.training.history import Run, history_json, read_history, read_run, total_hours
+from masa.training.history import TrainingRun, history_json, read_history, read_run, total_hours
 from masa.weights import DEFAULT_WEIGHTS
 
 EPILOG = """examples:
   python -m masa evaluate SCENES --refs 1 --against self shuffled --json scores.json
   python -m masa card runs/mine --name masa-rec --evaluation scores.json
+  python -m masa evaluate SCENES --refs 1 --against self --degrade all --json presets.json
+  python -m masa card runs/photo --name masa-photo --evaluation presets.json
+
+An evaluation with --degrade all makes a table of PSNR by preset instead of the usual one.
 
 Writes weights/NAME.json (the runs, from their logs), weights/NAME.png (the curve) and the part of
 weights/README.md between the lines '<!-- NAME -->' and '<!-- end of NAME -->'. The runs of the
@@ -34,7 +38,7 @@ _CURVES = {
 _ROWS = {
     "masa": "nearest reference",
     "self": "the LR as its own reference",
-    "shuffled": "another scene's reference",
+    "unrelated": "another scene's reference",
     "bicubic": "bicubic",
 }
 
@@ -84,17 +88,38 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scores(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Scores:
+    """What a card takes from an evaluation."""
+
+    protocol: str
+    scenes: int
+    means: dict[str, dict[str, dict[str, float | None]]]
+    """By preset (of ``--degrade all``; otherwise the only one has no name), method and kind of
+    score; what is infinite is ``None``."""
+    gain: dict[str, float | None] = field(default_factory=dict)
+    """Mean gain over bicubic of the degraded presets, dB, by method."""
+
+
+def _scores(path: Path) -> Scores:
     try:
         found = json.loads(path.read_text("utf-8"))
-        return {"protocol": found["protocol"], "mean": found["mean"], "n": len(found["pictures"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        if found.get("degradation") == "all":
+            presets = found["presets"]
+            count = max(len(group["pictures"]) for group in presets.values())
+            means = {name: group["mean"] for name, group in presets.items()}
+            return Scores(found["protocol"], count, means, found["gain"])
+        mean = found["mean"]
+        if "shuffled" in mean:  # its name in older files
+            mean["unrelated"] = mean.pop("shuffled")
+        return Scores(found["protocol"], len(found["pictures"]), {"": mean})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"'{path}' holds no evaluation: name what 'evaluate --json' wrote."
         ) from None
 
 
-def part(name: str, runs: Sequence[Run], scores: dict[str, Any] | None) -> str:
+def part(name: str, runs: Sequence[TrainingRun], scores: Scores | None) -> str:
     """The card of one file of weights, in Markdown."""
     steps = sum(run.steps for run in runs)
     lines = [
@@ -108,6 +133,9 @@ def part(name: str, runs: Sequence[Run], scores: dict[str, Any] | None) -> str:
     for run in runs:
         crop, batch = run.settings.get("crop"), run.settings.get("batch")
         samples = f"{batch} of {crop}x{crop}" if crop and batch else ""
+        degrade = run.settings.get("augmentation", {}).get("degrade", "off")
+        if degrade != "off":
+            samples += f", LRs degraded ({degrade})"
         rates = [run.settings.get(key) for key in ("lr", "lr_final")]
         rate = f"{rates[0]:g} to {rates[1]:g}" if None not in rates else ""
         rate += f", {run.settings['optimizer']}" if "optimizer" in run.settings else ""
@@ -117,17 +145,46 @@ def part(name: str, runs: Sequence[Run], scores: dict[str, Any] | None) -> str:
         lines.append(f"| {' | '.join([*numbers, run.note or reached])} |")
     lines += ["", f"![PSNR on the validation scenes over hours of training]({name}.png)", ""]
     if scores:
-        lines += [f"{scores['n']} scenes; {scores['protocol']}", "", "| | PSNR | SSIM | seams |"]
-        lines += ["|---|---:|---:|---:|"]
-        for key, words in _ROWS.items():
-            if key in scores["mean"]:
-                mean = scores["mean"][key]
-                psnr, seams = (  # JSON has no word for what is infinite
-                    "∞" if mean[key] is None else f"{mean[key]:.2f}" for key in ("psnr", "seams")
-                )
-                lines.append(f"| {words} | {psnr} dB | {mean['ssim']:.4f} | {seams} |")
+        lines += [f"{scores.scenes} scenes; {scores.protocol}", ""]
+        lines += _table(scores.means[""]) if "" in scores.means else _preset_table(scores)
         lines.append("")
     return "\n".join(lines)
+
+
+def _table(mean: dict[str, dict[str, float | None]]) -> list[str]:
+    """Every kind of score by method; sharpness where it was measured."""
+    sharp = all("sharpness" in scores for scores in mean.values())
+    lines = ["| | PSNR | SSIM | seams |" + " sharpness |" * sharp]
+    lines.append("|---|---:|---:|---:|" + "---:|" * sharp)
+    for method, words in _ROWS.items():
+        if method in mean:
+            found = mean[method]
+            cells = [_cell(found["psnr"]) + " dB", f"{found['ssim']:.4f}", _cell(found["seams"])]
+            if sharp:
+                cells.append(_cell(found["sharpness"]))
+            lines.append(f"| {words} | {' | '.join(cells)} |")
+    return lines
+
+
+def _preset_table(scores: Scores) -> list[str]:
+    """PSNR in dB by preset and method."""
+    first, *_ = scores.means.values()
+    methods = [method for method in _ROWS if method in first]
+    lines = [
+        f"| PSNR, dB | {' | '.join(_ROWS[method] for method in methods)} |",
+        "|---|" + "---:|" * len(methods),
+    ]
+    for name, mean in scores.means.items():
+        lines.append(f"| {name} | {' | '.join(_cell(mean[m]['psnr']) for m in methods)} |")
+    if scores.gain:
+        found = [scores.gain.get(method) for method in methods]
+        gains = ["" if value is None else f"{value:+.2f}" for value in found]
+        lines.append(f"| degraded ones, mean gain over bicubic | {' | '.join(gains)} |")
+    return lines
+
+
+def _cell(number: float | None) -> str:
+    return "∞" if number is None else f"{number:.2f}"  # JSON has no word for what is infinite
 
 
 def with_part(text: str, name: str, new: str) -> str:
@@ -143,7 +200,7 @@ def with_part(text: str, name: str, new: str) -> str:
     return before + block + after
 
 
-def curve(runs: Sequence[Run]) -> Figure:
+def curve(runs: Sequence[TrainingRun]) -> Figure:
     """PSNR of every validation over the hours of all runs."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()

@@ -19,15 +19,7 @@ from demo.runs.served import png
 from masa.commands.options import add_device, add_memory, references, write
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
-from masa.measuring.evaluate import (
-    Scene,
-    check_refs,
-    detect_layout,
-    find_scenes,
-    finite,
-    protocol,
-    read_references,
-)
+from masa.measuring.evaluate import finite, protocol
 from masa.measuring.ladder import FAMILIES, LIGHT, Rung, family_called
 from masa.measuring.robustness import (
     ALONE,
@@ -40,6 +32,13 @@ from masa.measuring.robustness import (
     curves,
     rows_of,
     sweep,
+)
+from masa.measuring.scenes import (
+    Scene,
+    check_refs,
+    detect_layout,
+    find_scenes,
+    read_references,
 )
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.read import read_photo

@@ -1,4 +1,4 @@
-"""``masa evaluate``: PSNR and SSIM of a test set, with the protocol they were measured by."""
+"""``masa evaluate``: how close results come to a test set's truth, with the protocol beside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
@@ -20,19 +20,19 @@ from masa.config import SCALE
 from masa.errors import UserError
 from masa.measuring.evaluate import (
     Against,
-    Layout,
-    Row,
-    Scene,
+    SceneScores,
     Score,
-    check_refs,
-    detect_layout,
     evaluate,
-    find_scenes,
     finite,
+    mean_gain,
     mean_scores,
     predictor_upscale,
     protocol,
+    reduction,
 )
+from masa.measuring.scenes import Layout, Scene, check_refs, detect_layout, find_scenes
+from masa.pictures.degradation import PRESETS
+from masa.predictor import Predictor
 
 EPILOG = """examples:
   CUFED5, five references stitched:  python -m masa evaluate CUFED5 --border 0
@@ -41,14 +41,24 @@ EPILOG = """examples:
   what does the reference bring?     python -m masa evaluate CUFED5 --against self shuffled
   other papers leave out 4 pixels:   python -m masa evaluate CUFED5 --border 4
   keep the numbers:                  python -m masa evaluate pairs --csv all.csv --json all.json
+  LRs as a messenger sends them:     python -m masa evaluate CUFED5 --degrade "messenger JPEG 50"
+  clean and all degraded kinds:      python -m masa evaluate CUFED5 --degrade all --against self
+
+PSNR and SSIM are on luma. Seams: the error along the edges of blocks relative to elsewhere.
+Sharpness: the energy above a quarter of the sampling frequency relative to the truth's.
 """
 
 _TITLES = {
     "bicubic": "bicubic",
     "masa": "MASA",
     "self": "with the LR as reference",
-    "shuffled": "with another scene's reference",
+    "unrelated": "with another scene's reference",
 }
+
+_AGAINST: dict[str, Against] = {"self": "self", "shuffled": "unrelated"}
+"""Methods by their names on the command line."""
+
+_ALL = "all"  # in place of a preset's name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         nargs="+",
-        choices=("none", "self", "shuffled"),
+        choices=("none", *_AGAINST),
         default=["none"],
         help="also measure with the LR itself, or with another scene's reference",
     )
@@ -79,11 +89,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--border", type=int, default=0, help="pixels left out on each side (default: 0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="draws Sun80's references (default: 0)")
+    parser.add_argument(
+        "--degrade",
+        choices=(*PRESETS, _ALL),
+        default="clean",
+        metavar="NAME|all",
+        help=f"how LRs are made: {', '.join(PRESETS)}; or each of these in turn, all (default: "
+        "clean)",
+    )
     parser.add_argument("--csv", type=Path, help="write the scores of each picture")
     parser.add_argument("--json", type=Path, help="write protocol, means and all scores")
     add_weights(parser)
     add_device(parser)
     add_memory(parser)
+
+
+@dataclass
+class Measured:
+    """What was found with one kind of LR."""
+
+    degradation: str
+    """The preset's name."""
+    rows: list[SceneScores] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """Names of scenes without scores."""
+    stopped: bool = False
+    """Whether Ctrl-C ended it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Means and the scores of each picture, for JSON; what is infinite is ``None``."""
+        return {
+            "left_out": self.left_out,
+            "mean": _plain(mean_scores(self.rows)),
+            "pictures": [{"name": row.name, **_plain(row.scores)} for row in self.rows],
+        }
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,93 +134,151 @@ def run(args: argparse.Namespace) -> int:
     layout = args.layout or detect_layout(args.folder)
     check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs, args.seed)
-    against = [name for name in get_args(Against) if name in args.against]
+    against = [method for word, method in _AGAINST.items() if word in args.against]
     network = predictor(args)
-    left_out: list[str] = []
-
-    def leave_out(scene: Scene, error: UserError) -> None:
-        left_out.append(scene.name)
-        tqdm.write(f"{scene.name} is left out: {error}", file=sys.stderr)
-
-    measured = evaluate(
-        predictor_upscale(network),
-        scenes,
-        against,
-        args.border,
-        leave_out=leave_out,
-        seams=SCALE * network.config.lr_block,
-    )
-    rows: list[Row] = []
-    stopped = False
-    try:
-        for row in tqdm(measured, total=len(scenes), unit="picture"):
-            rows.append(row)
-    except KeyboardInterrupt:  # what was measured is not lost
-        if not rows:
-            raise
-        stopped = True
-        left_out += [scene.name for scene in scenes[len(rows) + len(left_out) :]]
-    if not rows:
+    measured: list[Measured] = []
+    for name in PRESETS if args.degrade == _ALL else [args.degrade]:
+        measured.append(_measure(name, network, scenes, against, args.border))
+        if measured[-1].stopped:
+            break
+    stopped = measured[-1].stopped
+    groups = [group for group in measured if group.rows]
+    if not groups:
+        if stopped:
+            raise KeyboardInterrupt
         raise UserError(f"None of the pictures in '{args.folder}' can be measured.")
+    made_by = "each preset in turn" if args.degrade == _ALL else reduction(PRESETS[args.degrade])
     how: dict[str, Any] = {
         "folder": str(args.folder),
         "layout": layout,
-        "protocol": protocol(layout, args.refs, args.border, args.seed),
-        "left_out": left_out,
+        "protocol": protocol(layout, args.refs, args.border, args.seed, made_by),
+        "degradation": args.degrade,
         "weights": str(args.weights),
         "device": network.device.type,
         "precision": str(network.dtype).removeprefix("torch."),
     }
-    print(table(rows, how))
+    print(table(groups, how))
     if args.csv:
-        write(args.csv, csv_text(rows))
+        write(args.csv, csv_text(groups))
     if args.json:
-        write(args.json, json_text(rows, how))
+        write(args.json, json_text(groups, how))
     if stopped:
         return 130
-    return 2 if left_out else 0
+    return 2 if any(group.left_out for group in measured) else 0
 
 
-def table(rows: Sequence[Row], how: dict[str, Any]) -> str:
+def _measure(
+    name: str,
+    network: Predictor,
+    scenes: Sequence[Scene],
+    against: Sequence[Against],
+    border: int,
+) -> Measured:
+    """All scenes with LRs of one preset, or those until Ctrl-C."""
+    found = Measured(name)
+
+    def leave_out(scene: Scene, error: UserError) -> None:
+        found.left_out.append(scene.name)
+        tqdm.write(f"{scene.name} is left out: {error}", file=sys.stderr)
+
+    scores = evaluate(
+        predictor_upscale(network),
+        scenes,
+        against,
+        border,
+        leave_out=leave_out,
+        seams=SCALE * network.config.lr_block,
+        degradations=[PRESETS[name]],
+    )
+    try:
+        for row in tqdm(scores, desc=name, total=len(scenes), unit="picture"):
+            found.rows.append(row)
+    except KeyboardInterrupt:  # what was measured is not lost
+        found.stopped = True
+        found.left_out += [s.name for s in scenes[len(found.rows) + len(found.left_out) :]]
+    return found
+
+
+def _gain(groups: Sequence[Measured]) -> dict[str, float]:
+    """Mean gain over bicubic, dB; empty unless all presets were measured, on the same scenes."""
+    scenes = {tuple(row.name for row in group.rows) for group in groups}
+    if len(groups) < len(PRESETS) or len(scenes) > 1:
+        return {}
+    return mean_gain({group.degradation: mean_scores(group.rows) for group in groups}, PRESETS)
+
+
+def table(groups: Sequence[Measured], how: dict[str, Any]) -> str:
     """The means, for reading."""
-    count = f"{len(rows)} of {len(rows) + len(how['left_out'])}" if how["left_out"] else len(rows)
+    several = how["degradation"] == _ALL
     lines = [
-        f"{how['folder']} ({how['layout']}, {count} pictures), {how['weights']}, "
+        f"{how['folder']} ({how['layout']}, {_count(groups[0])} pictures), {how['weights']}, "
         f"{how['device']} {how['precision']}",
         how["protocol"],
-        f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}",
+        f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}{'sharpness':>11}",
     ]
-    for name, score in mean_scores(rows).items():
-        lines.append(f"{_TITLES[name]:32}{score.psnr:8.3f}{score.ssim:9.4f}{score.seams:8.3f}")
+    for group in groups:
+        if several:
+            made_by = reduction(PRESETS[group.degradation])
+            lines.append(f"{group.degradation} ({_count(group)} pictures; {made_by})")
+        for method, score in mean_scores(group.rows).items():
+            lines.append(
+                f"{'  ' * several + _TITLES[method]:32}{score.psnr:8.3f}{score.ssim:9.4f}"
+                f"{score.seams:8.3f}{score.sharpness:11.3f}"
+            )
+    if several and (gain := _gain(groups)):
+        lines.append("mean gain over bicubic of the degraded presets, dB")
+        lines += [f"{'  ' + _TITLES[method]:32}{value:+8.3f}" for method, value in gain.items()]
     return "\n".join(lines)
 
 
-def csv_text(rows: Sequence[Row]) -> str:
-    """A line per picture: name, then PSNR, SSIM and seams of each method."""
+def _count(group: Measured) -> str:
+    """How many pictures were measured, for reading."""
+    measured = len(group.rows)
+    return f"{measured} of {measured + len(group.left_out)}" if group.left_out else str(measured)
+
+
+def csv_text(groups: Sequence[Measured]) -> str:
+    """A line per picture: name, preset, then each kind of score of each method."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    methods = list(rows[0].scores)
-    kinds = [field.name for field in fields(Score)]
-    writer.writerow(["name", *(f"{method}_{kind}" for method in methods for kind in kinds)])
-    for row in rows:
-        scores = [row.scores[method] for method in methods]
-        numbers = ((f"{s.psnr:.4f}", f"{s.ssim:.6f}", f"{s.seams:.4f}") for s in scores)
-        writer.writerow([row.name, *chain.from_iterable(numbers)])
+    methods = list(groups[0].rows[0].scores)
+    kinds = [kind.name for kind in fields(Score)]
+    columns = (f"{method}_{kind}" for method in methods for kind in kinds)
+    writer.writerow(["name", "degradation", *columns])
+    for group in groups:
+        for row in group.rows:
+            scores = [row.scores[method] for method in methods]
+            numbers = (
+                (f"{s.psnr:.4f}", f"{s.ssim:.6f}", f"{s.seams:.4f}", f"{s.sharpness:.4f}")
+                for s in scores
+            )
+            writer.writerow([row.name, group.degradation, *chain.from_iterable(numbers)])
     return text.getvalue()
 
 
-def json_text(rows: Sequence[Row], how: dict[str, Any]) -> str:
-    """Everything, for programs; an infinite PSNR (of equal pictures) is null."""
+def json_text(groups: Sequence[Measured], how: dict[str, Any]) -> str:
+    """Everything, for programs; an infinite PSNR (of equal pictures) is null.
 
-    def plain(row_scores: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: {key: finite(value) for key, value in asdict(score).items()}
-            for name, score in row_scores.items()
+    With ``--degrade all``, ``presets`` holds by name what is else at the top, and ``gain`` the mean
+    gain over bicubic of the degraded ones in dB, empty if not all of them were measured.
+    """
+    if how["degradation"] == _ALL:
+        presets = {
+            group.degradation: {
+                "lr": reduction(PRESETS[group.degradation]),
+                **group.to_dict(),
+            }
+            for group in groups
         }
-
-    content = {
-        **how,
-        "mean": plain(mean_scores(rows)),
-        "pictures": [{"name": row.name, **plain(row.scores)} for row in rows],
-    }
+        gain = {method: finite(value) for method, value in _gain(groups).items()}
+        content = {**how, "presets": presets, "gain": gain}
+    else:
+        content = {**how, **groups[0].to_dict()}
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _plain(scores: dict[str, Score]) -> dict[str, dict[str, float | None]]:
+    return {
+        method: {kind: finite(value) for kind, value in asdict(score).items()}
+        for method, score in scores.items()
+    }

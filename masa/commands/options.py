@@ -9,7 +9,7 @@ from typing import get_args
 from masa.errors import UserError
 from masa.files import write_whole
 from masa.machine.device import Device, Precision
-from masa.measuring.evaluate import Refs
+from masa.measuring.scenes import Refs
 from masa.predictor import DEFAULT_MEMORY, Predictor
 from masa.weights import DEFAULT_WEIGHTS, load_model
 

@@ -11,7 +11,8 @@ from masa.errors import UserError
 from masa.machine.device import Device
 from masa.pictures.degradation import Degrade
 from masa.training.data import Augmentation, Orient
-from masa.training.trainer import OptimizerName, Settings, Stage, train
+from masa.training.settings import OptimizerName, Settings, Stage
+from masa.training.trainer import train
 
 EPILOG = """examples:
   with a GPU:      python -m masa train --data CUFED/train --val CUFED5 --out runs/rec --hours 24
@@ -39,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     }
 
     def option(group: argparse._ArgumentGroup, name: str, text: str, **keywords: Any) -> None:
-        value = keywords.pop("default", default.get(name.replace("-", "_")))
+        setting = keywords.get("dest", name.replace("-", "_"))
+        value = keywords.pop("default", default.get(setting))
         shown = "" if value is None else f" (default: {value})"
         group.add_argument(f"--{name}", default=value, help=text + shown, **keywords)
 
@@ -87,8 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "adam, as in the paper, or muon",
         choices=get_args(OptimizerName),
     )
-    option(group, "lr", "highest learning rate", type=float)
-    option(group, "lr-final", "learning rate at the end", type=float)
+    option(group, "lr", "highest learning rate", dest="learning_rate", type=float)
+    option(group, "lr-final", "learning rate at the end", dest="learning_rate_final", type=float)
     option(group, "warmup", "steps until the highest learning rate", type=int)
     option(group, "ema", "decay of the averaged weights", type=float)
     option(group, "clip", "largest norm of the gradient", type=float)
@@ -96,7 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(group, "vgg", "file with VGG19's weights, for --stage full")
     option(group, "perceptual-weight", "for --stage full", type=float)
     option(group, "adversarial-weight", "for --stage full", type=float)
-    option(group, "lr-discriminator", "for --stage full", type=float)
+    option(
+        group,
+        "lr-discriminator",
+        "for --stage full",
+        dest="learning_rate_discriminator",
+        type=float,
+    )
 
     group = parser.add_argument_group("augmentation")
     switch(group, "swap", "picture and reference change roles in half of the samples")
@@ -118,14 +126,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group, "workers", "processes that prepare samples (default: 0 on CPUs, else 4)", type=int
     )
     switch(group, "cache", "keep decoded pictures in memory")
-    option(group, "save-every", "minutes between checkpoints", type=float, default=5.0)
+    option(group, "save-every", "minutes between checkpoints", dest="save_minutes", type=float)
     option(
         group,
         "val-every",
         "between validations: minutes, as 20m, or steps, as 500; 0m for the first and last alone",
         default="20m",
     )
-    option(group, "log-every", "steps that a line of the log sums up", type=int, default=10)
+    option(group, "log-every", "steps that a line of the log sums up", dest="log_steps", type=int)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -139,13 +147,11 @@ def settings_from(args: argparse.Namespace) -> Settings:
     minutes, steps = parse_interval(args.val_every)
     config = {name: values[name] for name in _CONFIG_FLAGS if values[name] is not None}
     augmentation = Augmentation(**{f.name: values[f.name] for f in fields(Augmentation)})
-    special = {
+    special: dict[str, Any] = {
         "config": config,
         "augmentation": augmentation,
         "val_minutes": minutes,
         "val_steps": steps,
-        "save_minutes": args.save_every,
-        "log_steps": args.log_every,
     }
     plain = {f.name: values[f.name] for f in fields(Settings) if f.name not in special}
     return Settings(**plain, **special)

@@ -67,7 +67,8 @@ class Augmentation:
     knows no rotation, so turned apart they share little more than texture."""
     ref_jitter: int = 16
     """The reference's window lies where the picture's does, moved by at most so many pixels each
-    way: enough that copying from the same place does not pay, and most content is in both."""
+    way: large enough that copying from the same place fails, small enough that most content is
+    in both."""
     hard: float = 0.0
     """Share of samples whose window is the most textured of four."""
     degrade: Degrade = "off"
@@ -123,9 +124,8 @@ class PairDataset(Dataset[Sample]):
         picture, reference = self._load(index)
         rng = np.random.default_rng((self.seed, epoch, index))
         hr, ref = augmented_crops(picture, reference, self.crop, self.augmentation, rng)
-        if (
-            self.augmentation.degrade == "photo"
-        ):  # drawn last: the rest of the sample stays as it is
+        if self.augmentation.degrade == "photo":
+            # Drawn last, so that all else about a sample is as without degradation.
             lr = PHOTO.draw(rng).reduce(hr, rng)
             ref = PHOTO.draw_ref(ref, rng)
         else:
@@ -154,7 +154,7 @@ class PairDataset(Dataset[Sample]):
         return fitting
 
     def _decode_all(self) -> None:
-        # Decoders release the interpreter's lock.
+        # Decoders release Python's lock, so threads suffice.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             decoded = list(pool.map(_read_pair, self.pairs))
         self.pairs = [pair for pair, images in zip(self.pairs, decoded, strict=True) if images]

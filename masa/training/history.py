@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from masa.errors import UserError
+from masa.training.checkpoint import CHECKPOINT, load_checkpoint
 from masa.training.runlog import LOG, read_log
-from masa.training.trainer import CHECKPOINT, load_checkpoint, told
+from masa.training.settings import recorded_settings
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One run, thinned to what a card shows."""
 
     name: str
@@ -34,7 +35,7 @@ class Run:
     """For a run without a log: where its numbers are from."""
 
 
-def read_run(folder: Path) -> tuple[list[Run], str | None]:
+def read_run(folder: Path) -> tuple[list[TrainingRun], str | None]:
     """A folder's runs, and the weights that the first started from, if any.
 
     Raises ``UserError`` if there is no log or checkpoint to read.
@@ -47,7 +48,10 @@ def read_run(folder: Path) -> tuple[list[Run], str | None]:
             f"{LOG} and {CHECKPOINT}."
         )
     if not any("settings" in line for line in lines):  # an older log
-        lines = [{"step": 0, "seconds": 0.0, "settings": told(saved["settings"])}, *lines]
+        lines = [
+            {"step": 0, "seconds": 0.0, "settings": recorded_settings(saved["settings"])},
+            *lines,
+        ]
     starts = [place for place, line in enumerate(lines) if "settings" in line]
     runs = []
     for first, after in pairwise([*starts, len(lines)]):
@@ -55,7 +59,9 @@ def read_run(folder: Path) -> tuple[list[Run], str | None]:
         validations = [_since(start, line) for line in lines[first:after] if "val_ref" in line]
         last = _since(start, end)
         runs.append(
-            Run(folder.name, last["seconds"], int(last["step"]), start["settings"], validations)
+            TrainingRun(
+                folder.name, last["seconds"], int(last["step"]), start["settings"], validations
+            )
         )
     return [run for run in runs if run.steps] or runs[-1:], saved["settings"].get("init")
 
@@ -65,21 +71,21 @@ def _since(start: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
     return {**line, **{key: line[key] - start[key] for key in ("step", "seconds")}}
 
 
-def read_history(path: Path) -> list[Run]:
+def read_history(path: Path) -> list[TrainingRun]:
     """Runs, first to last, from a file with :func:`history_json`'s text. Raises ``UserError``."""
     try:
-        return [Run(**run) for run in json.loads(path.read_text("utf-8"))["runs"]]
+        return [TrainingRun(**run) for run in json.loads(path.read_text("utf-8"))["runs"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"'{path}' is not a history of weights: name one that 'card' wrote."
         ) from None
 
 
-def history_json(runs: list[Run]) -> str:
+def history_json(runs: list[TrainingRun]) -> str:
     """The text of a history's file."""
     return json.dumps({"runs": [asdict(run) for run in runs]}, indent=1) + "\n"
 
 
-def total_hours(runs: list[Run]) -> float:
+def total_hours(runs: list[TrainingRun]) -> float:
     """Wall-clock hours of all runs together."""
     return sum(run.seconds for run in runs) / 3600

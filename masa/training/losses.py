@@ -65,15 +65,17 @@ class FullObjective:
         discriminator: Discriminator,
         perceptual: float = 1.0,
         adversarial: float = 5e-3,
-        lr: float = 1e-4,
+        learning_rate: float = 1e-4,
     ) -> None:
-        """``perceptual`` and ``adversarial`` weigh their terms against L1's 1; ``lr`` is the
-        discriminator's learning rate."""
+        """``perceptual`` and ``adversarial`` weigh their terms against L1's 1; the
+        ``learning_rate`` is the discriminator's."""
         self.perceptual, self.adversarial = perceptual, adversarial
         self._vgg = vgg
         self._discriminator = discriminator
-        self._lr = lr
-        self._optimizer: Any = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.0, 0.9))
+        self._learning_rate = learning_rate
+        self._optimizer: Any = torch.optim.Adam(
+            discriminator.parameters(), lr=learning_rate, betas=(0.0, 0.9)
+        )
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Move the networks to the device, the discriminator's copies kept equal."""
@@ -126,7 +128,7 @@ class FullObjective:
         self._discriminator.load_state_dict(state["discriminator"])
         self._optimizer.load_state_dict(state["optimizer"])
         for group in self._optimizer.param_groups:
-            group["lr"] = self._lr  # as this session was told, not as the one before
+            group["lr"] = self._learning_rate  # as this session was told, not as the one before
 
 
 def relativistic_loss(real: Tensor, fake: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Muon: steps of equal size in every direction of a kernel.
+"""Muon: momentum whose updates of each kernel are orthogonalised.
 
 Adam scales each weight by itself. A convolution's kernel is a matrix, and its gradients lie in few
-directions of it; Muon (Jordan et al., 2024) takes the nearest matrix that turns but does not scale,
+directions of it; Muon (Jordan et al., 2024) replaces the update by the nearest orthogonal matrix,
 so that rare directions are learned as fast as common ones.
 """
 

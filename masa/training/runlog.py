@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from masa.files import write_whole
-from masa.measuring.evaluate import Row
+from masa.measuring.evaluate import SceneScores
 from masa.pictures.photo import Pixels
+from masa.training.console import say
 
 LOG = "log.jsonl"
 
@@ -82,7 +81,7 @@ class RunLog:
             self._append({"step": step, "seconds": seconds, "settings": settings})
             self._settings = settings
 
-    def pictures(self, step: int, rows: Sequence[Row]) -> None:
+    def pictures(self, step: int, rows: Sequence[SceneScores]) -> None:
         """Show bicubic enlargement, result, reference and truth of each row side by side."""
         if not self._board:
             return
@@ -136,17 +135,6 @@ def strip(images: Sequence[Pixels]) -> Pixels:
         ],
         axis=1,
     )
-
-
-def say(text: str) -> None:
-    """A line on standard error that does not tear a progress bar apart.
-
-    Where nobody reads it any more, or a signal's handler meets another line half written, it is
-    lost: no reason to lose a training.
-    """
-    with contextlib.suppress(OSError, ValueError, RuntimeError):
-        tqdm.write(text, file=sys.stderr)
-        sys.stderr.flush()
 
 
 def _tensorboard(folder: Path, step: int | None) -> Any:
