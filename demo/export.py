@@ -84,7 +84,7 @@ def settings(x: Exploration) -> dict[str, Any]:
     found = {
         "weights": x.weights,
         "lr": [x.lr.width, x.lr.height],
-        "references": [[p.width, p.height] for p in x.ref.placements],
+        "references": [[width, height] for height, width in x.ref.sizes],
         "self_reference": x.self_reference,
         "seconds": dict(x.seconds),
         "peak_memory": None if x.peak is None else asdict(x.peak),

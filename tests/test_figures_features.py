@@ -13,7 +13,7 @@ from helpers import fill, picture
 from demo.figures import adaptation, aggregation, cost, network, result
 from demo.figures.draw import WIDE, WIDTH
 from demo.figures.figure import pick
-from demo.figures.parts import Place, busiest, high_of, own
+from demo.figures.parts import Place, busiest, high_of
 from demo.figures.plots import Bar, bar_chart
 from demo.figures.tabs import FIGURES, View
 from demo.runs.exploration import explore
@@ -307,10 +307,9 @@ def test_channels_come_back_in_their_own_units(x):
     """Levels and ranges against the features of a fresh trace."""
     model = fill(MASA(SMALL), in_blocks=1).eval()
     predictor = Predictor(model, "cpu", "fp32")
-    refs = [x.ref.rgb[p.top : p.top + p.height, : p.width].copy() for p in x.ref.placements]
-    trace = predictor.run(x.lr.crop(x.lr.rgb).copy(), refs, keep=(2,)).trace.x2
+    trace = predictor.run(x.visitors_lr(), x.visitors_refs(), keep=(2,)).trace.x2
     for name, tensor in (("before", trace.ref), ("gamma", trace.adapted.gamma)):
-        expected = own(x, tensor[0, 3].numpy())
+        expected = x.lr.crop(tensor[0, 3].numpy())
         found = adaptation.channel_map(x, x.scales[2], name, 3)
         assert found.shape == expected.shape
         step = np.ptp(tensor[0, 3].numpy()) / 255
@@ -322,7 +321,7 @@ def test_channels_come_back_in_their_own_units(x):
 def test_padding_is_not_shown(x):
     padded = explored((20, 27), (64, 64), late=False)
     assert padded.lr.rgb.shape[:2] == (24, 32)
-    assert own(padded, padded.scales[4].colours["lr"]).shape == (80, 108, 3)
+    assert padded.lr.crop(padded.scales[4].colours["lr"]).shape == (80, 108, 3)
     assert adaptation.channel_map(padded, padded.scales[2], "lr", 0).shape == (40, 54)
     for draw in (
         lambda x: adaptation.statistics(x, 2),
@@ -408,7 +407,7 @@ def test_switching_off_is_measured(x):
 def test_residuals_that_a_network_does_not_have(none, x):
     assert none.scales[4].added["ref_residual"].max() == 0
     assert "the reference branch takes nothing over" in aggregation.residuals(none, 4).summary
-    means = [own(x, x.scales[4].added[f"{n}_residual"]).mean() for n in ("ref", "lr")]
+    means = [x.lr.crop(x.scales[4].added[f"{n}_residual"]).mean() for n in ("ref", "lr")]
     told_sizes = f"({means[0]:.3g} in the reference branch, {means[1]:.3g} in the photo branch)"
     assert told_sizes in aggregation.residuals(x, 4).summary
     # What is switched off changes nothing then.

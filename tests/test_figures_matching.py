@@ -17,13 +17,11 @@ from demo.figures.places import (
     block_corner,
     clip_block,
     coarse_place,
-    own_areas,
-    own_cells,
-    own_places,
+    matched_cells,
+    moves,
     padding_share,
     padding_words,
     place_words,
-    ref_block_box,
     ref_view,
 )
 from demo.runs.examples import load_examples
@@ -34,7 +32,7 @@ from masa.network.matching import Geometry
 from masa.network.model import MASA
 from masa.network.transfer import plan_transfer
 from masa.predictor import Predictor
-from masa.reference.canvas import lr_canvas
+from masa.reference.canvas import Area, lr_canvas
 
 DOWN, RIGHT = 2, 3
 """LR pixels from each pixel to its match in ``shifted``."""
@@ -305,11 +303,11 @@ def test_block_colours_differ_and_neighbours_are_alike():
 def test_clicks_in_the_reference_find_the_block_that_matched_there(shifted):
     for number in range(shifted.matches.geometry.blocks):
         row, column = coarse_place(shifted, number)
-        found = coarse.block_near(shifted, "ref 1", row, column)
+        found = coarse.block_near(shifted, "ref 1", 4 * row + 1, 4 * column + 2)
         assert coarse_place(shifted, found) == (row, column)
     drawn = coarse.ref_blocks(shifted, 0)
     (panel,) = drawn.panels
-    assert (panel.name, panel.rows, panel.columns) == ("ref 1", 50, 60)
+    assert (panel.name, panel.rows, panel.columns) == ("ref 1", 200, 240)
 
 
 def test_clicks_in_one_of_several_references(stacked):
@@ -317,12 +315,18 @@ def test_clicks_in_one_of_several_references(stacked):
     assert [panel.name for panel in drawn.panels] == ["ref 1", "ref 2", "ref 3"]
     number = block_at(stacked, 0, 0)
     row, column = coarse_place(stacked, number)
-    for panel, area in zip(drawn.panels, own_areas(stacked), strict=True):
+    assert [(panel.rows, panel.columns) for panel in drawn.panels] == [
+        (50, 130),
+        (150, 90),
+        (40, 36),
+    ]
+    for panel, area in zip(drawn.panels, stacked.ref.areas, strict=True):
         found = coarse.block_near(stacked, panel.name, 0, 0)
         if found is not None:
             assert area.top <= coarse_place(stacked, found)[0] < area.bottom
         if area.top <= row < area.bottom:
-            found = coarse.block_near(stacked, panel.name, row - int(area.top), column)
+            at = 4 * (row - area.top) + 2, 4 * column + 2
+            found = coarse.block_near(stacked, panel.name, *at)
             assert coarse_place(stacked, found) == (row, column)
 
 
@@ -347,10 +351,10 @@ def test_words_on_unusual_dilations(unusual):
 
 
 def test_views_show_each_reference_without_padding(x):
-    canvas = np.repeat(own_cells(x)[:, :, None], 3, 2).astype(np.uint8) * 200
+    canvas = np.repeat(x.ref.is_own[:, :, None], 3, 2).astype(np.uint8) * 200
     view = ref_view(x, canvas)
     assert set(np.unique(view.picture)) <= {200, 255}
-    for area in view.areas:
+    for area in x.ref.areas:
         for row, column in ((area.top, 0), (area.bottom - 1, area.right - 1)):
             at_x, at_y = view.point(row, column)
             assert view.picture[int(at_y), int(at_x), 0] == 200
@@ -360,35 +364,37 @@ def test_views_show_each_reference_without_padding(x):
 
 def test_boxes_are_cut_at_the_edges_of_references(stacked):
     view = ref_view(stacked, stacked.ref.rgb)
-    whole = ref_block_box(stacked, 0)
-    everything = replace(whole, left=0, top=0, right=10**4, bottom=10**4)
-    boxes = view.boxes(everything)
-    assert len(boxes) == 3
-    for box, area, (left, top) in zip(boxes, view.areas, view.corners, strict=True):
-        assert (box.left, box.top) == (left, top)
-        assert box.right - box.left == pytest.approx(view.zoom * area.right)
-        assert box.bottom - box.top == pytest.approx(view.zoom * (area.bottom - area.top))
+    outlines = view.outlines(Area(0, 0, 10**4, 10**4))
+    assert len(outlines) == 3
+    for corners, size, (left, top) in zip(outlines, stacked.ref.sizes, view.corners, strict=True):
+        bottom, right = (view.zoom * side for side in size)
+        expected = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom)])
+        np.testing.assert_allclose(corners, expected + np.array([left, top]))
+    height = stacked.ref.areas[0].height
+    (corners,) = view.outlines(Area(height - 2, 3, height, 5))
+    expected = view.zoom * np.array([(12, 44), (20, 44), (20, 50), (12, 50)])  # of 50 rows
+    np.testing.assert_allclose(corners, expected + np.array(view.corners[0]))
 
 
 # Pixels
 
 
 def test_places_are_seen_from_the_reference_they_lie_in(x):
-    places = own_places(x)
+    cells, found = matched_cells(x), moves(x)
     position = x.matches.position[0].numpy()
+    assert cells.shape == found.shape == (2, x.lr.height, x.lr.width)
     for row, column in ((0, 0), (x.lr.height - 1, x.lr.width - 1), (x.lr.height // 2, 3)):
-        top = x.ref.placements[places.number[row, column]].top // 4
-        assert places.row[row, column] + top == position[0, row, column]
-        assert places.column[row, column] == position[1, row, column]
-        assert places.row[row, column] >= 0
-        assert tuple(places.move[:, row, column]) == (
-            places.row[row, column] - row,
-            places.column[row, column] - column,
-        )
+        cell = position[:, row, column]
+        assert tuple(cells[:, row, column]) == tuple(cell)
+        top = max(place.top for place in x.ref.placements if place.top <= 4 * cell[0])
+        own = np.array([4 * cell[0] - top + 1.5, 4 * cell[1] + 1.5])
+        here = np.array([row, column])
+        expected = own - here if x.self_reference else (own - (4 * here + 1.5)) / 4
+        np.testing.assert_array_equal(found[:, row, column], expected)
 
 
 def test_a_known_shift_is_told(shifted):
-    move = own_places(shifted).move
+    move = moves(shifted)
     expected = np.array([DOWN, RIGHT])[:, None, None]
     assert (move == expected).all(0).mean() > 0.8
     assert (move == expected)[INNER].all()
@@ -434,7 +440,7 @@ def test_the_best_of_the_drawn_patches_is_the_index_map(x):
 
 def test_patch_search_draws_what_is_copied(shifted):
     row, column = 13, 18
-    assert tuple(own_places(shifted).move[:, row, column]) == (DOWN, RIGHT)
+    assert tuple(moves(shifted)[:, row, column]) == (DOWN, RIGHT)
     image = fine.patch_search(shifted, row, column).image
     top, left = 4 * (row + DOWN - 1), 4 * (column + RIGHT - 1)
     side = (WIDTH - 12) // 2
@@ -646,7 +652,7 @@ def test_shares_of_one_reference(shifted, alone):
 
 
 def test_shares_of_several_references(stacked):
-    number = own_places(stacked).number
+    number = stacked.ref.locate(*matched_cells(stacked)).number
     drawn = pixel.reference_shares(stacked)
     (panel,) = drawn.panels
     for row, column, at_x, at_y in list(points(panel))[::13]:
@@ -663,7 +669,7 @@ def test_shares_of_several_references(stacked):
 def test_matches_with_padding_are_told(stacked, shifted):
     assert padding_share(shifted) == 0
     assert padding_words(shifted) == ""
-    outside, inside = (torch.from_numpy(own_cells(stacked) == own).nonzero() for own in (0, 1))
+    outside, inside = (torch.from_numpy(stacked.ref.is_own == own).nonzero() for own in (0, 1))
     position = inside[0][:, None, None].repeat(1, *stacked.matches.position.shape[2:])
     position[:, :7, :29] = outside[0][:, None, None]  # a third of the photo's 21 rows
     x = replace(stacked, matches=replace(stacked.matches, position=position[None]))

@@ -18,7 +18,6 @@ from demo.figures.parts import (
     high_of,
     map_part,
     minus,
-    own,
     picture_part,
 )
 from demo.figures.plots import Points, dash, disc, key, point_plot, triangle
@@ -93,11 +92,11 @@ def feature_maps(x: Exploration, scale: int, channel: int | None = None) -> Draw
 
 def _in_colours(x: Exploration, view: ScaleView, scale: int) -> Drawn:
     parts = [
-        picture_part(x, own(x, view.colours[name]), f"{title} (×{scale})", HALF)
+        picture_part(x, x.lr.crop(view.colours[name]), f"{title} (×{scale})", HALF)
         for name, title in _titles(view).items()
     ]
     changes = mode_of(view) != "none"
-    length = own(x, view.colours["difference"][:, :, 0]) / np.float32(254) * view.difference_peak
+    length = x.lr.crop(view.colours["difference"][:, :, 0]) / np.float32(254) * view.difference_peak
     parts.append(
         map_part(
             x,
@@ -214,7 +213,7 @@ def _signed(x: Exploration, values: NDArray[np.float32], label: str, title: str)
 def channel_map(x: Exploration, view: ScaleView, name: str, channel: int) -> NDArray[np.float32]:
     """One channel in the network's own units, of the visitor's pixels; known to 256 steps."""
     low, high = view.ranges[name][channel]
-    levels = own(x, view.channels[name][channel]).astype(np.float32)
+    levels = x.lr.crop(view.channels[name][channel]).astype(np.float32)
     return low + levels / 255 * (high - low)
 
 

@@ -11,7 +11,6 @@ from demo.figures.parts import (
     high_of,
     luma_change,
     map_part,
-    own,
     picture_part,
 )
 from demo.figures.result import decibels, gain_db, signed
@@ -55,7 +54,7 @@ def branches(x: Exploration, scale: int) -> Drawn | None:
         return None
     view = x.scales[scale]
     parts = [
-        picture_part(x, own(x, view.colours[name]), f"{title} (×{scale})", THIRD)
+        picture_part(x, x.lr.crop(view.colours[name]), f"{title} (×{scale})", THIRD)
         for name, title in _TITLES.items()
     ]
     return compose(
@@ -75,7 +74,7 @@ def residuals(x: Exploration, scale: int) -> Drawn | None:
     """
     if not has_branches(x, scale):
         return None
-    added = {name: own(x, x.scales[scale].added[f"{name}_residual"]) for name in _BRANCH}
+    added = {name: x.lr.crop(x.scales[scale].added[f"{name}_residual"]) for name in _BRANCH}
     high = high_of(*added.values())
     titles = {
         "ref": f"Reference branch: reference minus photo (×{scale})",

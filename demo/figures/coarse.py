@@ -28,11 +28,13 @@ from demo.figures.draw import (
     cosine_range,
     dot,
     emphasise,
+    emphasise_polygon,
     enlarge,
     grey,
     heat_map,
     line_height,
     outline,
+    outline_polygon,
     paint,
     shape,
     stack,
@@ -48,9 +50,8 @@ from demo.figures.places import (
     lr_panel,
     lr_zoom,
     own_blocks,
-    own_cells,
     place_words,
-    ref_block_box,
+    ref_block,
     ref_view,
     reference_words,
 )
@@ -58,6 +59,7 @@ from demo.runs.exploration import Exploration
 from masa.config import SCALE
 from masa.network.matching import coarse_scores
 from masa.pictures.photo import Pixels
+from masa.reference.canvas import Area
 
 __all__ = [
     "block_near",
@@ -132,8 +134,8 @@ def lr_blocks(x: Exploration, selected: int | None = None) -> Drawn:
 def ref_blocks(x: Exploration, selected: int | None = None) -> Drawn:
     """The reference with every LR block's footprint around its coarse match, in its colour.
 
-    Where footprints overlap, their mean colour is seen. Panels ``ref 1``, ... are in Ref-down
-    cells of each reference.
+    Where footprints overlap, their mean colour is seen. Panels ``ref 1``, ... are in each
+    reference's own pixels.
     """
     ground = ref_view(x, x.ref.rgb)
     colour, count = footprints(x)
@@ -150,13 +152,13 @@ def ref_blocks(x: Exploration, selected: int | None = None) -> Drawn:
     if selected is not None:
         selected = clip_block(x, selected)
         words = " " + _mark_selected(x, ground, picture, selected)
-    own = own_cells(x)
+    own = x.ref.is_own
     covered, most = float((count[own] > 0).mean()), int(count[own].max())
     title = "Reference: where the blocks matched"
-    if len(ground.areas) > 1:
-        title = f"{len(ground.areas)} references: where the blocks matched"
+    if x.ref.count > 1:
+        title = f"{x.ref.count} references: where the blocks matched"
     image, ((left, top),) = arrange([picture], [title], least=WIDTH)
-    together = "the references" if len(ground.areas) > 1 else reference_words(x, 0)
+    together = "the references" if x.ref.count > 1 else reference_words(x, 0)
     return Drawn(
         image,
         "The reference with the place that each block of the small photo matched, in that "
@@ -168,20 +170,19 @@ def ref_blocks(x: Exploration, selected: int | None = None) -> Drawn:
 
 
 def block_near(x: Exploration, panel: str, row: int, column: int) -> int | None:
-    """The LR block that matched nearest to cell (row, column) of panel ``ref 1``, ``ref 2``, ...
+    """The LR block that matched nearest to pixel (row, column) of ``ref 1``, ``ref 2``, ...
 
     ``None`` if no block matched in that reference.
     """
-    number = int(panel.removeprefix("ref ")) - 1
-    place = x.ref.placements[number]
-    top, height = place.top // SCALE, -(-place.height // SCALE)
     blocks = _own_numbers(x)
     found = np.array([coarse_place(x, int(block)) for block in blocks])
-    inside = (found[:, 0] >= top) & (found[:, 0] < top + height)
+    number, own_row, own_column = x.ref.locate(*found.T)
+    inside = number == int(panel.removeprefix("ref ")) - 1
     if not inside.any():
         return None
-    # A footprint's centre is half a cell above and left of the matched cell's middle.
-    distance = np.abs(found - 0.5 - (top + row, column)).max(1)
+    # A block has an even side: its footprint's centre is half a cell before the matched cell's.
+    half = SCALE / 2
+    distance = np.maximum(np.abs(own_row - half - row), np.abs(own_column - half - column))
     return int(blocks[inside][distance[inside].argmin()])
 
 
@@ -194,8 +195,8 @@ def block_pair(x: Exploration, selected: int) -> Drawn:
     side = geometry.block + 2 * rim
     rows = np.clip(np.arange(top - rim, top + geometry.block + rim), 0, geometry.lr_height - 1)
     columns = np.clip(np.arange(left - rim, left + geometry.block + rim), 0, geometry.lr_width - 1)
-    crop = ref_block_box(x, selected, rim)
-    height, width = round(crop.bottom - crop.top), round(crop.right - crop.left)
+    crop = ref_block(x, selected, rim)
+    height, width = crop.height, crop.width
     # One scale for both, unless the Ref block is so large that the block would be a speck.
     ref_scale = min(MOST_PAIR, (WIDTH - GAP) / (side + width), TALL / height)
     lr_scale = max(ref_scale, 180 / side)
@@ -205,11 +206,10 @@ def block_pair(x: Exploration, selected: int) -> Drawn:
     centre = geometry.block // 2
     _draw_taps(lr, lr_scale, rim + centre, rim + centre, x)
 
-    part = x.ref.down[int(crop.top) : int(crop.bottom), int(crop.left) : int(crop.right)]
-    ref = enlarge(part, ref_scale)
+    ref = enlarge(x.ref.cells(crop), ref_scale)
     outline(ref, Box(rim, rim, width - rim, height - rim).scaled(ref_scale), WHITE, 2)
     row, column = coarse_place(x, selected)
-    _draw_taps(ref, ref_scale, row - int(crop.top), column - int(crop.left), x)
+    _draw_taps(ref, ref_scale, row - crop.top, column - crop.left, x)
     inner = f"{geometry.ref_block_height} x {geometry.ref_block_width}"
     same = ref_scale > 0.99 * lr_scale
     image, _ = arrange(
@@ -240,7 +240,7 @@ def score_maps(x: Exploration, selected: int) -> Drawn:
     total = scores.sum(0)
     best = coarse_place(x, selected)
     apart = (geometry.ref_block_height, geometry.ref_block_width)
-    rivals = runners_up(total, own_cells(x), best, apart)
+    rivals = runners_up(total, x.ref.is_own, best, apart)
     low, high = cosine_range(float(np.percentile(scores, 1)), float(scores.max()))
     half = (WIDTH - GAP) // 2
     parts, titles = [], []
@@ -340,12 +340,12 @@ def block_colours(rows: int, columns: int) -> NDArray[np.uint8]:
     return colours
 
 
-def _footprint(x: Exploration, number: int) -> Box:
-    """An LR block laid on its coarse match, on the Ref-down grid; it may reach beyond."""
+def _footprint(x: Exploration, number: int) -> Area:
+    """The cells under an LR block that is laid on its coarse match; it may reach beyond them."""
     row, column = coarse_place(x, number)
     block = x.matches.geometry.block
     top, left = row - block // 2, column - block // 2
-    return Box(left, top, left + block, top + block)
+    return Area(top, left, top + block, left + block)
 
 
 def _own_numbers(x: Exploration) -> NDArray[np.intp]:
@@ -388,17 +388,17 @@ def _outline_footprints(x: Exploration, view: RefView, picture: Pixels) -> None:
     colours = block_colours(geometry.rows, geometry.columns)
     for number in _own_numbers(x):
         dark = tuple(int(v) for v in colours[number] * 0.55)
-        for box in view.boxes(_footprint(x, int(number))):
-            outline(picture, box, (dark[0], dark[1], dark[2]), 1)
+        for corners in view.outlines(_footprint(x, int(number))):
+            outline_polygon(picture, corners, (dark[0], dark[1], dark[2]), 1)
 
 
 def _mark_selected(x: Exploration, view: RefView, picture: Pixels, selected: int) -> str:
     """Frame a block's footprint and its Ref block; returns a sentence on it."""
-    for box in view.boxes(ref_block_box(x, selected)):
-        emphasise(picture, box, WHITE, 1)
-        outline(picture, Box(box.left - 2, box.top - 2, box.right + 2, box.bottom + 2), ORANGE, 2)
-    for box in view.boxes(_footprint(x, selected)):
-        emphasise(picture, box, BLACK, 2)
+    for corners in view.outlines(ref_block(x, selected)):
+        emphasise_polygon(picture, corners, WHITE, 1)
+        outline_polygon(picture, corners, ORANGE, 2, grown=2)
+    for corners in view.outlines(_footprint(x, selected)):
+        emphasise_polygon(picture, corners, BLACK, 2)
     score = float(x.matches.coarse.score[0, selected])
     return (
         f"{_block_words(x, selected)} (framed) matched {place_words(x, *coarse_place(x, selected))}"

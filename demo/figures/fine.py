@@ -45,16 +45,17 @@ from demo.figures.places import (
     clip_pixel,
     lr_panel,
     lr_zoom,
-    own_cells,
-    own_places,
+    matched_cells,
+    moves,
     place_words,
-    ref_block_box,
+    ref_block,
     reference_words,
 )
 from demo.runs.exploration import Exploration
 from masa.config import SCALE
 from masa.network.matching import fine_scores
 from masa.pictures.photo import Pixels
+from masa.reference.canvas import Area
 
 JUMP = 1
 """Neighbours' matches that lie at most this many Ref-down cells apart from side by side belong
@@ -75,12 +76,9 @@ ERROR_SHOWN = 16.0
 
 def displacement(x: Exploration) -> Drawn:
     """Where each LR pixel's match lies, seen from the pixel. Panel ``lr`` is in LR pixels."""
-    places = own_places(x)
-    cell, pixel = np.stack((places.row, places.column)), np.indices(places.row.shape)
+    move = moves(x)
     # Of the photo as its own reference, a cell is 4 x 4 pixels, and the way leads to their middle.
-    size = SCALE if x.self_reference else 1
-    at_home = (cell == pixel // size).all(0)
-    move = size * cell + (size - 1) / 2 - pixel
+    at_home = (np.abs(move) < (SCALE / 2 if x.self_reference else 0.5)).all(0)
     length = np.hypot(move[0], move[1])
     # A few mismatched blocks point far away; they must not make all others pale.
     full = max(float(np.percentile(length, FULL)), LEAST_FULL)
@@ -90,7 +88,7 @@ def displacement(x: Exploration) -> Drawn:
     key = _direction_key(full, shortened)
     image, ((left, top),) = arrange([picture], ["Move from each pixel to its match"], least=WIDTH)
     middle = np.median(move.reshape(2, -1), axis=1)
-    where = "their reference" if len(x.ref.placements) > 1 else reference_words(x, 0)
+    where = "their reference" if x.ref.count > 1 else reference_words(x, 0)
     return Drawn(
         stack([image, key], gap=8),
         "The small photo's pixels coloured by direction and length of the way to their match, "
@@ -150,9 +148,10 @@ class Jumps:
 
 
 def find_jumps(x: Exploration) -> Jumps:
-    """Compare the moves of all neighbouring pixels of the visitor's LR."""
-    places = own_places(x)
-    move, number = places.move, places.number
+    """Compare the matches of all neighbouring pixels of the visitor's LR."""
+    cell = matched_cells(x)
+    number = x.ref.locate(*cell).number
+    move = cell - np.indices(number.shape)
     found = []
     for axis in (1, 0):
         apart = np.abs(np.diff(move, axis=axis + 1)).max(0) > JUMP
@@ -210,19 +209,18 @@ def discontinuities(x: Exploration) -> Drawn:
 
 def given(x: Exploration) -> Drawn:
     """The reference's own pixels where the index map puts them. Panel ``hr`` is in HR pixels."""
-    picture = x.lr.crop(x.moved, SCALE)
+    picture = x.lr.crop(x.moved)
     rows, columns = picture.shape[:2]
     # As it is, unless it is wider than a page or so small that it could not be seen.
     zoom = min(1.0, fit_zoom(rows, columns, WIDE, 2 * WIDE))
     if zoom == 1 and columns < WIDTH:
         zoom = float(max(1, min(WIDTH // columns, WIDE // rows)))
-    own = own_cells(x)
-    position = x.lr.crop(x.matches.position[0].permute(1, 2, 0).numpy())
+    own = x.ref.is_own
     used = np.zeros_like(own)
-    used[position[..., 0], position[..., 1]] = True
+    used[tuple(matched_cells(x))] = True
     places, cells = int((used & own).sum()), int(own.sum())
     apart = float(np.abs(picture.astype(np.float32) - x.bicubic).mean())
-    several = len(x.ref.placements) > 1
+    several = x.ref.count > 1
     return Drawn(
         enlarge(picture, zoom),
         "The photo put together from pieces of the reference alone.",
@@ -257,10 +255,9 @@ def patch_search(x: Exploration, row: int, column: int) -> Drawn:
     emphasise(lr, _patch_box(row - top, column - left, patch).scaled(zoom))
     outline(lr, _patch_box(row - top + rim, column - left + rim, 1).scaled(zoom), ORANGE, 2)
 
-    crop = ref_block_box(x, number, rim)
-    part = x.ref.down[int(crop.top) : int(crop.bottom), int(crop.left) : int(crop.right)]
-    ref_zoom = fit_zoom(part.shape[0], part.shape[1], half, 300)
-    ref = enlarge(part, ref_zoom)
+    crop = ref_block(x, number, rim)
+    ref_zoom = fit_zoom(crop.height, crop.width, half, 300)
+    ref = enlarge(x.ref.cells(crop), ref_zoom)
     emphasise(ref, _patch_box(best_row, best_column, patch).scaled(ref_zoom))
 
     low, high = float(scores.min()), float(scores.max())
@@ -270,11 +267,10 @@ def patch_search(x: Exploration, row: int, column: int) -> Drawn:
     emphasise(scored, box, thickness=2)
     bar = colour_bar("similarity (cosine)", *ends, width=half)
 
-    start = SCALE * (at_row - rim), SCALE * (at_column - rim)
+    copied = Area(at_row - rim, at_column - rim, at_row + rim + 1, at_column + rim + 1)
     side = SCALE * patch
-    copied = x.ref.rgb[start[0] : start[0] + side, start[1] : start[1] + side]
     piece_zoom = half / side
-    piece = enlarge(copied, piece_zoom)
+    piece = enlarge(x.ref.pixels(copied), piece_zoom)
     own = Box(SCALE * rim, SCALE * rim, SCALE * (rim + 1), SCALE * (rim + 1))
     emphasise(piece, own.scaled(piece_zoom), thickness=2)
 
@@ -330,7 +326,7 @@ def match_error(x: Exploration) -> NDArray[np.float32] | None:
     NaN where the truth is unknown or lies outside the reference; ``None`` where there is no truth
     at all. HR column ``c`` is truly at column ``c - disparity`` of the reference, in the same row.
     """
-    if x.disparity is None or x.self_reference or len(x.ref.placements) != 1:
+    if x.disparity is None or x.self_reference or x.ref.count != 1:
         return None
     rows, columns = x.lr.height, x.lr.width
     if x.disparity.shape != (SCALE * rows, SCALE * columns):
@@ -341,11 +337,11 @@ def match_error(x: Exploration) -> NDArray[np.float32] | None:
     count = np.isfinite(cells).sum(2)
     truth = np.take_along_axis(cells, np.maximum(count - 1, 0)[..., None] // 2, 2)[..., 0]
     truth = np.where(count >= SCALE * SCALE / 2, truth, np.nan)
-    move = own_places(x).move * SCALE
+    move = moves(x) * SCALE
     centre = SCALE * np.arange(columns) + (SCALE - 1) / 2
     error = np.hypot(move[0], move[1] + truth)
-    place = x.ref.placements[0]
-    outside = (centre - truth < 0) | (centre - truth > place.width - 1)
+    _, width = x.ref.sizes[0]
+    outside = (centre - truth < 0) | (centre - truth > width - 1)
     return np.where(outside, np.nan, error).astype(np.float32)
 
 

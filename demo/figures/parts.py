@@ -139,13 +139,6 @@ def compose(parts: Sequence[Part], alt: str, summary: str, columns: int = 1) -> 
     return Drawn(stack(rows), alt, summary, tuple(panels))
 
 
-def own(x: Exploration, values: NDArray) -> NDArray:
-    """What belongs to the visitor's pixels of ``(rows, columns, ...)`` over the padded LR."""
-    rows = ceil(values.shape[0] * x.lr.height / x.lr.rgb.shape[0])
-    columns = ceil(values.shape[1] * x.lr.width / x.lr.rgb.shape[1])
-    return values[:rows, :columns]
-
-
 def luma_change(a: Pixels, b: Pixels) -> NDArray[np.float32]:
     """Absolute difference of two pictures' luma in grey levels, ``(H, W)``."""
     return np.abs(luma(a) - luma(b)).astype(np.float32)

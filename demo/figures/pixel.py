@@ -22,6 +22,7 @@ from demo.figures.draw import (
     blank,
     blend,
     emphasise,
+    emphasise_polygon,
     enlarge,
     fit_zoom,
     grey,
@@ -39,10 +40,10 @@ from demo.figures.places import (
     clip_pixel,
     lr_panel,
     lr_zoom,
-    own_places,
+    matched_cells,
     padding_words,
     place_words,
-    ref_block_box,
+    ref_block,
     ref_view,
     reference_words,
 )
@@ -179,17 +180,17 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
 
     overview = ref_view(x, x.ref.rgb, _PART, _PART + 84)
     overview.number()
-    searched = overview.boxes(ref_block_box(x, number))
+    outlines = overview.outlines(ref_block(x, number))
+    for outlined in outlines:
+        emphasise_polygon(overview.picture, outlined, thickness=2)
+    searched = [Box.around(outlined) for outlined in outlines]
     if not searched:  # all in the padding of a reference narrower than others: show its edge
         at = overview.point(pieces[0].row, pieces[0].column)
         searched = [Box(at[0] - 3, at[1] - 3, at[0] + 3, at[1] + 3)]
-    for box in searched:
-        emphasise(overview.picture, box, thickness=2)
-    crop = ref_block_box(x, number, x.matches.geometry.radius)
-    crop_zoom = fit_zoom(
-        round(crop.bottom - crop.top), round(crop.right - crop.left), _PART, _PART + 84
-    )
-    searching = _cut(x.ref.rgb, crop.scaled(SCALE), crop_zoom / SCALE)
+        emphasise(overview.picture, searched[0], thickness=2)
+    crop = ref_block(x, number, x.matches.geometry.radius)
+    crop_zoom = fit_zoom(crop.height, crop.width, _PART, _PART + 84)
+    searching = enlarge(x.ref.pixels(crop), crop_zoom / SCALE)
     boxes = [
         _cell(p.row, p.column).scaled(crop_zoom, -crop_zoom * crop.left, -crop_zoom * crop.top)
         for p in pieces
@@ -254,10 +255,10 @@ def reference_shares(x: Exploration) -> Drawn | None:
 
     Panel ``lr`` is in LR pixels.
     """
-    if len(x.ref.placements) == 1:
+    count = x.ref.count
+    if count == 1:
         return None
-    number = own_places(x).number
-    count = len(x.ref.placements)
+    number = x.ref.locate(*matched_cells(x)).number
     shares = np.bincount(number.ravel(), minlength=count) / number.size
     zoom = lr_zoom(x, WIDTH, TALL - 100)
     colours = np.array(MARKS, np.uint8)[number % len(MARKS)]
@@ -311,7 +312,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
         text(page, words, left + _TILE / 2, middle, anchor="mm")
         text(page, "=", left + _TILE + gap / 2, middle, NORMAL, anchor="mm", bold=True)
         left += _TILE + gap
-    tile = _around(x.lr.crop(x.moved, SCALE), lr_row, lr_column, zoom)
+    tile = _around(x.lr.crop(x.moved), lr_row, lr_column, zoom)
     emphasise(tile, inside, thickness=2)
     outline(tile, texel, WHITE, 1)
     page[:_TILE, left : left + _TILE] = tile
@@ -330,9 +331,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
 
 def _share_row(x: Exploration, number: int, share: float) -> Pixels:
     """One reference in small, its share in words and as a bar."""
-    place = x.ref.placements[number]
-    picture = x.ref.rgb[place.top : place.top + place.height, : place.width]
-    small = enlarge(picture, fit_zoom(place.height, place.width, 76, 48))
+    small = enlarge(x.ref.reference(number), fit_zoom(*x.ref.sizes[number], 76, 48))
     row = blank(54, WIDTH)
     top, left = (54 - small.shape[0]) // 2, 3 + (76 - small.shape[1]) // 2
     row[top : top + small.shape[0], left : left + small.shape[1]] = small
@@ -415,11 +414,10 @@ def _fan(
 
 
 def _reference_title(x: Exploration, piece: Piece) -> str:
-    count = len(x.ref.placements)
-    if count == 1:
+    if x.ref.count == 1:
         return "The photo itself" if x.self_reference else "Reference"
-    number, _, _ = x.ref.locate(np.array(piece.row), np.array(piece.column))
-    return f"Reference {int(number) + 1} of {count}"
+    number = x.ref.locate(piece.row, piece.column).number
+    return f"Reference {int(number) + 1} of {x.ref.count}"
 
 
 def _share(weight: float) -> str:

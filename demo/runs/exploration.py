@@ -136,9 +136,7 @@ class Exploration:
         """The references as they were used, without padding; none if the LR was its own."""
         if self.self_reference:
             return []
-        return [
-            self.ref.rgb[p.top : p.top + p.height, : p.width].copy() for p in self.ref.placements
-        ]
+        return [self.ref.reference(number).copy() for number in range(self.ref.count)]
 
     def kept_bytes(self) -> int:
         """Memory that this exploration holds."""
