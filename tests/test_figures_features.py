@@ -16,12 +16,14 @@ from demo.figures.figure import pick
 from demo.figures.parts import Place, busiest, high_of
 from demo.figures.plots import Bar, bar_chart
 from demo.figures.tabs import FIGURES, View
+from demo.runs import rematch
 from demo.runs.exploration import explore
 from demo.runs.request import Request, Run
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.machine.cost import dense_matching_cost, executed_cost, paper_cost
 from masa.machine.memory import Peak
+from masa.network import dense
 from masa.network.aggregation import Branches
 from masa.network.matching import match
 from masa.network.model import MASA
@@ -74,14 +76,14 @@ def all_figures(x):
         found += [adaptation.statistics(x, scale)]
         found += [aggregation.branches(x, scale), aggregation.residuals(x, scale)]
     found += [aggregation.switched_off(x, "ref"), aggregation.switched_off(x, "lr")]
-    dense = cost.dense_match(x)
-    again = cost.rematch(x, replace(SMALL, lr_block=4), dense)
+    every = rematch.dense_match(x)
+    again = rematch.rematch(x, replace(SMALL, lr_block=4), every)
     found += [
         cost.multiply_adds(x),
         cost.stages(x),
         cost.stages(replace(x, peak=Peak("cuda", 2**30))),
     ]
-    found += [cost.rematch_figure(x, again, dense), cost.rematch_figure(x, again)]
+    found += [cost.rematch_figure(x, again, every), cost.rematch_figure(x, again)]
     return [figure for figure in found if figure is not None]
 
 
@@ -460,20 +462,20 @@ def test_dense_matching_is_an_argmax_over_all_places(x, monkeypatch):
         ref_features=x.ref_features[:, :20, :12].contiguous(),
     )
     expected = naive_places(small.lr_features.numpy(), small.ref_features.numpy())
-    found = cost.dense_match(small)
+    found = rematch.dense_match(small)
     assert found.step == 1
     assert found.multiply_adds == dense_matching_cost((16, 24), (20, 12), SMALL)
     np.testing.assert_array_equal(found.position, expected)
     # In many pieces, and for some pixels only.
-    monkeypatch.setattr(cost, "_PATCH_BYTES", 4 * 9 * 8 * 24 * 3)
-    monkeypatch.setattr(cost, "SCORE_BYTES", 4 * 10 * 36)
+    monkeypatch.setattr(dense, "_PATCH_BYTES", 4 * 9 * 8 * 24 * 3)
+    monkeypatch.setattr(dense, "SCORE_BYTES", 4 * 10 * 36)
     shares = []
     np.testing.assert_array_equal(
-        cost.dense_match(small, on_share=shares.append).position, expected
+        rematch.dense_match(small, on_share=shares.append).position, expected
     )
     assert shares[-1] == 1
     assert shares == sorted(shares)
-    some = cost.dense_match(small, budget=found.multiply_adds // 4)
+    some = rematch.dense_match(small, budget=found.multiply_adds // 4)
     assert some.step > 1
     assert some.multiply_adds <= found.multiply_adds // 4
     searched = some.position[0] >= 0
@@ -482,25 +484,25 @@ def test_dense_matching_is_an_argmax_over_all_places(x, monkeypatch):
 
 
 def test_the_run_s_own_settings_agree_with_the_run(x):
-    dense = cost.dense_match(x)
-    again = cost.rematch(x, MASAConfig(), dense)
+    every = rematch.dense_match(x)
+    again = rematch.rematch(x, MASAConfig(), every)
     assert again.agreement_with_run == 1
     assert torch.equal(again.matches.position, x.matches.position)
     assert again.mean_similarity == pytest.approx(float(x.matches.similarity.mean()), abs=1e-6)
     assert again.multiply_adds == executed_cost((32, 40), x.ref_features.shape[1:], SMALL).matching
-    same = (x.matches.position[0].numpy() == dense.position).all(0)
+    same = (x.matches.position[0].numpy() == every.position).all(0)
     assert again.agreement_with_dense == pytest.approx(same.mean())
     assert again.agreement_with_dense <= again.near_dense <= 1
     assert f"{same.mean():.0%} of the pixels find the very place" in (
-        cost.rematch_figure(x, again, dense).summary
+        cost.rematch_figure(x, again, every).summary
     )
-    assert cost.rematch(x, MASAConfig()).agreement_with_dense is None
+    assert rematch.rematch(x, MASAConfig()).agreement_with_dense is None
 
 
 def test_a_larger_search_comes_closer_to_dense_matching(x):
-    dense = cost.dense_match(x)
+    every = rematch.dense_match(x)
     agreements = [
-        cost.rematch(x, MASAConfig(ref_factor=factor), dense).agreement_with_dense
+        rematch.rematch(x, MASAConfig(ref_factor=factor), every).agreement_with_dense
         for factor in (0.5, 1.5, 9)
     ]
     assert agreements == sorted(agreements)
@@ -508,7 +510,7 @@ def test_a_larger_search_comes_closer_to_dense_matching(x):
 
 
 def test_blocks_that_do_not_divide_the_photo(x):
-    found = cost.rematch(x, MASAConfig(lr_block=16))
+    found = rematch.rematch(x, MASAConfig(lr_block=16))
     assert (found.geometry.lr_height, found.geometry.lr_width) == (32, 32)
     expected = match(
         x.lr_features[None, :, :32, :32], x.ref_features[None], replace(SMALL, lr_block=16)
@@ -516,13 +518,13 @@ def test_blocks_that_do_not_divide_the_photo(x):
     assert torch.equal(found.matches.position, expected.position)
     assert "32 x 32 of 40 x 32 pixels" in cost.rematch_figure(x, found).summary
     with pytest.raises(UserError, match="smaller than one block"):
-        cost.rematch(x, MASAConfig(lr_block=64))
+        rematch.rematch(x, MASAConfig(lr_block=64))
 
 
 def test_settings_that_would_take_too_long_are_refused(x, monkeypatch):
-    monkeypatch.setattr(cost, "REMATCH_BUDGET", 1000)
+    monkeypatch.setattr(rematch, "REMATCH_BUDGET", 1000)
     with pytest.raises(UserError, match="too large"):
-        cost.rematch(x, MASAConfig(lr_block=4))
+        rematch.rematch(x, MASAConfig(lr_block=4))
 
 
 def test_bars_of_extreme_numbers():

@@ -44,6 +44,7 @@ FIGURE_2 = (
     "layers",
     "encoder",
     "matching",
+    "dense",
     "transfer",
     "adaptation",
     "aggregation",

@@ -19,20 +19,14 @@ from PIL import Image
 
 from demo.figures import result as result_figures
 from demo.figures.coarse import block_near
-from demo.figures.cost import (
-    DenseMatch,
-    Rematch,
-    dense_match,
-    rematch,
-    rematch_cost,
-    rematch_figure,
-)
+from demo.figures.cost import rematch_figure
 from demo.figures.figure import Drawn, Panel, pick
 from demo.figures.places import block_corner, padding_words
 from demo.figures.tabs import FIGURES, View
 from demo.page.front import GONE
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import EASEL, Finished, Rank, Step, Steps, Stopped, follow, rank
+from demo.runs.rematch import DenseMatch, Rematch, dense_match, rematch, rematch_cost
 from demo.runs.request import Request, predictor_for
 from demo.runs.served import in_use, serve_png
 from demo.runs.showcase import Showcase

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from demo.export import pack
-from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
+from demo.figures.cost import paper_table
 from demo.figures.network import HIGHLIGHT, network_svg
 from demo.figures.tabs import FIGURES, TABS, Figure, Tab, View
 from demo.page import callbacks
@@ -33,6 +33,7 @@ from demo.page.laboratory_tab import ID, LABEL, LaboratoryTab, own_change
 from demo.runs.examples import card
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import Rank, Step, Steps, rank
+from demo.runs.rematch import LR_BLOCKS, DenseMatch
 from demo.runs.served import serve, serve_png
 from demo.runs.showcase import Showcase
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS

@@ -12,5 +12,6 @@ Decoder: x1, x2, x4                     :mod:`masa.network.decoder`
 All of it, and what each step found     :mod:`masa.network.model`
 ======================================  =====================================================
 
-Below them lie ``layers`` (convolutions), ``tiling`` (pictures in pieces) and ``progress``.
+Beside them lie ``dense`` (dense matching, to compare with), ``layers`` (convolutions), ``tiling``
+(pictures in pieces) and ``progress``.
 """
