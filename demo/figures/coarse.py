@@ -45,7 +45,6 @@ from demo.figures.figure import Drawn
 from demo.figures.places import (
     RefView,
     block_corner,
-    clip_block,
     coarse_place,
     lr_panel,
     lr_zoom,
@@ -55,21 +54,12 @@ from demo.figures.places import (
     ref_view,
     reference_words,
 )
+from demo.figures.view import View, lr_pixel
 from demo.runs.exploration import Exploration
 from masa.config import SCALE
 from masa.network.matching import coarse_scores
 from masa.pictures.photo import Pixels
 from masa.reference.canvas import Area
-
-__all__ = [
-    "block_near",
-    "block_pair",
-    "block_scores",
-    "lr_blocks",
-    "ref_blocks",
-    "score_heat",
-    "score_maps",
-]
 
 TINT = 0.55
 """Share of a block's colour over the photo."""
@@ -94,7 +84,7 @@ MOST_PAIR = 19
 _TAPS: tuple[Colour, ...] = (BLUE, ORANGE, (150, 60, 160))
 
 
-def lr_blocks(x: Exploration, selected: int | None = None) -> Drawn:
+def lr_blocks(x: Exploration, view: View) -> Drawn:
     """The visitor's photo cut into blocks, each in its colour. Panel ``lr`` is in LR pixels."""
     geometry = x.matches.geometry
     zoom = lr_zoom(x)
@@ -113,25 +103,22 @@ def lr_blocks(x: Exploration, selected: int | None = None) -> Drawn:
             picture[min(round(row * geometry.block * zoom), last_row)] //= 2
         for column in range(1, columns):
             picture[:, min(round(column * geometry.block * zoom), last_column)] //= 2
-    words = ""
-    if selected is not None:
-        selected = clip_block(x, selected)
-        top, left = block_corner(x, selected)
-        box = Box(left, top, left + geometry.block, top + geometry.block)
-        emphasise(picture, box.scaled(zoom), BLACK)
-        words = f" {_block_words(x, selected)} is framed."
+    selected = view.block(x)
+    top, left = block_corner(x, selected)
+    box = Box(left, top, left + geometry.block, top + geometry.block)
+    emphasise(picture, box.scaled(zoom), BLACK)
     count = f"{columns} x {rows} blocks of {geometry.block} x {geometry.block} pixels"
     image, ((left, top),) = arrange([picture], [f"Small photo: {count}"], least=WIDTH)
     return Drawn(
         image,
         "The small photo divided into square blocks, each tinted by its position.",
-        f"The photo of {x.lr.width} x {x.lr.height} pixels is matched in {count}.{words} "
-        "A block keeps its colour in the reference.",
+        f"The photo of {x.lr.width} x {x.lr.height} pixels is matched in {count}. "
+        f"{_block_words(x, selected)} is framed. A block keeps its colour in the reference.",
         (lr_panel(x, zoom, left, top),),
     )
 
 
-def ref_blocks(x: Exploration, selected: int | None = None) -> Drawn:
+def ref_blocks(x: Exploration, view: View) -> Drawn:
     """The reference with every LR block's footprint around its coarse match, in its colour.
 
     Where footprints overlap, their mean colour is seen. Panels ``ref 1``, ... are in each
@@ -148,10 +135,7 @@ def ref_blocks(x: Exploration, selected: int | None = None) -> Drawn:
         _outline_footprints(x, ground, picture)
     ground = replace(ground, picture=picture)
     ground.number()
-    words = ""
-    if selected is not None:
-        selected = clip_block(x, selected)
-        words = " " + _mark_selected(x, ground, picture, selected)
+    words = _mark_selected(x, ground, picture, view.block(x))
     own = x.ref.is_own
     covered, most = float((count[own] > 0).mean()), int(count[own].max())
     title = "Reference: where the blocks matched"
@@ -164,9 +148,19 @@ def ref_blocks(x: Exploration, selected: int | None = None) -> Drawn:
         "The reference with the place that each block of the small photo matched, in that "
         "block's colour.",
         f"The blocks' matches cover {covered:.0%} of {together}; at the most wanted spot "
-        f"{most} of them overlap.{words}",
+        f"{most} of them overlap. {words}",
         ground.panels(left, top),
     )
+
+
+def matched_block(x: Exploration, view: View, panel: str, row: int, column: int) -> View | None:
+    """Of panels in a reference's own pixels: the middle of the block that matched nearest."""
+    block = block_near(x, panel, row, column)
+    if block is None:
+        return None
+    top, left = block_corner(x, block)
+    half = x.matches.geometry.block // 2
+    return lr_pixel(x, view, panel, top + half, left + half)
 
 
 def block_near(x: Exploration, panel: str, row: int, column: int) -> int | None:
@@ -186,9 +180,9 @@ def block_near(x: Exploration, panel: str, row: int, column: int) -> int | None:
     return int(blocks[inside][distance[inside].argmin()])
 
 
-def block_pair(x: Exploration, selected: int) -> Drawn:
+def block_pair(x: Exploration, view: View) -> Drawn:
     """A block and the part of the reference it searches, pixel by pixel."""
-    selected = clip_block(x, selected)
+    selected = view.block(x)
     geometry = x.matches.geometry
     rim = geometry.radius
     top, left = block_corner(x, selected)
@@ -232,9 +226,9 @@ def block_pair(x: Exploration, selected: int) -> Drawn:
     )
 
 
-def score_maps(x: Exploration, selected: int) -> Drawn:
+def score_maps(x: Exploration, view: View) -> Drawn:
     """How well each place of the reference suits a block: per dilation, and their sum."""
-    selected = clip_block(x, selected)
+    selected = view.block(x)
     geometry = x.matches.geometry
     scores = block_scores(x, selected)
     total = scores.sum(0)
@@ -247,13 +241,13 @@ def score_maps(x: Exploration, selected: int) -> Drawn:
     for number, values in enumerate([*scores, total]):
         summed = number == len(scores)
         factor = len(scores) if summed else 1
-        view = ref_view(x, paint(values, factor * low, factor * high), half, 300)
-        picture = view.picture
-        view.number()
+        over = ref_view(x, paint(values, factor * low, factor * high), half, 300)
+        picture = over.picture
+        over.number()
         if summed:
             for rank, place in enumerate(rivals, start=2):
-                _mark_place(picture, view.point(*place), rank, BLACK)
-        _mark_place(picture, view.point(*best), 1, ORANGE)
+                _mark_place(picture, over.point(*place), rank, BLACK)
+        _mark_place(picture, over.point(*best), 1, ORANGE)
         parts.append(picture)
         at = float(values[best])
         titles.append(f"Sum: {at:.2f}" if summed else f"Dilation {x.dilations[number]}: {at:.2f}")
@@ -292,7 +286,7 @@ def score_maps(x: Exploration, selected: int) -> Drawn:
     )
 
 
-def score_heat(x: Exploration) -> Drawn:
+def score_heat(x: Exploration, view: View) -> Drawn:
     """The coarse score of every block. Panel ``lr`` is in LR pixels."""
     geometry = x.matches.geometry
     score = x.matches.coarse.score[0].reshape(geometry.rows, geometry.columns).numpy()
@@ -383,21 +377,21 @@ def footprints(x: Exploration) -> tuple[Pixels, NDArray[np.intp]]:
     return mean.round().astype(np.uint8), count
 
 
-def _outline_footprints(x: Exploration, view: RefView, picture: Pixels) -> None:
+def _outline_footprints(x: Exploration, ground: RefView, picture: Pixels) -> None:
     geometry = x.matches.geometry
     colours = block_colours(geometry.rows, geometry.columns)
     for number in _own_numbers(x):
         dark = tuple(int(v) for v in colours[number] * 0.55)
-        for corners in view.outlines(_footprint(x, int(number))):
+        for corners in ground.outlines(_footprint(x, int(number))):
             outline_polygon(picture, corners, (dark[0], dark[1], dark[2]), 1)
 
 
-def _mark_selected(x: Exploration, view: RefView, picture: Pixels, selected: int) -> str:
+def _mark_selected(x: Exploration, ground: RefView, picture: Pixels, selected: int) -> str:
     """Frame a block's footprint and its Ref block; returns a sentence on it."""
-    for corners in view.outlines(ref_block(x, selected)):
+    for corners in ground.outlines(ref_block(x, selected)):
         emphasise_polygon(picture, corners, WHITE, 1)
         outline_polygon(picture, corners, ORANGE, 2, grown=2)
-    for corners in view.outlines(_footprint(x, selected)):
+    for corners in ground.outlines(_footprint(x, selected)):
         emphasise_polygon(picture, corners, BLACK, 2)
     score = float(x.matches.coarse.score[0, selected])
     return (

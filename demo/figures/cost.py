@@ -10,6 +10,7 @@ from demo.figures.figure import Drawn
 from demo.figures.parts import HALF, Part, compose
 from demo.figures.places import lr_panel, lr_zoom
 from demo.figures.plots import Bar, bar_chart, key, square
+from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from demo.runs.rematch import DenseMatch, Rematch, distances, share_of
 from masa.machine.cost import dense_matching_cost, executed_cost, paper_cost
@@ -30,7 +31,7 @@ _STAGES = {
 # ---------------------------------------------------------------------------- this run
 
 
-def multiply_adds(x: Exploration) -> Drawn:
+def multiply_adds(x: Exploration, view: View) -> Drawn:
     """What each part of the network multiplies and adds at these sizes, and dense matching.
 
     Both kinds of matching are counted alike: patches that are compared, times their length.
@@ -64,7 +65,7 @@ def multiply_adds(x: Exploration) -> Drawn:
     )
 
 
-def stages(x: Exploration) -> Drawn:
+def stages(x: Exploration, view: View) -> Drawn:
     """Measured seconds of each stage of this run, and its memory if that was measured."""
     bars = [
         Bar(name, x.seconds[stage], f"{x.seconds[stage]:.2f} s", BLUE)

@@ -42,7 +42,6 @@ from demo.figures.figure import Drawn, Panel
 from demo.figures.places import (
     block_at,
     block_corner,
-    clip_pixel,
     lr_panel,
     lr_zoom,
     matched_cells,
@@ -51,6 +50,7 @@ from demo.figures.places import (
     ref_block,
     reference_words,
 )
+from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from masa.config import SCALE
 from masa.network.matching import fine_scores
@@ -74,7 +74,7 @@ ERROR_SHOWN = 16.0
 """HR pixels: larger errors share the last colour."""
 
 
-def displacement(x: Exploration) -> Drawn:
+def displacement(x: Exploration, view: View) -> Drawn:
     """Where each LR pixel's match lies, seen from the pixel. Panel ``lr`` is in LR pixels."""
     move = moves(x)
     # Of the photo as its own reference, a cell is 4 x 4 pixels, and the way leads to their middle.
@@ -100,7 +100,7 @@ def displacement(x: Exploration) -> Drawn:
     )
 
 
-def similarity(x: Exploration) -> Drawn:
+def similarity(x: Exploration, view: View) -> Drawn:
     """How much each LR pixel's patch resembles its match. Panel ``lr`` is in LR pixels."""
     values = x.lr.crop(x.matches.similarity[0, 0].detach().numpy())
     low, high = cosine_range(float(np.percentile(values, 1)), float(values.max()))
@@ -159,7 +159,7 @@ def find_jumps(x: Exploration) -> Jumps:
     return Jumps(found[0], found[1], x.matches.geometry.block)
 
 
-def discontinuities(x: Exploration) -> Drawn:
+def discontinuities(x: Exploration, view: View) -> Drawn:
     """Where the moved texture is torn. Panel ``lr`` is in LR pixels."""
     jumps = find_jumps(x)
     zoom = lr_zoom(x)
@@ -207,7 +207,7 @@ def discontinuities(x: Exploration) -> Drawn:
     )
 
 
-def given(x: Exploration) -> Drawn:
+def given(x: Exploration, view: View) -> Drawn:
     """The reference's own pixels where the index map puts them. Panel ``hr`` is in HR pixels."""
     picture = x.lr.crop(x.moved)
     rows, columns = picture.shape[:2]
@@ -232,9 +232,9 @@ def given(x: Exploration) -> Drawn:
     )
 
 
-def patch_search(x: Exploration, row: int, column: int) -> Drawn:
+def patch_search(x: Exploration, view: View) -> Drawn:
     """One LR pixel's search: its patch, all patches compared with it, and what is copied."""
-    row, column = clip_pixel(x, row, column)
+    row, column = view.pixel(x)
     geometry = x.matches.geometry
     rim, patch = geometry.radius, geometry.patch
     number = block_at(x, row, column)
@@ -296,7 +296,7 @@ def patch_search(x: Exploration, row: int, column: int) -> Drawn:
     )
 
 
-def disparity_error(x: Exploration) -> Drawn | None:
+def disparity_error(x: Exploration, view: View) -> Drawn | None:
     """How far matches are from the truth, where that is known. Panel ``lr`` is in LR pixels.
 
     ``None`` without a truth, or if it cannot be that of the one reference.

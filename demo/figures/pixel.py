@@ -37,7 +37,6 @@ from demo.figures.figure import Drawn, Panel
 from demo.figures.places import (
     block_at,
     block_corner,
-    clip_pixel,
     lr_panel,
     lr_zoom,
     matched_cells,
@@ -47,6 +46,7 @@ from demo.figures.places import (
     ref_view,
     reference_words,
 )
+from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from masa.config import SCALE
 from masa.network.transfer import TransferPlan, plan_transfer
@@ -72,9 +72,9 @@ _PART, _LINK = 216, 25  # width of one of four pictures in a row, and of the gap
 _TILE = 80
 
 
-def chosen(x: Exploration, row: int, column: int) -> Drawn:
-    """The result with LR pixel (row, column) framed. Panel ``hr`` is in pixels of the result."""
-    row, column = clip_pixel(x, row, column)
+def chosen(x: Exploration, view: View) -> Drawn:
+    """The result with the chosen LR pixel framed. Panel ``hr`` is in pixels of the result."""
+    row, column = view.pixel(x)
     rows, columns = x.result.shape[:2]
     zoom = min(fit_zoom(rows, columns, WIDTH, TALL), 8.0)
     picture = enlarge(x.result, zoom)
@@ -146,14 +146,13 @@ def _plan_of_block(x: Exploration, row: int, column: int) -> TransferPlan:
     )
 
 
-def provenance(x: Exploration, row: int, column: int) -> Drawn:
-    """Pixel (row, column) of the result, its LR pixel, the Ref block searched and what was copied.
+def provenance(x: Exploration, view: View) -> Drawn:
+    """The chosen LR pixel, one of its result pixels, the Ref block searched and what was copied.
 
-    Positions outside the result are moved to its edge.
+    Of the 4 x 4 result pixels, the one below and right of their middle is followed.
     """
-    row = min(max(row, 0), SCALE * x.lr.height - 1)
-    column = min(max(column, 0), SCALE * x.lr.width - 1)
-    lr_row, lr_column = row // SCALE, column // SCALE
+    lr_row, lr_column = view.pixel(x)
+    row, column = (SCALE * v + SCALE // 2 for v in (lr_row, lr_column))
     number = block_at(x, lr_row, lr_column)
     pieces = pieces_of(x, lr_row, lr_column)
 
@@ -243,14 +242,14 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
     )
 
 
-def why_no_shares(x: Exploration) -> str:
+def why_no_shares(x: Exploration, view: View) -> str:
     """In a sentence, why :func:`reference_shares` gives ``None``."""
     if x.self_reference:
         return "No reference was given, so all of the texture is the photo's own."
     return "There is one reference, so all of the texture came from it."
 
 
-def reference_shares(x: Exploration) -> Drawn | None:
+def reference_shares(x: Exploration, view: View) -> Drawn | None:
     """Which reference each LR pixel was given; ``None`` unless there are several.
 
     Panel ``lr`` is in LR pixels.

@@ -39,13 +39,6 @@ def clip_pixel(x: Exploration, row: int, column: int) -> tuple[int, int]:
     return min(max(row, 0), x.lr.height - 1), min(max(column, 0), x.lr.width - 1)
 
 
-def clip_block(x: Exploration, number: int) -> int:
-    """The LR block nearest to block ``number`` that holds some of the visitor's own pixels."""
-    geometry = x.matches.geometry
-    row, column = divmod(min(max(number, 0), geometry.blocks - 1), geometry.columns)
-    return block_at(x, row * geometry.block, column * geometry.block)
-
-
 def block_at(x: Exploration, row: int, column: int) -> int:
     """Number of the LR block that holds LR pixel (row, column), moved into the picture."""
     row, column = clip_pixel(x, row, column)
