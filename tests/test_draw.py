@@ -22,20 +22,15 @@ from demo.figures.draw import (
     arrow,
     blank,
     blend,
-    colour_bar,
-    cosine_range,
     dot,
     emphasise,
     emphasise_polygon,
     enlarge,
     fit_zoom,
     grey,
-    heat_map,
-    histogram,
     line,
     outline,
     outline_polygon,
-    paint,
     shape,
     shelve,
     stack,
@@ -44,6 +39,7 @@ from demo.figures.draw import (
     wrap,
     written,
 )
+from demo.figures.heat import colour_bar, cosine_range, heat_map, histogram, paint
 
 
 @pytest.fixture

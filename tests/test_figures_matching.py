@@ -9,7 +9,7 @@ import torch
 from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
-from demo.figures import coarse, fine, pixel
+from demo.figures import blocks, coarse, fine, pixel
 from demo.figures.draw import WIDE, WIDTH
 from demo.figures.figure import pick
 from demo.figures.places import (
@@ -108,8 +108,8 @@ def x(request):
 
 
 FIGURES = {
-    "lr_blocks": coarse.lr_blocks,
-    "ref_blocks": coarse.ref_blocks,
+    "lr_blocks": blocks.lr_blocks,
+    "ref_blocks": blocks.ref_blocks,
     "block_pair": coarse.block_pair,
     "score_maps": coarse.score_maps,
     "score_heat": coarse.score_heat,
@@ -191,7 +191,7 @@ def test_panels_lie_on_their_picture(x):
 
 
 def test_a_clicked_block_is_the_chosen_one(x):
-    drawn = coarse.lr_blocks(x, View())
+    drawn = blocks.lr_blocks(x, View())
     (panel,) = drawn.panels
     for _, _, at_x, at_y in points(panel):
         _, row, column = pick(drawn.panels, at_x, at_y)
@@ -205,7 +205,7 @@ def test_blocks_of_large_photos_are_drawn(size):
     """Of the last block, hardly a figure pixel may be seen."""
     lr = lr_canvas(np.zeros((*size, 3), np.uint8), MASAConfig())
     geometry = Geometry.of(lr.rgb.shape[:2], (64, 64), MASAConfig())
-    drawn = coarse.lr_blocks(
+    drawn = blocks.lr_blocks(
         SimpleNamespace(lr=lr, matches=SimpleNamespace(geometry=geometry)), View()
     )
     assert drawn.image.shape[1] >= WIDTH
@@ -273,7 +273,7 @@ def test_runners_up_may_not_exist():
 
 def test_footprints_count_what_lies_over_each_cell(x):
     geometry = x.matches.geometry
-    colours = coarse.block_colours(geometry.rows, geometry.columns).astype(float)
+    colours = blocks.block_colours(geometry.rows, geometry.columns).astype(float)
     count = np.zeros((geometry.ref_height, geometry.ref_width))
     total = np.zeros((*count.shape, 3))
     side = geometry.block
@@ -284,33 +284,33 @@ def test_footprints_count_what_lies_over_each_cell(x):
             here = np.s_[max(0, top) : top + side, max(0, left) : left + side]
             count[here] += 1
             total[here] += colours[number]
-    colour, found = coarse.footprints(x)
+    colour, found = blocks.footprints(x)
     assert np.array_equal(found, count)
     seen = count > 0
     assert np.abs(colour[seen] - total[seen] / count[seen][:, None]).max() <= 0.5
 
 
 def test_block_colours_differ_and_neighbours_are_alike():
-    colours = coarse.block_colours(11, 16).astype(int).reshape(11, 16, 3)
+    colours = blocks.block_colours(11, 16).astype(int).reshape(11, 16, 3)
     assert len(np.unique(colours.reshape(-1, 3), axis=0)) == 11 * 16
     steps = np.abs(np.diff(colours, axis=1)).max(2), np.abs(np.diff(colours, axis=0)).max(2)
     assert max(step.max() for step in steps) < 40
     assert np.abs(colours[0, 0] - colours[-1, -1]).max() > 100
-    assert coarse.block_colours(1, 1).shape == (1, 3)
+    assert blocks.block_colours(1, 1).shape == (1, 3)
 
 
 def test_clicks_in_the_reference_find_the_block_that_matched_there(shifted):
     for number in range(shifted.matches.geometry.blocks):
         row, column = coarse_place(shifted, number)
-        found = coarse.block_near(shifted, "ref 1", 4 * row + 1, 4 * column + 2)
+        found = blocks.block_near(shifted, "ref 1", 4 * row + 1, 4 * column + 2)
         assert coarse_place(shifted, found) == (row, column)
-    drawn = coarse.ref_blocks(shifted, View())
+    drawn = blocks.ref_blocks(shifted, View())
     (panel,) = drawn.panels
     assert (panel.name, panel.rows, panel.columns) == ("ref 1", 200, 240)
 
 
 def test_clicks_in_one_of_several_references(stacked):
-    drawn = coarse.ref_blocks(stacked, View())
+    drawn = blocks.ref_blocks(stacked, View())
     assert [panel.name for panel in drawn.panels] == ["ref 1", "ref 2", "ref 3"]
     number = block_at(stacked, 0, 0)
     row, column = coarse_place(stacked, number)
@@ -320,19 +320,19 @@ def test_clicks_in_one_of_several_references(stacked):
         (40, 36),
     ]
     for panel, area in zip(drawn.panels, stacked.ref.areas, strict=True):
-        found = coarse.block_near(stacked, panel.name, 0, 0)
+        found = blocks.block_near(stacked, panel.name, 0, 0)
         if found is not None:
             assert area.top <= coarse_place(stacked, found)[0] < area.bottom
         if area.top <= row < area.bottom:
             at = 4 * (row - area.top) + 2, 4 * column + 2
-            found = coarse.block_near(stacked, panel.name, *at)
+            found = blocks.block_near(stacked, panel.name, *at)
             assert coarse_place(stacked, found) == (row, column)
 
 
 def test_words_on_a_block(shifted):
     number = block_at(shifted, 12, 17)
     score = float(shifted.matches.coarse.score[0, number])
-    for draw in (coarse.ref_blocks, coarse.score_maps):
+    for draw in (blocks.ref_blocks, coarse.score_maps):
         drawn = draw(shifted, View(12, 17))
         assert "row 1, column 2" in drawn.summary
         assert f"{score:.2f}" in drawn.summary

@@ -23,22 +23,18 @@ from demo.figures.draw import (
     arrow,
     blank,
     blend,
-    colour_bar,
-    cosine_range,
     emphasise,
     enlarge,
     fit_zoom,
     grey,
-    heat_map,
-    histogram,
     line_height,
     outline,
-    paint,
     stack,
     text,
     wrap,
 )
 from demo.figures.figure import Drawn, Panel
+from demo.figures.heat import colour_bar, cosine_range, heat_map, histogram, paint
 from demo.figures.places import (
     block_at,
     block_corner,

@@ -14,19 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.figures.draw import (
-    GAP,
-    WIDE,
-    WIDTH,
-    Box,
-    arrange,
-    emphasise,
-    enlarge,
-    grey,
-    heat_map,
-    stack,
-)
+from demo.figures.draw import GAP, WIDE, WIDTH, Box, arrange, emphasise, enlarge, grey, stack
 from demo.figures.figure import Drawn, Panel
+from demo.figures.heat import heat_map
 from demo.figures.places import lr_panel, lr_zoom
 from demo.runs.exploration import Exploration
 from masa.pictures.metrics import luma

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from demo.figures import adaptation, aggregation, coarse, cost, fine, pixel, result
+from demo.figures import adaptation, aggregation, blocks, coarse, cost, fine, pixel, result
 from demo.figures.view import Choose, Draw, View, lr_pixel, result_pixel
 from demo.runs.exploration import Exploration
 
@@ -151,7 +151,7 @@ COARSE = Tab(
             "Your photo, in blocks",
             "Each block has a colour that says where it lies. Click a block to follow it, or press "
             "the arrow keys.",
-            coarse.lr_blocks,
+            blocks.lr_blocks,
             _PIXEL,
             click=lr_pixel,
             in_blocks=True,
@@ -161,9 +161,9 @@ COARSE = Tab(
             "The reference, where they look",
             "The same colours where the blocks found their best match. Neighbours that look at "
             "neighbouring places keep the order of the colours.",
-            coarse.ref_blocks,
+            blocks.ref_blocks,
             _PIXEL,
-            click=coarse.matched_block,
+            click=blocks.matched_block,
             in_blocks=True,
         ),
         Figure(
