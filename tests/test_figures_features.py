@@ -10,13 +10,13 @@ import pytest
 import torch
 from helpers import fill, picture
 
-from demo.figures import adaptation, aggregation, cost, network, result
+from demo.figures import adaptation, aggregation, blocks, cost, network, result, tabs
 from demo.figures.draw import WIDE, WIDTH
 from demo.figures.figure import pick
 from demo.figures.parts import Place, busiest, high_of
 from demo.figures.plots import Bar, bar_chart
 from demo.figures.tabs import FIGURES
-from demo.figures.view import View
+from demo.figures.view import View, lr_pixel, result_pixel
 from demo.runs import rematch
 from demo.runs.exploration import explore
 from demo.runs.request import Request, Run
@@ -436,6 +436,33 @@ def test_residuals_that_a_network_does_not_have(none, x):
     assert told_sizes in aggregation.residuals(x, View(scale=4)).summary
     # What is switched off changes nothing then.
     assert "the result is the same" in aggregation.ref_off(none, View()).summary
+
+
+# ---------------------------------------------------------------------------- table
+
+
+def test_the_controls_of_a_tab_are_those_that_its_figures_show():
+    assert {tab.id: set(tab.controls) for tab in tabs.TABS} == {
+        "result": set(),
+        "coarse": {"pixel"},
+        "fine": {"pixel"},
+        "adaptation": {"scale", "channel"},
+        "aggregation": {"scale"},
+        "pixel": {"pixel"},
+        "cost": set(),
+    }
+
+
+def test_a_click_fits_the_panels_of_its_figure(x):
+    """LR pixels, pixels of the result, or own pixels of a reference."""
+    kinds = {lr_pixel: "lr", result_pixel: "hr", blocks.matched_block: "ref 1"}
+    seen = set()
+    for figure in FIGURES.values():
+        drawn = figure.draw(x, View())
+        if figure.click is not None and drawn is not None:
+            assert {panel.name for panel in drawn.panels} == {kinds[figure.click]}, figure.id
+            seen.add(figure.click)
+    assert seen == set(kinds)
 
 
 # ---------------------------------------------------------------------------- cost

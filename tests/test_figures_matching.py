@@ -309,6 +309,17 @@ def test_clicks_in_the_reference_find_the_block_that_matched_there(shifted):
     assert (panel.name, panel.rows, panel.columns) == ("ref 1", 200, 240)
 
 
+def test_a_click_in_a_reference_chooses_the_block_that_matched_there(shifted):
+    before = View(scale=1, channel=2)
+    shifted = replace(shifted, scales={1: None})
+    for number in range(0, shifted.matches.geometry.blocks, 3):
+        row, column = (4 * v + 1 for v in coarse_place(shifted, number))
+        view = blocks.matched_block(shifted, before, "ref 1", row, column)
+        assert view.block(shifted) == blocks.block_near(shifted, "ref 1", row, column)
+        top, left = block_corner(shifted, view.block(shifted))
+        assert view == replace(before, row=top + 4, column=left + 4)
+
+
 def test_clicks_in_one_of_several_references(stacked):
     drawn = blocks.ref_blocks(stacked, View())
     assert [panel.name for panel in drawn.panels] == ["ref 1", "ref 2", "ref 3"]

@@ -31,7 +31,7 @@ _TITLES = {
     "after": "The reference's, adapted",
 }
 _MARKS = {
-    # By shape and by lightness, so that nothing is told apart by its hue alone.
+    # Marks differ in shape and lightness, so that nobody needs their hue to tell them apart.
     "before": (triangle, "reference, as found"),
     "after": (disc, "reference, adapted"),
     "lr": (dash, "your photo"),
@@ -127,7 +127,7 @@ def _in_colours(x: Exploration, kept: ScaleView, scale: int) -> Drawn:
 
 def _of_channel(x: Exploration, kept: ScaleView, scale: int, channel: int) -> Drawn:
     maps = {name: channel_map(x, kept, name, channel) for name in _TITLES}
-    # One range for all three, which single pixels far out do not set.
+    # One range for all three, from percentiles, so that a few extreme pixels do not set it.
     low, high = np.percentile(np.stack([maps[name] for name in _TITLES]), (0.5, 99.5)).tolist()
     label = f"channel {channel}, the network's own units"
     parts = [
@@ -273,8 +273,8 @@ def _statistics_in_words(kept: ScaleView) -> str:
     nearer = float((_gaps(kept, "after") < _gaps(kept, "before")).mean())
     return (
         f"The reference's distributions {direction}, from {before:.2f} before to {after:.2f} "
-        f"after: {unit}. {nearer:.0%} of the channels came closer. The network is not asked to "
-        "make them equal, only to paint well."
+        f"after: {unit}. {nearer:.0%} of the channels came closer. The network is trained for a "
+        "good result, not to make them equal."
     )
 
 

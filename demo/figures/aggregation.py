@@ -62,8 +62,8 @@ def branches(x: Exploration, view: View) -> Drawn | None:
         parts,
         f"Colour pictures of the features at {scale} times the photo's size: of the branch that "
         "carries the reference, of the one that carries the photo, and after they are merged.",
-        "Like colours mean like features in all three pictures. The branches have taken over what "
-        "the other one lacked, and the merged features go on to be painted.",
+        "Like colours mean like features in all three pictures. Each branch has taken over "
+        "what it lacked from the other, and the decoder goes on with the merged features.",
         columns=3,
     )
 

@@ -1,4 +1,4 @@
-"""Where in the reference does each block look? Blocks in colours, here and there (section 3.2)."""
+"""Where in the reference does each block look? Blocks in colours in both (section 3.2)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def lr_blocks(x: Exploration, view: View) -> Drawn:
     over = cv2.resize(np.ascontiguousarray(field), size, interpolation=cv2.INTER_NEAREST)
     picture = blend(picture, over, TINT)
     if zoom * geometry.block >= 6:
-        # The last line of all may be that of a block of which hardly a figure pixel is seen.
+        # Rounding may put the line of a last block that is hardly visible outside the picture.
         last_row, last_column = (side - 1 for side in picture.shape[:2])
         for row in range(1, rows):
             picture[min(round(row * geometry.block * zoom), last_row)] //= 2
@@ -103,7 +103,7 @@ def ref_blocks(x: Exploration, view: View) -> Drawn:
     colour, count = footprints(x)
     over = ref_view(x, colour).picture
     share = ref_view(x, np.repeat((count > 0)[:, :, None], 3, 2).astype(np.uint8) * 255).picture
-    # Places that nobody looked at stay pale grey.
+    # Places that no block matched stay pale grey.
     picture = grey(ground.picture, 0.75)
     picture = blend(picture, over, TINT * (share[:, :, 0] / 255.0))
     if len(_own_numbers(x)) <= OUTLINED:
@@ -122,8 +122,8 @@ def ref_blocks(x: Exploration, view: View) -> Drawn:
         image,
         "The reference with the place that each block of the small photo matched, in that "
         "block's colour.",
-        f"The blocks' matches cover {covered:.0%} of {together}; at the most wanted spot "
-        f"{most} of them overlap. {words}",
+        f"The blocks' matches cover {covered:.0%} of {together}; no place is under "
+        f"more than {most} of them. {words}",
         ground.panels(left, top),
     )
 
@@ -169,7 +169,7 @@ def block_colours(rows: int, columns: int) -> NDArray[np.uint8]:
     across = np.linspace(0, 1, columns, dtype=np.float32)[None, :, None]
     top, bottom = (lab[i, 0] + across * (lab[i, 1] - lab[i, 0]) for i in (0, 1))
     plane = np.ascontiguousarray(top + down * (bottom - top))
-    # Opposite corners cancel to grey in the middle: make it rose, to stand out from a grey photo.
+    # Opposite corners mix to grey in the middle, which would not show on a grey photo: add rose.
     plane[..., 1:2] += _MIDDLE * (4 * down * (1 - down)) * (4 * across * (1 - across))
     mixed = cv2.cvtColor(plane, cv2.COLOR_LAB2RGB)
     colours = (mixed.clip(0, 1) * 255).round().astype(np.uint8).reshape(-1, 3)

@@ -65,7 +65,7 @@ def block_pair(x: Exploration, view: View) -> Drawn:
     columns = np.clip(np.arange(left - rim, left + geometry.block + rim), 0, geometry.lr_width - 1)
     crop = ref_block(x, selected, rim)
     height, width = crop.height, crop.width
-    # One scale for both, unless the Ref block is so large that the block would be a speck.
+    # Both at one scale, unless a large Ref block would leave the block too small to see.
     ref_scale = min(MOST_PAIR, (WIDTH - GAP) / (side + width), TALL / height)
     lr_scale = max(ref_scale, 180 / side)
     ref_scale = min(lr_scale, (WIDTH - GAP - lr_scale * side) / width, TALL / height)
@@ -263,7 +263,7 @@ def _mark_place(
     picture: Pixels, at: tuple[float, float], rank: int, colour: Colour = ORANGE
 ) -> None:
     dot(picture, at, 7 if rank == 1 else 5, colour, filled=False)
-    # Beside the ring, on the side with room.
+    # Right of the ring, or left of it where there is no room.
     right = at[0] < picture.shape[1] - 24
     where = (at[0] + 11, at[1]) if right else (at[0] - 11, at[1])
     text(picture, f"{rank}", *where, anchor="lm" if right else "rm", halo=WHITE, bold=rank == 1)

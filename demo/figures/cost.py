@@ -214,7 +214,7 @@ def _agreement(x: Exploration, position: NDArray, other: NDArray, title: str, st
     distance[:rows, :columns] = distances(position, other[:, :rows, :columns])
     known = distance[distance >= 0]
     if step > 1:
-        # Every sampled pixel stands for the square around it.
+        # Each sampled pixel stands for the square around it.
         near = [np.arange(side) // step * step + step // 2 for side in distance.shape]
         near = [np.minimum(n, side - 1) for n, side in zip(near, distance.shape, strict=True)]
         distance = distance[np.ix_(*near)]

@@ -42,7 +42,7 @@ UNKNOWN: Colour = (200, 200, 205)
 """Stands for values that do not exist."""
 ORANGE: Colour = (230, 120, 0)
 BLUE: Colour = (0, 100, 190)
-"""Apart for every kind of colour vision, on light and dark ground."""
+"""Can be told apart with every kind of colour vision, on light and dark ground."""
 
 _FINE = 4  # bits of a pixel's fraction in OpenCV's drawing
 
@@ -338,7 +338,7 @@ def arrange(
     """
     columns = [max(least, picture.shape[1]) for picture in pictures]
     wrapped = [wrap(title, column, NORMAL) for title, column in zip(titles, columns, strict=True)]
-    # A single long word may still be wider.
+    # A single word may be wider than its column.
     columns = [
         max(column, int(np.ceil(text_width(words, NORMAL))))
         for column, words in zip(columns, wrapped, strict=True)
@@ -376,7 +376,7 @@ def shelve(
         )
         down = (height - gap * (len(rows) - 1)) / sum(max(r for r, _ in row) for row in rows)
         zoom = min(across, down, most)
-        # At about the same size, wide pages are read more easily than long ones.
+        # Of layouts that enlarge about equally, take the later one, which is wider and less tall.
         if zoom < 0.95 * best[0] or zoom <= 0:
             continue
         corners, top = [], 0

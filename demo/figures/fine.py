@@ -54,8 +54,8 @@ from masa.pictures.photo import Pixels
 from masa.reference.canvas import Area
 
 JUMP = 1
-"""Neighbours' matches that lie at most this many Ref-down cells apart from side by side belong
-together."""
+"""Neighbouring pixels' matches may be this many cells away from lying side by side, and still count
+as connected."""
 
 FULL = 90
 """Percentile of the moves' lengths that gets the strongest colour."""
@@ -73,10 +73,10 @@ ERROR_SHOWN = 16.0
 def displacement(x: Exploration, view: View) -> Drawn:
     """Where each LR pixel's match lies, seen from the pixel. Panel ``lr`` is in LR pixels."""
     move = moves(x)
-    # Of the photo as its own reference, a cell is 4 x 4 pixels, and the way leads to their middle.
+    # If the photo is its own reference, a cell is 4 x 4 of its pixels; moves lead to their middle.
     at_home = (np.abs(move) < (SCALE / 2 if x.self_reference else 0.5)).all(0)
     length = np.hypot(move[0], move[1])
-    # A few mismatched blocks point far away; they must not make all others pale.
+    # A percentile, as a few wrong matches far away would make all other colours pale.
     full = max(float(np.percentile(length, FULL)), LEAST_FULL)
     zoom = lr_zoom(x)
     picture = enlarge(direction_colours(move[0] / full, move[1] / full), zoom)
@@ -165,7 +165,7 @@ def discontinuities(x: Exploration, view: View) -> Drawn:
     picture = grey(enlarge(x.lr.crop(x.lr.rgb), zoom), 0.6)
     size = (picture.shape[1], picture.shape[0])
     for at_borders, colour in ((False, BLUE), (True, ORANGE)):
-        # Edges lie between pixels: mark the last rows and columns of each enlarged pixel.
+        # Jumps lie between pixels: draw them into the last rows and columns of enlarged pixels.
         lines = np.zeros((rows, cell, columns, cell), np.float32)
         across = jumps.across & (border_columns == at_borders)
         down = jumps.down & (border_rows == at_borders)[:, None]
@@ -177,7 +177,7 @@ def discontinuities(x: Exploration, view: View) -> Drawn:
             size,
             interpolation=cv2.INTER_AREA,
         )
-        # Thinned lines of a large photo would fade away.
+        # Where a large photo is reduced, thin lines would fade: draw them stronger.
         picture = blend(picture, colour, np.clip(share * max(1.0, 1.5 / zoom), 0, 1))
     key = blank(line_height(SMALL) + 4, WIDTH)
     left = 2.0
@@ -207,7 +207,7 @@ def given(x: Exploration, view: View) -> Drawn:
     """The reference's own pixels where the index map puts them. Panel ``hr`` is in HR pixels."""
     picture = x.lr.crop(x.moved)
     rows, columns = picture.shape[:2]
-    # As it is, unless it is wider than a page or so small that it could not be seen.
+    # At its own size, unless it is wider than a page or too small to see.
     zoom = min(1.0, fit_zoom(rows, columns, WIDE, 2 * WIDE))
     if zoom == 1 and columns < WIDTH:
         zoom = float(max(1, min(WIDTH // columns, WIDE // rows)))
@@ -328,7 +328,7 @@ def match_error(x: Exploration) -> NDArray[np.float32] | None:
     if x.disparity.shape != (SCALE * rows, SCALE * columns):
         return None
     cells = x.disparity.reshape(rows, SCALE, columns, SCALE).transpose(0, 2, 1, 3)
-    # The median over an LR pixel if half of it is known: at an edge, a mean would be of nothing.
+    # The median over an LR pixel, if half of it is known: where two depths meet, a mean is neither.
     cells = np.sort(cells.reshape(rows, columns, -1), axis=2)  # NaN comes last
     count = np.isfinite(cells).sum(2)
     truth = np.take_along_axis(cells, np.maximum(count - 1, 0)[..., None] // 2, 2)[..., 0]

@@ -179,7 +179,7 @@ def histogram(
     shades = _table(cmap)[np.linspace(0, 255, columns).round().astype(np.uint8)]
     for left, right, top, shade in zip(edges[:-1], edges[1:], tops, shades, strict=True):
         picture[top:, left : right - 1] = shade
-    # The lightest colours would be lost on white.
+    # A dark base line, as the lightest colours hardly show on white.
     picture[-1, _MARGIN : _MARGIN + span] = INK
     return picture
 

@@ -37,7 +37,7 @@ _NARROWEST = 160  # figure pixels that a title gets at least
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One map or picture with what belongs to it, yet without a place in a figure."""
+    """One map or picture with its title and panel, before it has a place in a figure."""
 
     image: Pixels
     title: str
@@ -86,7 +86,7 @@ def map_part(
     size = (max(1, round(zoom * x.lr.width)), max(1, round(zoom * x.lr.height)))
     numbers = np.asarray(values, np.float32)
     if numbers.shape[0] > size[1] or numbers.shape[1] > size[0]:
-        # Averaging numbers, not their colours, keeps what is shown true to the bar.
+        # Numbers are averaged, not their colours, so that what is shown agrees with the bar.
         numbers = np.asarray(cv2.resize(numbers, size, interpolation=cv2.INTER_AREA), np.float32)
 
     def shade(picture: Pixels) -> None:

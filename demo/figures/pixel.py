@@ -210,14 +210,14 @@ def provenance(x: Exploration, view: View) -> Drawn:
         gap=_LINK,
         least=_PART,
     )
-    # The line ends beside the pixel's neighbours, whose numbers it must not hide.
+    # The line ends left of the pixel's neighbours, so that it does not hide their numbers.
     around = Box(max(0, cell.left - zoom), cell.top, cell.right, cell.bottom)
     _link(upper, cell, corners[0], around, corners[1])
-    # Where a Ref block reaches over two references, the part with the match is linked.
+    # If a Ref block reaches over two references, the part that holds the match is linked.
     main = overview.point(pieces[0].row, pieces[0].column)
     held = [b for b in searched if b.left <= main[0] < b.right and b.top <= main[1] < b.bottom]
     for box in (held or searched)[:1]:
-        # Of the block, the part that is in the picture.
+        # Only the part of the block that is in the picture.
         shown = block.within(Box(0, 0, photo.shape[1], photo.shape[0])) or cell
         _link(upper, shown, corners[1], box, corners[2])
         _fan(upper, box, corners[2], corners[3], searching.shape[0])
@@ -292,7 +292,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
     page = blank(height, WIDE)
     left = 0
     middle = _TILE / 2
-    # Patches of more than 3 x 3 pixels may bring more pieces than have room.
+    # Patches larger than 3 x 3 pixels may bring more pieces than fit.
     shown = pieces if len(pieces) <= 9 else pieces[:8]
     for place, piece in enumerate(shown):
         colour = MARKS[place % len(MARKS)]
@@ -387,7 +387,7 @@ def _name_piece(picture: Pixels, box: Box, place: int) -> None:
     colour = MARKS[place % len(MARKS)]
     x, anchor = box.centre[0], "mm"
     if box.bottom - box.top < SMALL:
-        # Towards the middle there is room.
+        # On the side towards the middle, where there is room.
         right = box.right < 0.8 * picture.shape[1]
         x, anchor = (box.right + 5, "lm") if right else (box.left - 5, "rm")
     text(picture, f"{place + 1}", x, box.centre[1], SMALL, colour, anchor, WHITE, bold=True)

@@ -36,7 +36,7 @@ SLIGHT_CHANGE = 0.5
 SIMILAR = 0.8
 """Cosine similarity from which on a matched place is called similar."""
 PALE = 2.0
-"""Grey levels that the map of gains reaches to at least: what nobody sees should look pale."""
+"""Grey levels that the map of gains spans at least, so that invisible gains look pale."""
 DETAIL = 96
 """Most result pixels a side of the part that is shown enlarged."""
 
@@ -54,7 +54,7 @@ class Scores:
 def measure(x: Exploration) -> Scores | None:
     """PSNR and SSIM on Y, no border cropped; ``None`` if the sharp photo is unknown.
 
-    The slow part of the words below, which take it so that a caller measures once.
+    This is slow: measure once, and give the scores to :func:`verdict` and :func:`scores_table`.
     """
     if x.hr is None:
         return None
@@ -73,8 +73,8 @@ def gain_db(better: float, worse: float) -> float:
 def verdict(x: Exploration, scores: Scores | None) -> str:
     """Markdown: whether the reference helped, in plain words with this run's numbers.
 
-    ``scores`` are :func:`measure`'s. With an unknown sharp photo it
-    claims nothing about quality.
+    ``scores`` are those of :func:`measure`. If the sharp photo is unknown, nothing is said about
+    quality.
     """
     if scores is None:
         return _verdict_unmeasured(x)
@@ -164,7 +164,7 @@ def _gain_in_words(gain: float) -> str:
 
 
 def _distance(gain: float) -> str:
-    """Where something stands that MASA is ``gain`` dB better than."""
+    """How far below MASA something is that MASA beats by ``gain`` dB; the rest of a sentence."""
     if gain == 0:
         return ", the same as MASA"
     if isinf(gain):

@@ -110,7 +110,7 @@ def quality(
 def matching(
     curves: Sequence[Curve], chosen: tuple[str, float] | None = None, width: int = WIDTH
 ) -> tuple[Drawn, tuple[Spot, ...]]:
-    """Mean similarity, and where places stay the share of moved matches, along one family."""
+    """Mean similarity along a family, and the share of moved matches if its changes keep places."""
     family = curves[0].family
     lines = [
         Line([(level.value, level.similarity) for level in curve.levels], mark, colour)

@@ -16,7 +16,7 @@ from masa.measuring.robustness import Curve
 def verdict(curves: Sequence[Curve], measured: bool) -> str:
     """Markdown: which network stays steadiest along a family, with its numbers.
 
-    While curves grow, over the values that all of them have: strong changes come last.
+    While curves are still being measured, only values that all of them have are compared.
     """
     curves = _in_common([curve for curve in curves if len(curve.levels) > 1])
     if not curves:
@@ -39,7 +39,9 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
         parts.append(f"{told}.")
     if len(curves) > 1:
         parts = [*parts, _best(curves)]
-        if family == NAMED or not FAMILIES[family].is_switch:  # else to change is the point
+        if (
+            family == NAMED or not FAMILIES[family].is_switch
+        ):  # a switch is meant to change the result
             parts.insert(0, f"**{_steadiest(curves)}**")
     return " ".join(part for part in parts if part)
 
@@ -65,9 +67,9 @@ def _steadiest(curves: Sequence[Curve]) -> str:
 
 
 def _leaders(changes: Mapping[str, float]) -> tuple[list[str], float]:
-    """Of two or more networks those that change least, in dB, and by how much the very first does.
+    """Of two or more networks, those that change least, and the first one's lead in dB.
 
-    Who is level with the first is among them.
+    Those that differ from the first by less than ``SLIGHT_DB`` are among them.
     """
     order = sorted(changes, key=lambda name: changes[name])
     behind = {name: gain_db(changes[name], changes[order[0]]) for name in order}
@@ -75,7 +77,7 @@ def _leaders(changes: Mapping[str, float]) -> tuple[list[str], float]:
 
 
 def _best(curves: Sequence[Curve]) -> str:
-    """Steady is not good: whose results are the best, all values together."""
+    """Whose results are the best on average, as a steady network need not be a good one."""
     means = {curve.network: fmean(level.psnr for level in curve.levels) for curve in curves}
     best, second = sorted(means, key=lambda name: -means[name])[:2]
     lead = gain_db(means[best], means[second])

@@ -58,15 +58,15 @@ class Tab:
 
 
 _LATER = (
-    "Not there yet: it needs another run of the network, which follows the picture. After Stop, "
-    "press Enlarge for it."
+    "This needs another run of the network, which starts once the picture is shown; if you pressed "
+    "Stop, press Enlarge to get it."
 )
 _NO_HR = (
     "This needs the sharp photo, which is known only when the small photo is made from it: choose "
     "“It is sharp”."
 )
 _NO_TRUTH = (
-    "Nobody measured where the matches of this pair truly lie: see the first example for that."
+    "The true places of these matches were not measured: choose the first example to see this."
 )
 
 

@@ -198,7 +198,7 @@ class RefCanvas:
         The padding's cells are moved to the reference's edge; without ``clip``, they lie beyond it.
         """
         tops = np.array([place.top for place in self.placements])
-        # The centre of a cell of 4 pixels lies between its second and third.
+        # A cell's centre lies between the second and the third of its 4 pixels.
         y, x = (np.asarray(v) * SCALE + (SCALE - 1) / 2 for v in (row, column))
         number = np.searchsorted(tops, y, side="right") - 1
         y = y - tops[number]
