@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from demo.figures.result import measure
-from demo.figures.tabs import FIGURES, TABS, View
+from demo.figures.tabs import FIGURES, TABS
+from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import EASEL, Finished, Step, Steps, rank
 from demo.runs.served import png
@@ -84,7 +85,7 @@ def settings(x: Exploration) -> dict[str, Any]:
     found = {
         "weights": x.weights,
         "lr": [x.lr.width, x.lr.height],
-        "references": [[p.width, p.height] for p in x.ref.placements],
+        "references": [[width, height] for height, width in x.ref.sizes],
         "self_reference": x.self_reference,
         "seconds": dict(x.seconds),
         "peak_memory": None if x.peak is None else asdict(x.peak),
@@ -106,13 +107,23 @@ def plain(value: Any) -> Any:
 
 
 def pack(x: Exploration, view: View | None = None) -> Steps[bytes]:
-    """:func:`export` as one zip file."""
+    """:func:`export` as one zip file; of the same run and view, always the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for number, (name, data) in enumerate(export(x, view)):
-            archive.writestr(name, data)
+            archive.writestr(_entry(name), data)
             yield Step(min(number / len(FIGURES), 1), "Packing", None)
     yield Finished(buffer.getvalue())
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """An archive's entry without what differs from day to day, or from system to system."""
+    entry = zipfile.ZipInfo(
+        name, date_time=(1980, 1, 1, 0, 0, 0)
+    )  # the earliest that a zip can hold
+    entry.create_system = 3  # Unix, whose permissions are next: readable by all
+    entry.external_attr = 0o644 << 16
+    return entry
 
 
 def as_zip(x: Exploration) -> bytes:

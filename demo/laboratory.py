@@ -17,6 +17,7 @@ from demo.figures.draw import WIDE
 from demo.figures.figure import Drawn
 from demo.figures.parts import Place, busiest, luma_change, minus
 from demo.figures.result import DETAIL, decibels
+from demo.figures.steadiness import table
 from demo.runs.examples import load_examples
 from demo.runs.exploration import ChannelStatistics
 from demo.runs.request import Request, predictor_for
@@ -339,7 +340,7 @@ def robustness_report(rows: Sequence[Row], measured: bool) -> Report:
     """What all rows of a trial say; ``measured``: against the sharp photo."""
     found = curves(rows)
     drawn, _ = figures.quality(found, measured, width=WIDE)
-    return Report(tuple(rows), drawn, figures.table(found, measured))
+    return Report(tuple(rows), drawn, table(found, measured))
 
 
 FAMILY_NAMES = (NAMED, *FAMILIES)

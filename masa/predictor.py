@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from masa.config import SCALE, MASAConfig, Size
+from masa.config import MASAConfig, Size
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.machine.cost import choose_tile, executed_cost, feature_bytes, peak_bytes
@@ -203,7 +203,7 @@ class Predictor:
             trace = self.model.decode(
                 lr_features, ref_features, matches, keep, branches, tile, on_share
             )
-            rgb = lr.crop(to_uint8(trace.output), SCALE).copy()
+            rgb = lr.crop(to_uint8(trace.output)).copy()
         progress(1.0, "Done")
         return Result(
             rgb=rgb,

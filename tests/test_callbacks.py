@@ -19,9 +19,9 @@ from helpers import is_one_sentence, picture, taken, work_until_stopped
 from serving import wait_for
 
 from demo.export import as_zip
-from demo.figures import coarse
 from demo.figures.figure import Drawn, Panel, pick
-from demo.figures.tabs import FIGURES, TABS, View
+from demo.figures.tabs import FIGURES, TABS
+from demo.figures.view import View
 from demo.page import callbacks
 from demo.page.callbacks import HR_MODE, LR_MODE, Inputs
 from demo.page.front import Front, Shelf
@@ -280,7 +280,8 @@ def test_a_click_on_a_figure_that_was_drawn_draws_none(x, monkeypatch):
     # Nor is it after a click that drew it, or after what is computed later.
     callbacks.click(own, view, "score_heat", at)
     for name in ("lr_blocks", "score_heat"):
-        monkeypatch.setattr(coarse, name, lambda *_: pytest.fail("drawn again"))
+        never = dataclasses.replace(FIGURES[name], draw=lambda *_: pytest.fail("drawn again"))
+        monkeypatch.setitem(FIGURES, name, never)
     later = dataclasses.replace(own, switched_off={"ref": own.result, "lr": own.result})
     for known in (own, later):
         assert callbacks.click(known, view, "lr_blocks", at) == before != view
@@ -316,6 +317,19 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
     assert np.array_equal(read_photo(tmp_path / "repeated.png").rgb, x.result)
+
+
+def test_a_run_is_packed_into_the_same_bytes_on_any_day(x, monkeypatch):
+    first = as_zip(x)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10**6)
+    monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(now + 10**6))
+    assert as_zip(dataclasses.replace(x)) == first
+    with zipfile.ZipFile(io.BytesIO(first)) as archive:
+        entries = archive.infolist()
+        with zipfile.ZipFile(io.BytesIO(archive.read("maps.npz"))) as maps:
+            entries += maps.infolist()
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_a_transparent_photo_is_repeated_from_the_zip(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from masa.config import MASAConfig
 from masa.network.matching import Geometry
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.resize import enlarge_x4, reduce_x4
-from masa.reference.canvas import canvas_sizes, lr_canvas, ref_canvas
+from masa.reference.canvas import Area, canvas_sizes, lr_canvas, ref_canvas
 
 DEFAULT = MASAConfig()
 
@@ -39,7 +39,9 @@ def test_lr_is_padded_to_whole_blocks(size):
     assert (canvas.rgb[size[0] :] == canvas.rgb[size[0] - 1]).all()
     assert (canvas.rgb[:, size[1] :] == canvas.rgb[:, size[1] - 1 : size[1]]).all()
     large = np.zeros([4 * side for side in canvas.rgb.shape[:2]])
-    assert canvas.crop(large, 4).shape == (4 * size[0], 4 * size[1])
+    assert canvas.crop(large).shape == (4 * size[0], 4 * size[1])
+    small = np.zeros([side // 2 for side in canvas.rgb.shape[:2]])  # a pixel half padding stays
+    assert canvas.crop(small).shape == (-(-size[0] // 2), -(-size[1] // 2))
 
 
 @few
@@ -109,6 +111,80 @@ def test_locate_takes_single_cells_and_padding_goes_to_the_edge():
     assert number.tolist() == [0, 1]
     assert y.tolist() == [1.5, 32]  # cell 8's centre, row 33.5, is the padding's
     assert x.tolist() == [15, 49]  # 21.5 and 49.5 are beyond 16 and 50 columns
+
+
+@few
+@given(lr_size, ref_sizes)
+def test_a_reference_is_cut_out_of_the_canvas(lr_size, ref_sizes):
+    _, refs, ref = canvases(lr_size, ref_sizes or [(40, 24)])
+    refs = refs or [picture(40, 24, seed=1)]
+    assert ref.count == len(refs)
+    assert ref.sizes == tuple(rgb.shape[:2] for rgb in refs)
+    for number, (rgb, area) in enumerate(zip(refs, ref.areas, strict=True)):
+        np.testing.assert_array_equal(ref.reference(number), rgb)
+        assert ref.pixels(area).shape == (4 * area.height, 4 * area.width, 3)
+        np.testing.assert_array_equal(ref.pixels(area)[: rgb.shape[0], : rgb.shape[1]], rgb)
+        bottom = ref.placements[number + 1].top if number + 1 < len(refs) else ref.rgb.shape[0]
+        down = reduce_x4(ref.rgb[ref.placements[number].top : bottom])
+        np.testing.assert_array_equal(ref.cells(area), down[: area.height, : area.width])
+        # Cells are repeated, so that every own pixel shows the cell it lies in.
+        shown = ref.seen(ref.down, number)
+        assert shown.shape == rgb.shape
+        row, column = rgb.shape[0] - 1, rgb.shape[1] - 1
+        expected = ref.down[area.top + row // 4, column // 4]
+        np.testing.assert_array_equal(shown[row, column], expected)
+
+
+@few
+@given(lr_size, ref_sizes)
+def test_own_cells_are_those_with_pixels_of_a_reference(lr_size, ref_sizes):
+    _, _, ref = canvases(lr_size, ref_sizes or [(40, 24)])
+    own = np.zeros(ref.rgb.shape[:2], bool)
+    for place in ref.placements:
+        own[place.top : place.top + place.height, : place.width] = True
+    height, width = ref.down.shape[:2]
+    in_cells = own.reshape(height, 4, width, 4).any((1, 3))
+    np.testing.assert_array_equal(ref.is_own, in_cells)
+    assert sum(area.height * area.width for area in ref.areas) == in_cells.sum()
+
+
+@few
+@given(lr_size, ref_sizes)
+def test_unclipped_places_go_on_beyond_the_edge(lr_size, ref_sizes):
+    _, _, ref = canvases(lr_size, ref_sizes or [(40, 24)])
+    rows, columns = np.mgrid[: ref.down.shape[0], : ref.down.shape[1]]
+    number, y, x = ref.locate(rows, columns, clip=False)
+    clipped = ref.locate(rows, columns)
+    np.testing.assert_array_equal(number, clipped.number)
+    tops = np.array([place.top for place in ref.placements])[number]
+    np.testing.assert_array_equal(y, 4 * rows + 1.5 - tops)
+    np.testing.assert_array_equal(x, 4 * columns + 1.5)
+    heights, widths = np.array(ref.sizes).T
+    np.testing.assert_array_equal(clipped.row, np.minimum(y, heights[number] - 1))
+    np.testing.assert_array_equal(clipped.column, np.minimum(x, widths[number] - 1))
+
+
+def test_outlines_are_cut_at_a_reference_s_edges():
+    _, _, ref = canvases((16, 16), [(33, 50), (40, 18)])
+    second = ref.placements[1].top // 4
+    inside = ref.outlines(Area(2, 3, 4, 8))
+    assert [outline.number for outline in inside] == [0]
+    assert inside[0].corners.tolist() == [[7.5, 11.5], [7.5, 31.5], [15.5, 31.5], [15.5, 11.5]]
+    # From above the canvas, over all of the first one and its padding, into the second one.
+    first, other = ref.outlines(Area(-3, -1, second + 2, 99))
+    assert (first.number, other.number) == (0, 1)
+    assert first.corners.min(0).tolist() == other.corners.min(0).tolist() == [-0.5, -0.5]
+    assert first.corners.max(0).tolist() == [32.5, 49.5]
+    assert other.corners.max(0).tolist() == [7.5, 17.5]
+    assert ref.outlines(Area(second, 5, second + 2, 12)) == []  # beside 18 columns: 5 cells
+
+
+def test_areas_in_common():
+    area = Area(2, 3, 10, 8)
+    assert (area.height, area.width) == (8, 5)
+    assert area.within(Area(0, 4, 5, 99)) == Area(2, 4, 5, 8)
+    assert area.within(Area(0, 8, 5, 99)) is None
+    assert area.within(Area(10, 0, 12, 99)) is None
 
 
 def test_without_a_reference_the_lr_is_one():

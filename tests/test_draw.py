@@ -22,18 +22,15 @@ from demo.figures.draw import (
     arrow,
     blank,
     blend,
-    colour_bar,
-    cosine_range,
     dot,
     emphasise,
+    emphasise_polygon,
     enlarge,
     fit_zoom,
     grey,
-    heat_map,
-    histogram,
     line,
     outline,
-    paint,
+    outline_polygon,
     shape,
     shelve,
     stack,
@@ -42,6 +39,7 @@ from demo.figures.draw import (
     wrap,
     written,
 )
+from demo.figures.heat import colour_bar, cosine_range, heat_map, histogram, paint
 
 
 @pytest.fixture
@@ -121,6 +119,35 @@ def test_emphasise_leaves_its_box_alone():
     page = emphasise(blank(30, 30, BLUE), Box(10, 12, 16, 20))
     assert (page[12:20, 10:16] == BLUE).all()
     assert touched(page, blank(30, 30, BLUE)) == (7, 25, 5, 21)
+
+
+@pytest.mark.parametrize("thickness", [1, 2, 3])
+def test_upright_polygons_are_drawn_like_boxes(thickness):
+    for box in (Box(9, 8, 25, 17), Box(-3.2, 6.7, 12.4, 60), Box(5.4, 7.6, 31.6, 23.3)):
+        corners = np.array(
+            [
+                (box.left, box.top),
+                (box.right, box.top),
+                (box.right, box.bottom),
+                (box.left, box.bottom),
+            ]
+        )
+        assert Box.around(corners) == box
+        for one, other in ((outline, outline_polygon), (emphasise, emphasise_polygon)):
+            boxed = one(blank(40, 50, BLUE), box, BLACK, thickness)
+            drawn = other(blank(40, 50, BLUE), corners, BLACK, thickness)
+            assert np.array_equal(boxed, drawn)
+
+
+def test_a_turned_polygon_s_edge_lies_inside_it():
+    diamond = np.array([(20, 5), (35, 20), (20, 35), (5, 20)], float)
+    page = outline_polygon(blank(40, 40), diamond, BLACK, 2)
+    x, y = np.meshgrid(np.arange(40) + 0.5, np.arange(40) + 0.5)
+    apart = np.abs(x - 20) + np.abs(y - 20)
+    dark = (page == BLACK).all(2)
+    assert dark[(apart > 13) & (apart < 14)].all()
+    assert not dark[apart > 16].any()
+    assert not dark[apart < 11].any()
 
 
 @pytest.mark.parametrize("filled", [True, False])

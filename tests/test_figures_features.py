@@ -10,18 +10,21 @@ import pytest
 import torch
 from helpers import fill, picture
 
-from demo.figures import adaptation, aggregation, cost, network, result
+from demo.figures import adaptation, aggregation, blocks, cost, network, result, tabs
 from demo.figures.draw import WIDE, WIDTH
 from demo.figures.figure import pick
-from demo.figures.parts import Place, busiest, high_of, own
+from demo.figures.parts import Place, busiest, high_of
 from demo.figures.plots import Bar, bar_chart
-from demo.figures.tabs import FIGURES, View
+from demo.figures.tabs import FIGURES
+from demo.figures.view import View, lr_pixel, result_pixel
+from demo.runs import rematch
 from demo.runs.exploration import explore
 from demo.runs.request import Request, Run
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.machine.cost import dense_matching_cost, executed_cost, paper_cost
 from masa.machine.memory import Peak
+from masa.network import dense
 from masa.network.aggregation import Branches
 from masa.network.matching import match
 from masa.network.model import MASA
@@ -67,21 +70,34 @@ def none():
 
 def all_figures(x):
     """Every figure of these tabs that an exploration has."""
-    found = [result.error_map(x), result.reference_gift(x), result.gain_map(x), result.compared(x)]
-    for scale in (1, 2, 4):
-        found += [adaptation.feature_maps(x, scale, channel) for channel in (None, 0, 999)]
-        found += [adaptation.modulation(x, scale, channel) for channel in (None, 5)]
-        found += [adaptation.statistics(x, scale)]
-        found += [aggregation.branches(x, scale), aggregation.residuals(x, scale)]
-    found += [aggregation.switched_off(x, "ref"), aggregation.switched_off(x, "lr")]
-    dense = cost.dense_match(x)
-    again = cost.rematch(x, replace(SMALL, lr_block=4), dense)
-    found += [
-        cost.multiply_adds(x),
-        cost.stages(x),
-        cost.stages(replace(x, peak=Peak("cuda", 2**30))),
+    found = [
+        result.error_map(x, View()),
+        result.reference_gift(x, View()),
+        result.gain_map(x, View()),
+        result.compared(x, View()),
     ]
-    found += [cost.rematch_figure(x, again, dense), cost.rematch_figure(x, again)]
+    for scale in (1, 2, 4):
+        found += [
+            adaptation.feature_maps(x, View(scale=scale, channel=channel))
+            for channel in (None, 0, 999)
+        ]
+        found += [
+            adaptation.modulation(x, View(scale=scale, channel=channel)) for channel in (None, 5)
+        ]
+        found += [adaptation.statistics(x, View(scale=scale))]
+        found += [
+            aggregation.branches(x, View(scale=scale)),
+            aggregation.residuals(x, View(scale=scale)),
+        ]
+    found += [aggregation.ref_off(x, View()), aggregation.lr_off(x, View())]
+    every = rematch.dense_match(x)
+    again = rematch.rematch(x, replace(SMALL, lr_block=4), every)
+    found += [
+        cost.multiply_adds(x, View()),
+        cost.stages(x, View()),
+        cost.stages(replace(x, peak=Peak("cuda", 2**30)), View()),
+    ]
+    found += [cost.rematch_figure(x, again, every), cost.rematch_figure(x, again)]
     return [figure for figure in found if figure is not None]
 
 
@@ -186,19 +202,19 @@ def test_an_exact_result_has_no_strange_numbers(x):
     assert "∞ dB, the same as MASA." in told(replace(exact, bicubic=x.hr))
     for words in (better, told(flat), told(exact)):
         assert "nan" not in words and "inf" not in words
-    check(result.error_map(exact))
-    check(result.reference_gift(exact))
-    check(result.gain_map(exact))
-    compared = result.compared(exact)
+    check(result.error_map(exact, View()))
+    check(result.reference_gift(exact, View()))
+    check(result.gain_map(exact, View()))
+    compared = result.compared(exact, View())
     check(compared)
     assert "the reference changed" not in compared.summary
     assert "differs most from bicubic" in compared.summary
-    same = result.compared(replace(exact, bicubic=x.hr))
+    same = result.compared(replace(exact, bicubic=x.hr), View())
     assert "the same as bicubic" in same.summary and "Below" not in same.summary
-    off = aggregation.switched_off(replace(exact, switched_off={"ref": x.result}), "ref")
+    off = aggregation.ref_off(replace(exact, switched_off={"ref": x.result}), View())
     check(off)
     assert "to " in off.summary and "(−∞ dB)" in off.summary
-    unchanged = aggregation.switched_off(replace(x, switched_off={"ref": x.result}), "ref")
+    unchanged = aggregation.ref_off(replace(x, switched_off={"ref": x.result}), View())
     check(unchanged)
     assert "the result is the same." in unchanged.summary and "differ" not in unchanged.summary
 
@@ -214,10 +230,10 @@ def test_without_the_sharp_photo_nothing_is_claimed(x):
         assert claim not in words
     assert table_of(unknown) == ""
     assert result.measure(unknown) is None
-    assert result.error_map(unknown) is None
-    assert result.gain_map(unknown) is None
-    check(result.reference_gift(unknown))
-    assert len(result.compared(unknown).panels) == 2
+    assert result.error_map(unknown, View()) is None
+    assert result.gain_map(unknown, View()) is None
+    check(result.reference_gift(unknown, View()))
+    assert len(result.compared(unknown, View()).panels) == 2
 
 
 def test_before_the_second_run(x):
@@ -225,11 +241,11 @@ def test_before_the_second_run(x):
     assert "not computed yet" in told(early)
     assert "not computed yet" in told(replace(early, hr=None))
     assert "without the reference" not in table_of(early)
-    assert result.reference_gift(early) is None
-    assert result.gain_map(early) is None
-    assert aggregation.switched_off(early, "ref") is None
-    check(result.error_map(early))
-    check(result.compared(early))
+    assert result.reference_gift(early, View()) is None
+    assert result.gain_map(early, View()) is None
+    assert aggregation.ref_off(early, View()) is None
+    assert result.compared(early, View()) is None
+    check(result.error_map(early, View()))
 
 
 def test_without_a_reference(x):
@@ -244,14 +260,14 @@ def test_without_a_reference(x):
     check(shown)
     assert len(shown.panels) == 3 and "the reference changed" not in shown.summary
     # Nothing but the truth is missing where that is unknown: a single picture compares nothing.
-    assert len(result.compared(replace(own_reference, hr=None)).panels) == 2
+    assert len(result.compared(replace(own_reference, hr=None), View()).panels) == 2
 
 
 def test_numbers_of_the_maps(x):
     error = np.abs(luma(x.result) - luma(x.hr))
-    assert f"{error.mean():.1f} grey levels on average" in result.error_map(x).summary
+    assert f"{error.mean():.1f} grey levels on average" in result.error_map(x, View()).summary
     gift = np.abs(luma(x.result) - luma(x.plain))
-    assert f"{gift.mean():.1f} grey levels on average" in result.reference_gift(x).summary
+    assert f"{gift.mean():.1f} grey levels on average" in result.reference_gift(x, View()).summary
 
 
 def test_a_tenth_of_the_pixels_is_a_tenth(x):
@@ -259,16 +275,16 @@ def test_a_tenth_of_the_pixels_is_a_tenth(x):
     plain = x.result.copy()
     wide = 3 * plain.shape[1] // 10
     plain[:, :wide] ^= 1
-    found = result.reference_gift(replace(x, plain=plain)).summary
+    found = result.reference_gift(replace(x, plain=plain), View()).summary
     share = int(re.search(r"holds (\d+)%", found).group(1))
     assert 30 <= share <= 55  # of 30 %, with two kinds of change
 
 
 def test_fine_matching_comes_down_only_where_it_does(x):
     dear = replace(x, cost=replace(x.cost, fine=2 * x.paper.fine))
-    assert "fine matching itself takes" in cost.multiply_adds(dear).summary
+    assert "fine matching itself takes" in cost.multiply_adds(dear, View()).summary
     cheap = replace(x, cost=replace(x.cost, fine=x.paper.fine // 2))
-    assert "itself comes down to" in cost.multiply_adds(cheap).summary
+    assert "itself comes down to" in cost.multiply_adds(cheap, View()).summary
 
 
 def test_block_errors():
@@ -299,18 +315,17 @@ def test_the_gap_is_that_of_the_drawn_numbers(x):
             for m, s, n, t in zip(lr.mean, lr.std, after.mean, after.std, strict=True)
         ]
         expected = np.median(distances)
-        assert f"{expected:.2f} after" in adaptation.statistics(x, scale).summary
-        assert f"after it, {expected:.2f}" in adaptation.feature_maps(x, scale).summary
+        assert f"{expected:.2f} after" in adaptation.statistics(x, View(scale=scale)).summary
+        assert f"after it, {expected:.2f}" in adaptation.feature_maps(x, View(scale=scale)).summary
 
 
 def test_channels_come_back_in_their_own_units(x):
     """Levels and ranges against the features of a fresh trace."""
     model = fill(MASA(SMALL), in_blocks=1).eval()
     predictor = Predictor(model, "cpu", "fp32")
-    refs = [x.ref.rgb[p.top : p.top + p.height, : p.width].copy() for p in x.ref.placements]
-    trace = predictor.run(x.lr.crop(x.lr.rgb).copy(), refs, keep=(2,)).trace.x2
+    trace = predictor.run(x.visitors_lr(), x.visitors_refs(), keep=(2,)).trace.x2
     for name, tensor in (("before", trace.ref), ("gamma", trace.adapted.gamma)):
-        expected = own(x, tensor[0, 3].numpy())
+        expected = x.lr.crop(tensor[0, 3].numpy())
         found = adaptation.channel_map(x, x.scales[2], name, 3)
         assert found.shape == expected.shape
         step = np.ptp(tensor[0, 3].numpy()) / 255
@@ -322,13 +337,13 @@ def test_channels_come_back_in_their_own_units(x):
 def test_padding_is_not_shown(x):
     padded = explored((20, 27), (64, 64), late=False)
     assert padded.lr.rgb.shape[:2] == (24, 32)
-    assert own(padded, padded.scales[4].colours["lr"]).shape == (80, 108, 3)
+    assert padded.lr.crop(padded.scales[4].colours["lr"]).shape == (80, 108, 3)
     assert adaptation.channel_map(padded, padded.scales[2], "lr", 0).shape == (40, 54)
     for draw in (
-        lambda x: adaptation.statistics(x, 2),
-        lambda x: adaptation.feature_maps(x, 2),
-        lambda x: adaptation.feature_maps(x, 2, 0),
-        lambda x: adaptation.modulation(x, 2),
+        lambda x: adaptation.statistics(x, View(scale=2)),
+        lambda x: adaptation.feature_maps(x, View(scale=2)),
+        lambda x: adaptation.feature_maps(x, View(scale=2, channel=0)),
+        lambda x: adaptation.modulation(x, View(scale=2)),
     ):
         assert "over the photo and its padding" in draw(padded).summary
         assert "padding" not in draw(x).summary
@@ -337,11 +352,11 @@ def test_padding_is_not_shown(x):
 def test_a_long_axis_says_how_far_its_lines_are_apart(x):
     small = replace(x, dense=10**12, paper=replace(x.paper, fine=10**5))
     assert np.array_equal(
-        cost.multiply_adds(small).image[-20:],
-        cost.multiply_adds(replace(small, dense=10**13)).image[-20:],
+        cost.multiply_adds(small, View()).image[-20:],
+        cost.multiply_adds(replace(small, dense=10**13), View()).image[-20:],
     )
     assert not np.array_equal(
-        cost.multiply_adds(small).image[-20:], cost.multiply_adds(x).image[-20:]
+        cost.multiply_adds(small, View()).image[-20:], cost.multiply_adds(x, View()).image[-20:]
     )
 
 
@@ -349,10 +364,11 @@ def test_the_largest_part_need_not_be_most(x):
     seconds = {"encode_lr": 1.0, "encode_ref": 4.0, "match": 1.5, "decode": 3.5}
     assert (
         "the largest part, 40%, went into reading"
-        in cost.stages(replace(x, seconds=seconds)).summary
+        in cost.stages(replace(x, seconds=seconds), View()).summary
     )
     assert (
-        "most of it, 73%" in cost.stages(replace(x, seconds=seconds | {"encode_ref": 16.0})).summary
+        "most of it, 73%"
+        in cost.stages(replace(x, seconds=seconds | {"encode_ref": 16.0}), View()).summary
     )
 
 
@@ -360,18 +376,18 @@ def test_networks_that_learn_no_adaptation(adain, none):
     assert adaptation.mode_of(adain.scales[1]) == "adain"
     assert adaptation.mode_of(none.scales[1]) == "none"
     for x in (adain, none):
-        assert adaptation.modulation(x, 4) is None
+        assert adaptation.modulation(x, View(scale=4)) is None
         assert "no γ and no β" in FIGURES["modulation"].missing(x, View(scale=4))
         for figure in all_figures(x):
             check(figure)
     # Not exactly alike: the normalisation's epsilon counts where features are weak.
     assert adain.scales[2].gap("after") < 0.1 * adain.scales[2].gap("before")
-    assert "adapts nothing" in adaptation.statistics(none, 2).summary
-    assert "came closer" not in adaptation.statistics(none, 2).summary
+    assert "adapts nothing" in adaptation.statistics(none, View(scale=2)).summary
+    assert "came closer" not in adaptation.statistics(none, View(scale=2)).summary
     for drawn in (
-        adaptation.feature_maps(none, 2),
-        adaptation.feature_maps(none, 2, channel=3),
-        adaptation.statistics(none, 2),
+        adaptation.feature_maps(none, View(scale=2)),
+        adaptation.feature_maps(none, View(scale=2, channel=3)),
+        adaptation.statistics(none, View(scale=2)),
     ):
         assert "passed on unchanged" in drawn.alt and "adapted" not in drawn.alt + drawn.summary
     view = none.scales[2]
@@ -380,46 +396,80 @@ def test_networks_that_learn_no_adaptation(adain, none):
 
 def test_scales_that_were_not_kept(x):
     some = replace(x, scales={1: x.scales[1]})
-    assert adaptation.feature_maps(some, 4) is None
-    assert adaptation.modulation(some, 4) is None
-    assert adaptation.statistics(some, 4) is None
-    assert "not kept" in adaptation.why_not_learned(some, 4)
-    assert aggregation.branches(some, 4) is None
-    assert aggregation.residuals(some, 1) is None
-    assert aggregation.why_not(some).endswith("were not kept.")
+    assert adaptation.feature_maps(some, View(scale=4)) is None
+    assert adaptation.modulation(some, View(scale=4)) is None
+    assert adaptation.statistics(some, View(scale=4)) is None
+    assert "not kept" in adaptation.why_not_learned(some, View(scale=4))
+    assert aggregation.branches(some, View(scale=4)) is None
+    assert aggregation.residuals(some, View(scale=1)) is None
+    assert aggregation.why_not(some, View()).endswith("were not kept.")
     two = replace(x, scales={scale: x.scales[scale] for scale in (1, 2)})
-    assert aggregation.why_not(two).endswith("Choose x2.")
-    assert aggregation.why_not(x).endswith("Choose x2 or x4.")
+    assert aggregation.why_not(two, View()).endswith("Choose x2.")
+    assert aggregation.why_not(x, View()).endswith("Choose x2 or x4.")
 
 
 # ---------------------------------------------------------------------------- aggregation
 
 
+def _off(x, which):
+    return {"ref": aggregation.ref_off, "lr": aggregation.lr_off}[which](x, View())
+
+
 def test_switching_off_is_measured(x):
     for which in ("ref", "lr"):
-        summary = aggregation.switched_off(x, which).summary
+        summary = _off(x, which).summary
         off = x.switched_off[which]
         assert f"from {psnr_y(x.result, x.hr):.2f} dB to {psnr_y(off, x.hr):.2f} dB" in summary
         change = np.abs(luma(x.result) - luma(off)).mean()
         assert f"{change:.2f} grey levels" in summary
-        assert "dB" not in aggregation.switched_off(replace(x, hr=None), which).summary
+        assert "dB" not in _off(replace(x, hr=None), which).summary
 
 
 def test_residuals_that_a_network_does_not_have(none, x):
     assert none.scales[4].added["ref_residual"].max() == 0
-    assert "the reference branch takes nothing over" in aggregation.residuals(none, 4).summary
-    means = [own(x, x.scales[4].added[f"{n}_residual"]).mean() for n in ("ref", "lr")]
+    assert (
+        "the reference branch takes nothing over"
+        in aggregation.residuals(none, View(scale=4)).summary
+    )
+    means = [x.lr.crop(x.scales[4].added[f"{n}_residual"]).mean() for n in ("ref", "lr")]
     told_sizes = f"({means[0]:.3g} in the reference branch, {means[1]:.3g} in the photo branch)"
-    assert told_sizes in aggregation.residuals(x, 4).summary
+    assert told_sizes in aggregation.residuals(x, View(scale=4)).summary
     # What is switched off changes nothing then.
-    assert "the result is the same" in aggregation.switched_off(none, "ref").summary
+    assert "the result is the same" in aggregation.ref_off(none, View()).summary
+
+
+# ---------------------------------------------------------------------------- table
+
+
+def test_the_controls_of_a_tab_are_those_that_its_figures_show():
+    assert {tab.id: set(tab.controls) for tab in tabs.TABS} == {
+        "result": set(),
+        "coarse": {"pixel"},
+        "fine": {"pixel"},
+        "adaptation": {"scale", "channel"},
+        "aggregation": {"scale"},
+        "pixel": {"pixel"},
+        "cost": set(),
+    }
+
+
+def test_a_click_fits_the_panels_of_its_figure(x):
+    """LR pixels, pixels of the result, or own pixels of a reference."""
+    kinds = {lr_pixel: "lr", result_pixel: "hr", blocks.matched_block: "ref 1"}
+    seen = set()
+    for figure in FIGURES.values():
+        drawn = figure.draw(x, View())
+        if figure.click is not None and drawn is not None:
+            assert {panel.name for panel in drawn.panels} == {kinds[figure.click]}, figure.id
+            seen.add(figure.click)
+    assert seen == set(kinds)
 
 
 # ---------------------------------------------------------------------------- cost
 
 
 def test_stated_costs(x):
-    summary = cost.multiply_adds(x).summary
+    summary = cost.multiply_adds(x, View()).summary
     assert cost.billions(x.paper.matching) in summary
     assert cost.billions(x.dense) in summary
     assert f"{x.dense / x.paper.matching:.3g} times" in summary
@@ -430,12 +480,12 @@ def test_stated_costs(x):
     for stated in ("6,005.78", "618.48", "| 8.84 | 367.93 |", "154.62", "17.5"):
         assert stated in table
     seconds = sum(x.seconds.values())
-    assert f"This run took {seconds:.1f} s" in cost.stages(x).summary
+    assert f"This run took {seconds:.1f} s" in cost.stages(x, View()).summary
     for unknown in (None, Peak("cpu"), Peak("cuda")):
-        assert "could not be measured" in cost.stages(replace(x, peak=unknown)).summary
-    measured = cost.stages(replace(x, peak=Peak("cpu", 3 * 2**29))).summary
+        assert "could not be measured" in cost.stages(replace(x, peak=unknown), View()).summary
+    measured = cost.stages(replace(x, peak=Peak("cpu", 3 * 2**29)), View()).summary
     assert "1,536 MB" in measured and "server process" in measured
-    assert "graphics card" in cost.stages(replace(x, peak=Peak("cuda", 2**20))).summary
+    assert "graphics card" in cost.stages(replace(x, peak=Peak("cuda", 2**20)), View()).summary
 
 
 def naive_places(lr, ref):
@@ -461,20 +511,20 @@ def test_dense_matching_is_an_argmax_over_all_places(x, monkeypatch):
         ref_features=x.ref_features[:, :20, :12].contiguous(),
     )
     expected = naive_places(small.lr_features.numpy(), small.ref_features.numpy())
-    found = cost.dense_match(small)
+    found = rematch.dense_match(small)
     assert found.step == 1
     assert found.multiply_adds == dense_matching_cost((16, 24), (20, 12), SMALL)
     np.testing.assert_array_equal(found.position, expected)
     # In many pieces, and for some pixels only.
-    monkeypatch.setattr(cost, "_PATCH_BYTES", 4 * 9 * 8 * 24 * 3)
-    monkeypatch.setattr(cost, "SCORE_BYTES", 4 * 10 * 36)
+    monkeypatch.setattr(dense, "_PATCH_BYTES", 4 * 9 * 8 * 24 * 3)
+    monkeypatch.setattr(dense, "SCORE_BYTES", 4 * 10 * 36)
     shares = []
     np.testing.assert_array_equal(
-        cost.dense_match(small, on_share=shares.append).position, expected
+        rematch.dense_match(small, on_share=shares.append).position, expected
     )
     assert shares[-1] == 1
     assert shares == sorted(shares)
-    some = cost.dense_match(small, budget=found.multiply_adds // 4)
+    some = rematch.dense_match(small, budget=found.multiply_adds // 4)
     assert some.step > 1
     assert some.multiply_adds <= found.multiply_adds // 4
     searched = some.position[0] >= 0
@@ -483,25 +533,25 @@ def test_dense_matching_is_an_argmax_over_all_places(x, monkeypatch):
 
 
 def test_the_run_s_own_settings_agree_with_the_run(x):
-    dense = cost.dense_match(x)
-    again = cost.rematch(x, MASAConfig(), dense)
+    every = rematch.dense_match(x)
+    again = rematch.rematch(x, MASAConfig(), every)
     assert again.agreement_with_run == 1
     assert torch.equal(again.matches.position, x.matches.position)
     assert again.mean_similarity == pytest.approx(float(x.matches.similarity.mean()), abs=1e-6)
     assert again.multiply_adds == executed_cost((32, 40), x.ref_features.shape[1:], SMALL).matching
-    same = (x.matches.position[0].numpy() == dense.position).all(0)
+    same = (x.matches.position[0].numpy() == every.position).all(0)
     assert again.agreement_with_dense == pytest.approx(same.mean())
     assert again.agreement_with_dense <= again.near_dense <= 1
     assert f"{same.mean():.0%} of the pixels find the very place" in (
-        cost.rematch_figure(x, again, dense).summary
+        cost.rematch_figure(x, again, every).summary
     )
-    assert cost.rematch(x, MASAConfig()).agreement_with_dense is None
+    assert rematch.rematch(x, MASAConfig()).agreement_with_dense is None
 
 
 def test_a_larger_search_comes_closer_to_dense_matching(x):
-    dense = cost.dense_match(x)
+    every = rematch.dense_match(x)
     agreements = [
-        cost.rematch(x, MASAConfig(ref_factor=factor), dense).agreement_with_dense
+        rematch.rematch(x, MASAConfig(ref_factor=factor), every).agreement_with_dense
         for factor in (0.5, 1.5, 9)
     ]
     assert agreements == sorted(agreements)
@@ -509,7 +559,7 @@ def test_a_larger_search_comes_closer_to_dense_matching(x):
 
 
 def test_blocks_that_do_not_divide_the_photo(x):
-    found = cost.rematch(x, MASAConfig(lr_block=16))
+    found = rematch.rematch(x, MASAConfig(lr_block=16))
     assert (found.geometry.lr_height, found.geometry.lr_width) == (32, 32)
     expected = match(
         x.lr_features[None, :, :32, :32], x.ref_features[None], replace(SMALL, lr_block=16)
@@ -517,13 +567,13 @@ def test_blocks_that_do_not_divide_the_photo(x):
     assert torch.equal(found.matches.position, expected.position)
     assert "32 x 32 of 40 x 32 pixels" in cost.rematch_figure(x, found).summary
     with pytest.raises(UserError, match="smaller than one block"):
-        cost.rematch(x, MASAConfig(lr_block=64))
+        rematch.rematch(x, MASAConfig(lr_block=64))
 
 
 def test_settings_that_would_take_too_long_are_refused(x, monkeypatch):
-    monkeypatch.setattr(cost, "REMATCH_BUDGET", 1000)
+    monkeypatch.setattr(rematch, "REMATCH_BUDGET", 1000)
     with pytest.raises(UserError, match="too large"):
-        cost.rematch(x, MASAConfig(lr_block=4))
+        rematch.rematch(x, MASAConfig(lr_block=4))
 
 
 def test_bars_of_extreme_numbers():

@@ -9,23 +9,21 @@ import torch
 from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
-from demo.figures import coarse, fine, pixel
+from demo.figures import blocks, coarse, fine, pixel
 from demo.figures.draw import WIDE, WIDTH
 from demo.figures.figure import pick
 from demo.figures.places import (
     block_at,
     block_corner,
-    clip_block,
     coarse_place,
-    own_areas,
-    own_cells,
-    own_places,
+    matched_cells,
+    moves,
     padding_share,
     padding_words,
     place_words,
-    ref_block_box,
     ref_view,
 )
+from demo.figures.view import View
 from demo.runs.examples import load_examples
 from demo.runs.exploration import explore
 from demo.runs.request import Request, Run, run
@@ -34,7 +32,7 @@ from masa.network.matching import Geometry
 from masa.network.model import MASA
 from masa.network.transfer import plan_transfer
 from masa.predictor import Predictor
-from masa.reference.canvas import lr_canvas
+from masa.reference.canvas import Area, lr_canvas
 
 DOWN, RIGHT = 2, 3
 """LR pixels from each pixel to its match in ``shifted``."""
@@ -110,29 +108,29 @@ def x(request):
 
 
 FIGURES = {
-    "lr_blocks": lambda x: coarse.lr_blocks(x),
-    "lr_blocks, one chosen": lambda x: coarse.lr_blocks(x, 1),
-    "ref_blocks": lambda x: coarse.ref_blocks(x),
-    "ref_blocks, one chosen": lambda x: coarse.ref_blocks(x, 1),
-    "block_pair": lambda x: coarse.block_pair(x, 0),
-    "score_maps": lambda x: coarse.score_maps(x, 0),
+    "lr_blocks": blocks.lr_blocks,
+    "ref_blocks": blocks.ref_blocks,
+    "block_pair": coarse.block_pair,
+    "score_maps": coarse.score_maps,
     "score_heat": coarse.score_heat,
     "displacement": fine.displacement,
     "similarity": fine.similarity,
     "discontinuities": fine.discontinuities,
     "given": fine.given,
-    "patch_search": lambda x: fine.patch_search(x, 7, 5),
-    "chosen": lambda x: pixel.chosen(x, 7, 5),
-    "provenance": lambda x: pixel.provenance(x, 30, 21),
+    "patch_search": fine.patch_search,
+    "chosen": pixel.chosen,
+    "provenance": pixel.provenance,
     "reference_shares": pixel.reference_shares,
 }
+VIEWS = (View(), View(7, 5))
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_of_every_kind_of_run(x, name):
-    drawn = FIGURES[name](x)
-    if name == "reference_shares" and len(x.ref.placements) == 1:
-        assert drawn is None and is_one_sentence(pixel.why_no_shares(x))
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+def test_every_figure_of_every_kind_of_run(x, name, view):
+    drawn = FIGURES[name](x, view)
+    if name == "reference_shares" and x.ref.count == 1:
+        assert drawn is None and is_one_sentence(pixel.why_no_shares(x, view))
         return
     assert drawn.image.dtype == np.uint8
     assert drawn.image.ndim == 3
@@ -171,7 +169,7 @@ def points(panel):
     ],
 )
 def test_clicks_name_the_pixel_below(x, name):
-    drawn = FIGURES[name](x)
+    drawn = FIGURES[name](x, VIEWS[1])
     (panel,) = drawn.panels
     scale = 4 if name in ("given", "chosen") else 1
     assert panel.name == ("hr" if scale == 4 else "lr")
@@ -182,7 +180,7 @@ def test_clicks_name_the_pixel_below(x, name):
 
 def test_panels_lie_on_their_picture(x):
     """What is drawn under a panel is the picture the panel stands for."""
-    drawn = fine.given(x)
+    drawn = fine.given(x, View())
     (panel,) = drawn.panels
     for row, column, at_x, at_y in list(points(panel))[::29]:
         if panel.zoom >= 1:
@@ -193,7 +191,7 @@ def test_panels_lie_on_their_picture(x):
 
 
 def test_a_clicked_block_is_the_chosen_one(x):
-    drawn = coarse.lr_blocks(x)
+    drawn = blocks.lr_blocks(x, View())
     (panel,) = drawn.panels
     for _, _, at_x, at_y in points(panel):
         _, row, column = pick(drawn.panels, at_x, at_y)
@@ -207,24 +205,23 @@ def test_blocks_of_large_photos_are_drawn(size):
     """Of the last block, hardly a figure pixel may be seen."""
     lr = lr_canvas(np.zeros((*size, 3), np.uint8), MASAConfig())
     geometry = Geometry.of(lr.rgb.shape[:2], (64, 64), MASAConfig())
-    drawn = coarse.lr_blocks(SimpleNamespace(lr=lr, matches=SimpleNamespace(geometry=geometry)))
+    drawn = blocks.lr_blocks(
+        SimpleNamespace(lr=lr, matches=SimpleNamespace(geometry=geometry)), View()
+    )
     assert drawn.image.shape[1] >= WIDTH
 
 
 def test_choices_outside_are_moved_inside(x):
-    last = x.matches.geometry.blocks + 7
-    far = block_at(x, 10**6, 10**6)
-    assert block_at(x, -5, -5) == 0
-    assert clip_block(x, -1) == 0
-    assert clip_block(x, last) == far
-    assert clip_block(x, far) == far
-    assert np.array_equal(coarse.block_pair(x, last).image, coarse.block_pair(x, far).image)
-    assert fine.patch_search(x, -3, 10**6).summary == (
-        fine.patch_search(x, 0, x.lr.width - 1).summary
-    )
-    assert pixel.provenance(x, 10**6, -1).summary == (
-        pixel.provenance(x, 4 * x.lr.height - 1, 0).summary
-    )
+    far = View(10**6, 10**6)
+    last = View(x.lr.height - 1, x.lr.width - 1)
+    assert far.pixel(x) == (last.row, last.column)
+    assert far.block(x) == block_at(x, last.row, last.column)
+    assert View(-5, -5).block(x) == block_at(x, -5, -5) == 0
+    for name in ("lr_blocks", "block_pair", "patch_search", "chosen", "provenance"):
+        assert np.array_equal(FIGURES[name](x, far).image, FIGURES[name](x, last).image)
+    for name in ("patch_search", "provenance"):
+        mixed = FIGURES[name](x, View(-3, 10**6)).summary
+        assert mixed == FIGURES[name](x, View(0, x.lr.width - 1)).summary
 
 
 def test_the_best_of_the_drawn_scores_is_the_coarse_match(x):
@@ -241,7 +238,7 @@ def test_the_best_of_the_drawn_scores_is_the_coarse_match(x):
 def test_the_best_place_is_ringed(shifted):
     number = block_at(shifted, 16, 20)
     row, column = coarse_place(shifted, number)
-    drawn = coarse.score_maps(shifted, number)
+    drawn = coarse.score_maps(shifted, View(16, 20))
     view = ref_view(shifted, shifted.ref.rgb, (WIDTH - 12) // 2, 300)
     at_x, at_y = view.point(row, column)
     title = drawn.image.shape[0]
@@ -276,7 +273,7 @@ def test_runners_up_may_not_exist():
 
 def test_footprints_count_what_lies_over_each_cell(x):
     geometry = x.matches.geometry
-    colours = coarse.block_colours(geometry.rows, geometry.columns).astype(float)
+    colours = blocks.block_colours(geometry.rows, geometry.columns).astype(float)
     count = np.zeros((geometry.ref_height, geometry.ref_width))
     total = np.zeros((*count.shape, 3))
     side = geometry.block
@@ -287,70 +284,88 @@ def test_footprints_count_what_lies_over_each_cell(x):
             here = np.s_[max(0, top) : top + side, max(0, left) : left + side]
             count[here] += 1
             total[here] += colours[number]
-    colour, found = coarse.footprints(x)
+    colour, found = blocks.footprints(x)
     assert np.array_equal(found, count)
     seen = count > 0
     assert np.abs(colour[seen] - total[seen] / count[seen][:, None]).max() <= 0.5
 
 
 def test_block_colours_differ_and_neighbours_are_alike():
-    colours = coarse.block_colours(11, 16).astype(int).reshape(11, 16, 3)
+    colours = blocks.block_colours(11, 16).astype(int).reshape(11, 16, 3)
     assert len(np.unique(colours.reshape(-1, 3), axis=0)) == 11 * 16
     steps = np.abs(np.diff(colours, axis=1)).max(2), np.abs(np.diff(colours, axis=0)).max(2)
     assert max(step.max() for step in steps) < 40
     assert np.abs(colours[0, 0] - colours[-1, -1]).max() > 100
-    assert coarse.block_colours(1, 1).shape == (1, 3)
+    assert blocks.block_colours(1, 1).shape == (1, 3)
 
 
 def test_clicks_in_the_reference_find_the_block_that_matched_there(shifted):
     for number in range(shifted.matches.geometry.blocks):
         row, column = coarse_place(shifted, number)
-        found = coarse.block_near(shifted, "ref 1", row, column)
+        found = blocks.block_near(shifted, "ref 1", 4 * row + 1, 4 * column + 2)
         assert coarse_place(shifted, found) == (row, column)
-    drawn = coarse.ref_blocks(shifted, 0)
+    drawn = blocks.ref_blocks(shifted, View())
     (panel,) = drawn.panels
-    assert (panel.name, panel.rows, panel.columns) == ("ref 1", 50, 60)
+    assert (panel.name, panel.rows, panel.columns) == ("ref 1", 200, 240)
+
+
+def test_a_click_in_a_reference_chooses_the_block_that_matched_there(shifted):
+    before = View(scale=1, channel=2)
+    shifted = replace(shifted, scales={1: None})
+    for number in range(0, shifted.matches.geometry.blocks, 3):
+        row, column = (4 * v + 1 for v in coarse_place(shifted, number))
+        view = blocks.matched_block(shifted, before, "ref 1", row, column)
+        assert view.block(shifted) == blocks.block_near(shifted, "ref 1", row, column)
+        top, left = block_corner(shifted, view.block(shifted))
+        assert view == replace(before, row=top + 4, column=left + 4)
 
 
 def test_clicks_in_one_of_several_references(stacked):
-    drawn = coarse.ref_blocks(stacked)
+    drawn = blocks.ref_blocks(stacked, View())
     assert [panel.name for panel in drawn.panels] == ["ref 1", "ref 2", "ref 3"]
     number = block_at(stacked, 0, 0)
     row, column = coarse_place(stacked, number)
-    for panel, area in zip(drawn.panels, own_areas(stacked), strict=True):
-        found = coarse.block_near(stacked, panel.name, 0, 0)
+    assert [(panel.rows, panel.columns) for panel in drawn.panels] == [
+        (50, 130),
+        (150, 90),
+        (40, 36),
+    ]
+    for panel, area in zip(drawn.panels, stacked.ref.areas, strict=True):
+        found = blocks.block_near(stacked, panel.name, 0, 0)
         if found is not None:
             assert area.top <= coarse_place(stacked, found)[0] < area.bottom
         if area.top <= row < area.bottom:
-            found = coarse.block_near(stacked, panel.name, row - int(area.top), column)
+            at = 4 * (row - area.top) + 2, 4 * column + 2
+            found = blocks.block_near(stacked, panel.name, *at)
             assert coarse_place(stacked, found) == (row, column)
 
 
 def test_words_on_a_block(shifted):
     number = block_at(shifted, 12, 17)
     score = float(shifted.matches.coarse.score[0, number])
-    for drawn in (coarse.ref_blocks(shifted, number), coarse.score_maps(shifted, number)):
+    for draw in (blocks.ref_blocks, coarse.score_maps):
+        drawn = draw(shifted, View(12, 17))
         assert "row 1, column 2" in drawn.summary
         assert f"{score:.2f}" in drawn.summary
     assert score == pytest.approx(3, abs=1e-3)
     # Its centre (12, 20) matches (14, 23): rows 56 to 59 and columns 92 to 95 of the reference.
-    assert "row 58, column 94 of the reference" in coarse.block_pair(shifted, number).summary
+    assert "row 58, column 94 of the reference" in coarse.block_pair(shifted, View(12, 17)).summary
 
 
 def test_words_on_unusual_dilations(unusual):
     assert unusual.dilations == (2, 5)
-    assert "compared 2 patches of 5 x 5" in coarse.block_pair(unusual, 0).summary
-    assert "of at most 2." in coarse.score_maps(unusual, 0).summary
+    assert "compared 2 patches of 5 x 5" in coarse.block_pair(unusual, View()).summary
+    assert "of at most 2." in coarse.score_maps(unusual, View()).summary
 
 
 # Views of stacked references
 
 
 def test_views_show_each_reference_without_padding(x):
-    canvas = np.repeat(own_cells(x)[:, :, None], 3, 2).astype(np.uint8) * 200
+    canvas = np.repeat(x.ref.is_own[:, :, None], 3, 2).astype(np.uint8) * 200
     view = ref_view(x, canvas)
     assert set(np.unique(view.picture)) <= {200, 255}
-    for area in view.areas:
+    for area in x.ref.areas:
         for row, column in ((area.top, 0), (area.bottom - 1, area.right - 1)):
             at_x, at_y = view.point(row, column)
             assert view.picture[int(at_y), int(at_x), 0] == 200
@@ -360,39 +375,41 @@ def test_views_show_each_reference_without_padding(x):
 
 def test_boxes_are_cut_at_the_edges_of_references(stacked):
     view = ref_view(stacked, stacked.ref.rgb)
-    whole = ref_block_box(stacked, 0)
-    everything = replace(whole, left=0, top=0, right=10**4, bottom=10**4)
-    boxes = view.boxes(everything)
-    assert len(boxes) == 3
-    for box, area, (left, top) in zip(boxes, view.areas, view.corners, strict=True):
-        assert (box.left, box.top) == (left, top)
-        assert box.right - box.left == pytest.approx(view.zoom * area.right)
-        assert box.bottom - box.top == pytest.approx(view.zoom * (area.bottom - area.top))
+    outlines = view.outlines(Area(0, 0, 10**4, 10**4))
+    assert len(outlines) == 3
+    for corners, size, (left, top) in zip(outlines, stacked.ref.sizes, view.corners, strict=True):
+        bottom, right = (view.zoom * side for side in size)
+        expected = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom)])
+        np.testing.assert_allclose(corners, expected + np.array([left, top]))
+    height = stacked.ref.areas[0].height
+    (corners,) = view.outlines(Area(height - 2, 3, height, 5))
+    expected = view.zoom * np.array([(12, 44), (20, 44), (20, 50), (12, 50)])  # of 50 rows
+    np.testing.assert_allclose(corners, expected + np.array(view.corners[0]))
 
 
 # Pixels
 
 
 def test_places_are_seen_from_the_reference_they_lie_in(x):
-    places = own_places(x)
+    cells, found = matched_cells(x), moves(x)
     position = x.matches.position[0].numpy()
+    assert cells.shape == found.shape == (2, x.lr.height, x.lr.width)
     for row, column in ((0, 0), (x.lr.height - 1, x.lr.width - 1), (x.lr.height // 2, 3)):
-        top = x.ref.placements[places.number[row, column]].top // 4
-        assert places.row[row, column] + top == position[0, row, column]
-        assert places.column[row, column] == position[1, row, column]
-        assert places.row[row, column] >= 0
-        assert tuple(places.move[:, row, column]) == (
-            places.row[row, column] - row,
-            places.column[row, column] - column,
-        )
+        cell = position[:, row, column]
+        assert tuple(cells[:, row, column]) == tuple(cell)
+        top = max(place.top for place in x.ref.placements if place.top <= 4 * cell[0])
+        own = np.array([4 * cell[0] - top + 1.5, 4 * cell[1] + 1.5])
+        here = np.array([row, column])
+        expected = own - here if x.self_reference else (own - (4 * here + 1.5)) / 4
+        np.testing.assert_array_equal(found[:, row, column], expected)
 
 
 def test_a_known_shift_is_told(shifted):
-    move = own_places(shifted).move
+    move = moves(shifted)
     expected = np.array([DOWN, RIGHT])[:, None, None]
     assert (move == expected).all(0).mean() > 0.8
     assert (move == expected)[INNER].all()
-    summary = fine.displacement(shifted).summary
+    summary = fine.displacement(shifted, View()).summary
     assert f"The median move is {DOWN} down, {RIGHT} right" in summary
     assert "0% find their match at their own place" in summary
 
@@ -417,7 +434,7 @@ def test_directions_have_their_own_colours():
 
 
 def test_similarity_of_a_copy_is_one(shifted):
-    assert "similarity 1.000 or more" in fine.similarity(shifted).summary
+    assert "similarity 1.000 or more" in fine.similarity(shifted, View()).summary
 
 
 def test_the_best_of_the_drawn_patches_is_the_index_map(x):
@@ -434,8 +451,8 @@ def test_the_best_of_the_drawn_patches_is_the_index_map(x):
 
 def test_patch_search_draws_what_is_copied(shifted):
     row, column = 13, 18
-    assert tuple(own_places(shifted).move[:, row, column]) == (DOWN, RIGHT)
-    image = fine.patch_search(shifted, row, column).image
+    assert tuple(moves(shifted)[:, row, column]) == (DOWN, RIGHT)
+    image = fine.patch_search(shifted, View(row, column)).image
     top, left = 4 * (row + DOWN - 1), 4 * (column + RIGHT - 1)
     side = (WIDTH - 12) // 2
     corner = shifted.ref.rgb[top, left]
@@ -486,7 +503,7 @@ def test_without_a_reference_moves_are_in_pixels_of_the_photo():
             home += cell == (row // 4, column // 4)
             moves.append((4 * cell[0] + 1.5 - row, 4 * cell[1] + 1.5 - column))
             lengths.append(np.hypot(*moves[-1]))
-    summary = fine.displacement(x).summary
+    summary = fine.displacement(x, View()).summary
     assert f"{home / (40 * 56):.0%} find their match at their own place in the photo" in summary
     assert f"move by at most {np.percentile(lengths, 90):.1f}" in summary
     assert fine.move_words(*np.median(moves, axis=0)) in summary
@@ -499,7 +516,7 @@ def test_what_is_alike_everywhere_has_one_colour_everywhere():
     assert 0 < np.ptp(x.matches.coarse.score.numpy()) < 1e-4
     rounding = 1e-6 * torch.rand(x.matches.similarity.shape)
     x = replace(x, matches=replace(x.matches, similarity=1 - rounding))  # borders match less well
-    for drawn in (coarse.score_heat(x), fine.similarity(x)):
+    for drawn in (coarse.score_heat(x, View()), fine.similarity(x, View())):
         (panel,) = drawn.panels
         rows, columns = round(panel.rows * panel.zoom), round(panel.columns * panel.zoom)
         shown = drawn.image[panel.top : panel.top + rows, panel.left : panel.left + columns]
@@ -508,11 +525,11 @@ def test_what_is_alike_everywhere_has_one_colour_everywhere():
 
 def test_a_single_block_has_no_borders(alone):
     assert fine.find_jumps(alone).share(True) is None
-    assert "border" not in fine.discontinuities(alone).summary
+    assert "border" not in fine.discontinuities(alone, View()).summary
 
 
 def test_given_is_the_moved_reference(shifted):
-    image = fine.given(shifted).image
+    image = fine.given(shifted, View()).image
     assert image.shape == (256, 320, 3)
     assert np.array_equal(image[::2, ::2], shifted.moved)
     difference = np.abs(shifted.moved.astype(int) - shifted.hr)
@@ -530,7 +547,7 @@ def test_error_against_a_known_shift(shifted):
     level = replace(shifted, matches=replace(shifted.matches, position=_at_height(shifted)))
     error = fine.match_error(replace(level, disparity=truth))
     assert (error[INNER] == 0).all()
-    summary = fine.disparity_error(replace(level, disparity=truth)).summary
+    summary = fine.disparity_error(replace(level, disparity=truth), View()).summary
     assert "**0.0** HR pixels" in summary
     assert "0% are unknown" in summary
     error = fine.match_error(replace(level, disparity=truth + 3))
@@ -559,13 +576,13 @@ def test_unknown_truth_is_left_out(shifted):
 
 
 def test_no_truth_no_figure(shifted, stacked, alone):
-    assert fine.disparity_error(shifted) is None
+    assert fine.disparity_error(shifted, View()) is None
     nothing = np.full((128, 160), np.nan, np.float32)
-    assert fine.disparity_error(replace(shifted, disparity=nothing)) is None
-    assert fine.disparity_error(replace(shifted, disparity=nothing[:100] * 0)) is None
+    assert fine.disparity_error(replace(shifted, disparity=nothing), View()) is None
+    assert fine.disparity_error(replace(shifted, disparity=nothing[:100] * 0), View()) is None
     for x in (stacked, alone):
         truth = np.zeros((4 * x.lr.height, 4 * x.lr.width), np.float32)
-        assert fine.disparity_error(replace(x, disparity=truth)) is None
+        assert fine.disparity_error(replace(x, disparity=truth), View()) is None
 
 
 def test_matches_of_two_cameras_are_close_to_the_truth(cameras):
@@ -577,7 +594,7 @@ def test_matches_of_two_cameras_are_close_to_the_truth(cameras):
     # The sign matters: the other way round, matches would be far off.
     other = fine.match_error(replace(cameras, disparity=-cameras.disparity))
     assert np.nanmedian(other) > 8
-    assert f"{np.median(known):.1f}" in fine.disparity_error(cameras).summary
+    assert f"{np.median(known):.1f}" in fine.disparity_error(cameras, View()).summary
 
 
 # One pixel, all the way
@@ -631,23 +648,23 @@ def test_voters_point_at_their_piece(x):
 
 
 def test_the_pixel_in_words(shifted):
-    summary = pixel.provenance(shifted, 4 * 12 + 1, 4 * 20 + 2).summary
-    assert "Result pixel (row 49, column 82)" in summary
+    summary = pixel.provenance(shifted, View(12, 20)).summary
+    assert "Result pixel (row 50, column 82)" in summary
     assert "(row 12, column 20) of the small photo" in summary
     assert "9 matched patches cover it, and all bring the same piece" in summary
     assert "row 58, column 94 of the reference" in summary
     assert "1.000" in summary
-    assert "row 58, column 94 of the reference" in pixel.chosen(shifted, 12, 20).summary
+    assert "row 58, column 94 of the reference" in pixel.chosen(shifted, View(12, 20)).summary
 
 
 def test_shares_of_one_reference(shifted, alone):
-    assert "one reference" in pixel.why_no_shares(shifted)
-    assert "No reference" in pixel.why_no_shares(alone)
+    assert "one reference" in pixel.why_no_shares(shifted, View())
+    assert "No reference" in pixel.why_no_shares(alone, View())
 
 
 def test_shares_of_several_references(stacked):
-    number = own_places(stacked).number
-    drawn = pixel.reference_shares(stacked)
+    number = stacked.ref.locate(*matched_cells(stacked)).number
+    drawn = pixel.reference_shares(stacked, View())
     (panel,) = drawn.panels
     for row, column, at_x, at_y in list(points(panel))[::13]:
         assert pick(drawn.panels, at_x, at_y) == ("lr", row, column)
@@ -657,18 +674,18 @@ def test_shares_of_several_references(stacked):
     position = stacked.matches.position.clone()
     position[0, 0] = stacked.ref.placements[2].top // 4 + 1
     third = replace(stacked, matches=replace(stacked.matches, position=position))
-    assert "reference 3 gave **100.0%**" in pixel.reference_shares(third).summary
+    assert "reference 3 gave **100.0%**" in pixel.reference_shares(third, View()).summary
 
 
 def test_matches_with_padding_are_told(stacked, shifted):
     assert padding_share(shifted) == 0
     assert padding_words(shifted) == ""
-    outside, inside = (torch.from_numpy(own_cells(stacked) == own).nonzero() for own in (0, 1))
+    outside, inside = (torch.from_numpy(stacked.ref.is_own == own).nonzero() for own in (0, 1))
     position = inside[0][:, None, None].repeat(1, *stacked.matches.position.shape[2:])
     position[:, :7, :29] = outside[0][:, None, None]  # a third of the photo's 21 rows
     x = replace(stacked, matches=replace(stacked.matches, position=position[None]))
     assert padding_share(x) == pytest.approx(1 / 3)
-    for words in (padding_words(x), pixel.reference_shares(x).summary):
+    for words in (padding_words(x), pixel.reference_shares(x, View()).summary):
         assert "33.3% of the photo's pixels matched padding" in words
     assert "repeated edge" in place_words(x, *outside[0].tolist())
     assert "repeated edge" not in place_words(x, *inside[0].tolist())

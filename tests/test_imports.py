@@ -46,6 +46,7 @@ FIGURE_2 = (
     "layers",
     "encoder",
     "matching",
+    "dense",
     "transfer",
     "adaptation",
     "aggregation",

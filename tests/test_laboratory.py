@@ -14,6 +14,7 @@ from helpers import fill, is_one_sentence, picture
 from demo import laboratory
 from demo.figures import robustness as figures
 from demo.figures.adaptation import channel_plots
+from demo.figures.steadiness import verdict
 from demo.laboratory import (
     KEPT_BYTES,
     LR_SIDE,
@@ -182,21 +183,21 @@ def rows_of_two(drop_a, drop_b, alone=25.0):
 
 
 def test_the_verdict_names_whoever_is_steadier():
-    assert "**a is the steadiest along gain, by 1.00 dB" in figures.verdict(two(0.5, 1.5), True)
-    assert "**b is the steadiest" in figures.verdict(two(1.5, 0.5), True)
-    assert "**No network is steadier" in figures.verdict(two(0.5, 0.52), True)
-    assert "less than it reaches without any reference" in figures.verdict(two(0.5, 6), True)
+    assert "**a is the steadiest along gain, by 1.00 dB" in verdict(two(0.5, 1.5), True)
+    assert "**b is the steadiest" in verdict(two(1.5, 0.5), True)
+    assert "**No network is steadier" in verdict(two(0.5, 0.52), True)
+    assert "less than it reaches without any reference" in verdict(two(0.5, 6), True)
     better = [replace(r, psnr=r.psnr + 2) for r in rows_of_two(0.5, 1.5) if r.network == "b"]
     same = [r for r in rows_of_two(0.5, 1.5) if r.network == "a"]
-    told = figures.verdict(curves(same + better), True)
+    told = verdict(curves(same + better), True)
     assert "**a is the steadiest" in told and "are b's, by 1.50 dB" in told
-    unmeasured = figures.verdict(two(0.5, 1.5), False)
+    unmeasured = verdict(two(0.5, 1.5), False)
     assert "**a changes least" in unmeasured and "not how good" in unmeasured
-    assert "**No network changes less" in figures.verdict(two(0.5, 0.52), False)
+    assert "**No network changes less" in verdict(two(0.5, 0.52), False)
     same = [
         replace(r, psnr=math.inf) for r in rows_of_two(0, 0) if r.family in ("unchanged", "gain")
     ]
-    assert "**No network changes less" in figures.verdict(curves(same), False)
+    assert "**No network changes less" in verdict(curves(same), False)
 
 
 def test_channels_of_a_network_that_adapts_nothing():
@@ -213,28 +214,28 @@ def test_networks_are_compared_where_all_have_been():
     """A sweep goes from slight changes to strong ones, network by network, and may be stopped."""
     rows = rows_of_two(0.1, 0.1)
     grown = [*rows, row("a", "gain", 0.7, 28.0)]
-    assert figures.verdict(curves(grown), True) == figures.verdict(curves(rows), True)
-    assert figures.verdict(curves(grown), False) == figures.verdict(curves(rows), False)
+    assert verdict(curves(grown), True) == verdict(curves(rows), True)
+    assert verdict(curves(grown), False) == verdict(curves(rows), False)
 
 
 def test_a_reference_that_hurts_is_not_blamed_on_its_changes():
-    told = figures.verdict(two(-5, -5, alone=31.0), True)
+    told = verdict(two(-5, -5, alone=31.0), True)
     assert "gain it 5.00 dB" in told and "without any reference" not in told
 
 
 def test_a_gain_is_no_steadiness():
     """Nor does what one change gives make up for what another takes."""
-    better = figures.verdict(two(-8, -0.1), True)
+    better = verdict(two(-8, -0.1), True)
     assert "**b is the steadiest along gain, by 7.90 dB" in better
     assert "the changes gain it 8.00 dB on average" in better
     rows = rows_of_two(3, 0.2)
     rows += [row("a", "gain", 1.6, 33.0), row("b", "gain", 1.6, 29.8)]
-    assert "**b is the steadiest along gain, by 2.80 dB" in figures.verdict(curves(rows), True)
+    assert "**b is the steadiest along gain, by 2.80 dB" in verdict(curves(rows), True)
     replaced = [
         replace(r, family="HR itself", value=1) if r.family == "gain" else r
         for r in rows_of_two(-8, -0.1)
     ]
-    told = figures.verdict(curves(replaced), True)
+    told = verdict(curves(replaced), True)
     assert "steadiest" not in told and "are a's" in told
 
 

@@ -12,7 +12,8 @@ import pytest
 from helpers import is_one_sentence
 from PIL import Image
 
-from demo.figures.tabs import FIGURES, TABS, View
+from demo.figures.tabs import FIGURES, TABS
+from demo.figures.view import View
 from demo.page import callbacks
 from demo.page.callbacks import HR_MODE, LR_MODE, Inputs, Latest
 from demo.page.page import Page

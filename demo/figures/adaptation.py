@@ -18,10 +18,10 @@ from demo.figures.parts import (
     high_of,
     map_part,
     minus,
-    own,
     picture_part,
 )
 from demo.figures.plots import Points, dash, disc, key, point_plot, triangle
+from demo.figures.view import View
 from demo.runs.exploration import ChannelStatistics, Exploration, ScaleView
 from masa.pictures.photo import Pixels
 
@@ -31,7 +31,7 @@ _TITLES = {
     "after": "The reference's, adapted",
 }
 _MARKS = {
-    # By shape and by lightness, so that nothing is told apart by its hue alone.
+    # Marks differ in shape and lightness, so that nobody needs their hue to tell them apart.
     "before": (triangle, "reference, as found"),
     "after": (disc, "reference, adapted"),
     "lr": (dash, "your photo"),
@@ -48,91 +48,91 @@ def _padding(x: Exploration) -> str:
 _UNCHANGED = "The reference's, passed on unchanged"
 
 
-def mode_of(view: ScaleView) -> str:
+def mode_of(kept: ScaleView) -> str:
     """``sam``, ``adain`` or ``none``: what the adaptation that made this view can do."""
-    if "gamma" in view.channels:
+    if "gamma" in kept.channels:
         return "sam"
-    return "adain" if view.colours["difference"].any() else "none"
+    return "adain" if kept.colours["difference"].any() else "none"
 
 
-def _titles(view: ScaleView) -> dict[str, str]:
-    return _TITLES if mode_of(view) != "none" else _TITLES | {"after": _UNCHANGED}
+def _titles(kept: ScaleView) -> dict[str, str]:
+    return _TITLES if mode_of(kept) != "none" else _TITLES | {"after": _UNCHANGED}
 
 
-def _of_reference(view: ScaleView) -> str:
-    if mode_of(view) == "none":
+def _of_reference(kept: ScaleView) -> str:
+    if mode_of(kept) == "none":
         return "of the reference, which is passed on unchanged"
     return "of the reference before and after it is adapted"
 
 
-def default_channel(view: ScaleView) -> int:
+def default_channel(kept: ScaleView) -> int:
     """The channel in which gamma varies most, or else the photo's features do."""
-    if "gamma" not in view.channels:
-        return int(view.statistics["lr"].std.argmax())
-    levels = view.channels["gamma"].reshape(len(view.ranges["gamma"]), -1)
-    spread = levels.std(1) * np.ptp(view.ranges["gamma"], axis=1)
+    if "gamma" not in kept.channels:
+        return int(kept.statistics["lr"].std.argmax())
+    levels = kept.channels["gamma"].reshape(len(kept.ranges["gamma"]), -1)
+    spread = levels.std(1) * np.ptp(kept.ranges["gamma"], axis=1)
     return int(spread.argmax())
 
 
 # ---------------------------------------------------------------------------- maps
 
 
-def feature_maps(x: Exploration, scale: int, channel: int | None = None) -> Drawn | None:
+def feature_maps(x: Exploration, view: View) -> Drawn | None:
     """The photo's features, the reference's before and after, and what the adaptation changed.
 
-    As colours of all channels together, or one ``channel`` with its numbers; a channel that does
-    not exist becomes the nearest. ``None`` if the ``scale`` was not kept.
+    As colours of all channels together, or one channel with its numbers; a channel that does not
+    exist becomes the nearest. ``None`` if the scale was not kept.
     """
-    view = x.scales.get(scale)
-    if view is None:
+    kept = x.scales.get(view.scale)
+    if kept is None:
         return None
-    if channel is None:
-        return _in_colours(x, view, scale)
-    return _of_channel(x, view, scale, _nearest(view, channel))
+    if view.channel is None:
+        return _in_colours(x, kept, view.scale)
+    return _of_channel(x, kept, view.scale, _nearest(kept, view.channel))
 
 
-def _in_colours(x: Exploration, view: ScaleView, scale: int) -> Drawn:
+def _in_colours(x: Exploration, kept: ScaleView, scale: int) -> Drawn:
     parts = [
-        picture_part(x, own(x, view.colours[name]), f"{title} (×{scale})", HALF)
-        for name, title in _titles(view).items()
+        picture_part(x, x.lr.crop(kept.colours[name]), f"{title} (×{scale})", HALF)
+        for name, title in _titles(kept).items()
     ]
-    changes = mode_of(view) != "none"
-    length = own(x, view.colours["difference"][:, :, 0]) / np.float32(254) * view.difference_peak
+    changes = mode_of(kept) != "none"
+    length = x.lr.crop(kept.colours["difference"][:, :, 0]) / np.float32(254) * kept.difference_peak
     parts.append(
         map_part(
             x,
             length,
             "length of the change over all channels",
             low=0,
-            high=view.difference_peak if changes else 1,
+            high=kept.difference_peak if changes else 1,
             title=f"What the adaptation changed (×{scale})",
             width=HALF,
         )
     )
     if changes:
-        became = f"after it, {view.gap('after'):.2f}"
+        became = f"after it, {kept.gap('after'):.2f}"
     else:
         became = "and stays there, as this network passes it on as it is"
     return compose(
         parts,
         f"Features at {scale} times the photo's size, as colours: of the photo and "
-        f"{_of_reference(view)}; and a map of how much the adaptation changed.",
-        f"Like colours mean like features in the three pictures; they show {view.explained:.0%} "
-        f"of what varies in {_count(view)} channels. Before the adaptation, the reference's "
-        f"distribution is {view.gap('before'):.2f} of the photo's deviation away from the photo's; "
+        f"{_of_reference(kept)}; and a map of how much the adaptation changed.",
+        f"Like colours mean like features in the three pictures; they show {kept.explained:.0%} "
+        f"of what varies in {_count(kept)} channels. Before the adaptation, the reference's "
+        f"distribution is {kept.gap('before'):.2f} of the photo's deviation away from the photo's; "
         f"{became}.{_padding(x)}",
         columns=2,
     )
 
 
-def _of_channel(x: Exploration, view: ScaleView, scale: int, channel: int) -> Drawn:
-    maps = {name: channel_map(x, view, name, channel) for name in _TITLES}
-    # One range for all three, which single pixels far out do not set.
+def _of_channel(x: Exploration, kept: ScaleView, scale: int, channel: int) -> Drawn:
+    maps = {name: channel_map(x, kept, name, channel) for name in _TITLES}
+    # One range for all three, from percentiles, so that a few extreme pixels do not set it.
     low, high = np.percentile(np.stack([maps[name] for name in _TITLES]), (0.5, 99.5)).tolist()
     label = f"channel {channel}, the network's own units"
     parts = [
         map_part(x, maps[name], label, "", low, high, VALUE, f"{title} (×{scale})", HALF)
-        for name, title in _titles(view).items()
+        for name, title in _titles(kept).items()
     ]
     title = f"What the adaptation changed (×{scale})"
     parts.append(
@@ -140,16 +140,16 @@ def _of_channel(x: Exploration, view: ScaleView, scale: int, channel: int) -> Dr
     )
 
     def words(name: str) -> str:
-        statistics = view.statistics[name]
+        statistics = kept.statistics[name]
         return f"{statistics.mean[channel]:.3g} ± {statistics.std[channel]:.3g}"
 
-    if mode_of(view) == "none":
+    if mode_of(kept) == "none":
         became = "stays so, as this network adapts nothing"
     else:
         became = f"{words('after')} once adapted"
     return compose(
         parts,
-        f"Maps of channel {channel} of {_count(view)}: of the photo and {_of_reference(view)}; and "
+        f"Maps of channel {channel} of {_count(kept)}: of the photo and {_of_reference(kept)}; and "
         "of the change, purple where it was raised.",
         minus(
             f"Channel {channel} is {words('lr')} (mean ± standard deviation) in the photo, "
@@ -159,17 +159,19 @@ def _of_channel(x: Exploration, view: ScaleView, scale: int, channel: int) -> Dr
     )
 
 
-def modulation(x: Exploration, scale: int, channel: int | None = None) -> Drawn | None:
-    """Learned scale and shift, gamma and beta, of one channel (``None``: where gamma varies most).
+def modulation(x: Exploration, view: View) -> Drawn | None:
+    """Learned scale and shift, gamma and beta, of one channel: if none is chosen, of that in which
+    gamma varies most.
 
-    ``None`` for networks that have none, of which :func:`why_not_learned` tells.
+    ``None`` for networks that learn none; :func:`why_not_learned` says so.
     """
-    view = x.scales.get(scale)
-    if view is None or mode_of(view) != "sam":
+    scale = view.scale
+    kept = x.scales.get(scale)
+    if kept is None or mode_of(kept) != "sam":
         return None
-    channel = default_channel(view) if channel is None else _nearest(view, channel)
-    gamma, beta = (channel_map(x, view, name, channel) for name in ("gamma", "beta"))
-    mean, std = (float(getattr(view.statistics["lr"], n)[channel]) for n in ("mean", "std"))
+    channel = default_channel(kept) if view.channel is None else _nearest(kept, view.channel)
+    gamma, beta = (channel_map(x, kept, name, channel) for name in ("gamma", "beta"))
+    mean, std = (float(getattr(kept.statistics["lr"], n)[channel]) for n in ("mean", "std"))
     return compose(
         [
             _signed(x, gamma, f"channel {channel}", f"γ: what stretches the reference (×{scale})"),
@@ -181,24 +183,24 @@ def modulation(x: Exploration, scale: int, channel: int | None = None) -> Drawn 
             f"({std:.3g}), by {(gamma + std).min():.3g} to {(gamma + std).max():.3g} from place to "
             f"place. Then β plus the photo's mean ({mean:.3g}) is added, {(beta + mean).min():.3g} "
             f"to {(beta + mean).max():.3g}. In a typical channel γ varies by "
-            f"{_strength(view):.1f} times the photo's deviation.{_padding(x)}"
+            f"{_strength(kept):.1f} times the photo's deviation.{_padding(x)}"
         ),
         columns=2,
     )
 
 
-def _strength(view: ScaleView) -> float:
+def _strength(kept: ScaleView) -> float:
     """How much gamma varies in the median channel, in units of the photo's deviation."""
-    spread = np.ptp(view.ranges["gamma"], axis=1)
-    return float(np.median(spread / np.maximum(view.statistics["lr"].std, 1e-6)))
+    spread = np.ptp(kept.ranges["gamma"], axis=1)
+    return float(np.median(spread / np.maximum(kept.statistics["lr"].std, 1e-6)))
 
 
-def why_not_learned(x: Exploration, scale: int) -> str:
+def why_not_learned(x: Exploration, view: View) -> str:
     """In words for visitors, why :func:`modulation` gives ``None``."""
-    view = x.scales.get(scale)
-    if view is None:
+    kept = x.scales.get(view.scale)
+    if kept is None:
         return "The features at this scale were not kept."
-    if mode_of(view) == "adain":
+    if mode_of(kept) == "adain":
         return (
             "This network gives the reference the photo's mean and deviation, the same "
             "everywhere (AdaIN): nothing is learned, so it has no γ and no β."
@@ -211,29 +213,30 @@ def _signed(x: Exploration, values: NDArray[np.float32], label: str, title: str)
     return map_part(x, values, label, "", -peak, peak, CHANGE, title, HALF)
 
 
-def channel_map(x: Exploration, view: ScaleView, name: str, channel: int) -> NDArray[np.float32]:
+def channel_map(x: Exploration, kept: ScaleView, name: str, channel: int) -> NDArray[np.float32]:
     """One channel in the network's own units, of the visitor's pixels; known to 256 steps."""
-    low, high = view.ranges[name][channel]
-    levels = own(x, view.channels[name][channel]).astype(np.float32)
+    low, high = kept.ranges[name][channel]
+    levels = x.lr.crop(kept.channels[name][channel]).astype(np.float32)
     return low + levels / 255 * (high - low)
 
 
 # ---------------------------------------------------------------------------- statistics
 
 
-def statistics(x: Exploration, scale: int) -> Drawn | None:
+def statistics(x: Exploration, view: View) -> Drawn | None:
     """Every channel's mean and deviation, in the order of the photo's; ``None`` if not kept."""
-    view = x.scales.get(scale)
-    if view is None:
+    scale = view.scale
+    kept = x.scales.get(scale)
+    if kept is None:
         return None
-    shown = dict(view.statistics)
-    if mode_of(view) == "none":
+    shown = dict(kept.statistics)
+    if mode_of(kept) == "none":
         del shown["after"]  # the same as before, and marks would hide one another
     return Drawn(
         channel_plots(shown, scale),
         f"Plot of the mean and the standard deviation of each channel at ×{scale}, of the photo "
-        f"and {_of_reference(view)}.",
-        _statistics_in_words(view) + _padding(x),
+        f"and {_of_reference(kept)}.",
+        _statistics_in_words(kept) + _padding(x),
     )
 
 
@@ -255,35 +258,35 @@ def channel_plots(statistics: Mapping[str, ChannelStatistics], scale: int) -> Pi
     return stack([arrange(plots, titles)[0], key(list(marks.values()), WIDE)])
 
 
-def _statistics_in_words(view: ScaleView) -> str:
-    before, after = view.gap("before"), view.gap("after")
+def _statistics_in_words(kept: ScaleView) -> str:
+    before, after = kept.gap("before"), kept.gap("after")
     unit = (
         "the typical (median) channel's distance to the photo's, in units of the photo's "
         "deviation, where 0 is alike and 1 is off by a whole deviation"
     )
-    if mode_of(view) == "none":
+    if mode_of(kept) == "none":
         return (
             f"The reference's distributions stay at {before:.2f}, as this network adapts nothing: "
             f"{unit}."
         )
     direction = "came closer" if after < before else "moved away"
-    nearer = float((_gaps(view, "after") < _gaps(view, "before")).mean())
+    nearer = float((_gaps(kept, "after") < _gaps(kept, "before")).mean())
     return (
         f"The reference's distributions {direction}, from {before:.2f} before to {after:.2f} "
-        f"after: {unit}. {nearer:.0%} of the channels came closer. The network is not asked to "
-        "make them equal, only to paint well."
+        f"after: {unit}. {nearer:.0%} of the channels came closer. The network is trained for a "
+        "good result, not to make them equal."
     )
 
 
-def _gaps(view: ScaleView, which: str) -> NDArray[np.float32]:
+def _gaps(kept: ScaleView, which: str) -> NDArray[np.float32]:
     """:meth:`ScaleView.gap` of each channel, without the units."""
-    lr, other = view.statistics["lr"], view.statistics[which]
+    lr, other = kept.statistics["lr"], kept.statistics[which]
     return np.hypot(lr.mean - other.mean, lr.std - other.std)
 
 
-def _count(view: ScaleView) -> int:
-    return len(view.statistics["lr"].mean)
+def _count(kept: ScaleView) -> int:
+    return len(kept.statistics["lr"].mean)
 
 
-def _nearest(view: ScaleView, channel: int) -> int:
-    return min(max(channel, 0), _count(view) - 1)
+def _nearest(kept: ScaleView, channel: int) -> int:
+    return min(max(channel, 0), _count(kept) - 1)

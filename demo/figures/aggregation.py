@@ -11,10 +11,10 @@ from demo.figures.parts import (
     high_of,
     luma_change,
     map_part,
-    own,
     picture_part,
 )
 from demo.figures.result import decibels, gain_db, signed
+from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from masa.pictures.metrics import psnr_y
 
@@ -30,7 +30,7 @@ _TITLES = {
 _BRANCH = {"ref": "reference", "lr": "photo"}
 
 
-def why_not(x: Exploration) -> str:
+def why_not(x: Exploration, view: View) -> str:
     """In words for visitors, why there are no branches to show at the chosen scale."""
     offered = " or ".join(f"x{scale}" for scale in sorted(x.scales) if has_branches(x, scale))
     return (
@@ -42,40 +42,41 @@ def why_not(x: Exploration) -> str:
 
 def has_branches(x: Exploration, scale: int) -> bool:
     """Whether this scale has a DRAM and was kept; x1 has none."""
-    view = x.scales.get(scale)
-    return view is not None and "merged" in view.colours
+    kept = x.scales.get(scale)
+    return kept is not None and "merged" in kept.colours
 
 
-def branches(x: Exploration, scale: int) -> Drawn | None:
+def branches(x: Exploration, view: View) -> Drawn | None:
     """Both branches' features and what they are merged to, as colours on one basis.
 
     ``None`` if there is no DRAM at this scale, or the scale was not kept.
     """
+    scale = view.scale
     if not has_branches(x, scale):
         return None
-    view = x.scales[scale]
     parts = [
-        picture_part(x, own(x, view.colours[name]), f"{title} (×{scale})", THIRD)
+        picture_part(x, x.lr.crop(x.scales[scale].colours[name]), f"{title} (×{scale})", THIRD)
         for name, title in _TITLES.items()
     ]
     return compose(
         parts,
         f"Colour pictures of the features at {scale} times the photo's size: of the branch that "
         "carries the reference, of the one that carries the photo, and after they are merged.",
-        "Like colours mean like features in all three pictures. The branches have taken over what "
-        "the other one lacked, and the merged features go on to be painted.",
+        "Like colours mean like features in all three pictures. Each branch has taken over "
+        "what it lacked from the other, and the decoder goes on with the merged features.",
         columns=3,
     )
 
 
-def residuals(x: Exploration, scale: int) -> Drawn | None:
+def residuals(x: Exploration, view: View) -> Drawn | None:
     """How large the residual of each branch is; ``None`` like :func:`branches`.
 
     Sizes only: the sign, which says who has more, differs between channels.
     """
+    scale = view.scale
     if not has_branches(x, scale):
         return None
-    added = {name: own(x, x.scales[scale].added[f"{name}_residual"]) for name in _BRANCH}
+    added = {name: x.lr.crop(x.scales[scale].added[f"{name}_residual"]) for name in _BRANCH}
     high = high_of(*added.values())
     titles = {
         "ref": f"Reference branch: reference minus photo (×{scale})",
@@ -115,11 +116,20 @@ def _more(ref: float, lr: float) -> str:
     )
 
 
-def switched_off(x: Exploration, which: str) -> Drawn | None:
-    """The result without the residual of a branch of DRAM, ``ref`` or ``lr``, beside the full one.
+def ref_off(x: Exploration, view: View) -> Drawn | None:
+    """The result without the residual of DRAM's reference branch, beside the full one.
 
     ``None`` until it is computed. Both pictures repeat, enlarged, where they differ most.
     """
+    return _switched_off(x, "ref")
+
+
+def lr_off(x: Exploration, view: View) -> Drawn | None:
+    """The same as :func:`ref_off` for the photo's branch."""
+    return _switched_off(x, "lr")
+
+
+def _switched_off(x: Exploration, which: str) -> Drawn | None:
     without = x.switched_off.get(which)
     if without is None:
         return None

@@ -7,7 +7,7 @@ What marks a place (``outline``, ``text``, ...) draws on the picture it is given
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,13 +15,14 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from masa.pictures.photo import Pixels
 
 Colour = tuple[int, int, int]
+Corners = NDArray[np.float64]
+"""``(n, 2)``: the corners (x, y) of a convex polygon, in order around it."""
 
 WIDTH = 470
 """Figure pixels across a figure that stands beside another one."""
@@ -41,10 +42,8 @@ UNKNOWN: Colour = (200, 200, 205)
 """Stands for values that do not exist."""
 ORANGE: Colour = (230, 120, 0)
 BLUE: Colour = (0, 100, 190)
-"""Apart for every kind of colour vision, on light and dark ground."""
+"""Can be told apart with every kind of colour vision, on light and dark ground."""
 
-_MARGIN = 20  # beside a colour bar, for its pointed ends and outer numbers
-_LEAST_COSINE = 0.05  # that a colour bar of cosines spans
 _FINE = 4  # bits of a pixel's fraction in OpenCV's drawing
 
 
@@ -75,6 +74,13 @@ class Box:
             min(self.bottom, other.bottom),
         )
         return part if part.left < part.right and part.top < part.bottom else None
+
+    @classmethod
+    def around(cls, corners: Corners) -> Box:
+        """The smallest one that holds a polygon."""
+        left, top = corners.min(0)
+        right, bottom = corners.max(0)
+        return cls(float(left), float(top), float(right), float(bottom))
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -155,6 +161,28 @@ def emphasise(picture: Pixels, box: Box, colour: Colour = ORANGE, thickness: int
     ):
         around = Box(box.left - grown, box.top - grown, box.right + grown, box.bottom + grown)
         outline(picture, around, colours, width)
+    return picture
+
+
+def outline_polygon(
+    picture: Pixels, corners: Corners, colour: Colour, thickness: int = 2, grown: int = 0
+) -> Pixels:
+    """A polygon's edge, drawn inside it once it has been ``grown`` by so many pixels."""
+    whole = corners.round()
+    outwards = np.sign(whole - whole.mean(0))
+    # OpenCV fills what lies between two polygons, with the pixels that they pass through.
+    first = _fixed(whole + (grown - 0.5) * outwards)
+    last = _fixed(whole + (grown - thickness + 0.5) * outwards)
+    cv2.fillPoly(picture, [first, last], colour, shift=_FINE)
+    return picture
+
+
+def emphasise_polygon(
+    picture: Pixels, corners: Corners, colour: Colour = ORANGE, thickness: int = 3
+) -> Pixels:
+    """An outline around a polygon that shows on any ground, like :func:`emphasise`."""
+    outline_polygon(picture, corners, WHITE, thickness + 2, grown=thickness + 2)
+    outline_polygon(picture, corners, colour, thickness, grown=thickness + 1)
     return picture
 
 
@@ -289,156 +317,6 @@ def wrap(words: str, width: float, size: int = SMALL, bold: bool = False) -> str
     return "\n".join(lines)
 
 
-def paint(
-    values: NDArray[np.floating] | NDArray[np.integer],
-    low: float,
-    high: float,
-    cmap: str = "viridis",
-) -> Pixels:
-    """``(H, W)`` numbers as colours; beyond ``low`` and ``high`` none are added, NaN is grey.
-
-    If these are equal, numbers get the middle colour, where a colour bar has its only tick.
-    """
-    numbers = np.asarray(values, np.float32)
-    known = np.isfinite(numbers)
-    if high > low:
-        levels = (np.where(known, numbers, low) - low) / (high - low) * 255
-    else:
-        levels = np.full(numbers.shape, 127.5)
-    picture = _table(cmap)[np.clip(levels.round(), 0, 255).astype(np.uint8)]
-    picture[~known] = UNKNOWN
-    return picture
-
-
-def cosine_range(low: float, high: float, count: int = 1) -> tuple[float, float]:
-    """Ends of a colour bar for sums of ``count`` cosines from ``low`` to ``high``.
-
-    They are so far apart that cosines which differ by next to nothing look alike.
-    """
-    return min(low, high - count * _LEAST_COSINE), high
-
-
-def heat_map(
-    values: NDArray[np.floating] | NDArray[np.integer],
-    label: str,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    cmap: str = "viridis",
-    width: int = WIDTH,
-    zoom: float | None = None,
-    mark: Callable[[Pixels], object] | None = None,
-) -> Pixels:
-    """``(H, W)`` numbers as a map with its colour bar below; NaN is grey.
-
-    The bar is titled ``label`` (and ``unit`` in brackets) and reaches from ``low`` to ``high``, by
-    default the smallest and largest value; pointed ends say that values lie beyond. The map starts
-    at the figure's top left corner, enlarged by ``zoom``, by default ``fit_zoom(H, W, width)``;
-    ``mark`` may draw on the enlarged map.
-    """
-    numbers = np.asarray(values, np.float32)
-    known = numbers[np.isfinite(numbers)]
-    least, most = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    low, high = least if low is None else low, most if high is None else high
-    if zoom is None:
-        zoom = fit_zoom(numbers.shape[0], numbers.shape[1], width)
-    picture = enlarge(paint(numbers, low, high, cmap), zoom)
-    if mark is not None:
-        mark(picture)
-    bar = colour_bar(
-        f"{label} ({unit})" if unit else label,
-        low,
-        high,
-        cmap,
-        width,
-        below=least < low,
-        above=most > high,
-        unknown=known.size < numbers.size,
-    )
-    return stack([picture, bar], gap=6)
-
-
-def colour_bar(
-    label: str,
-    low: float,
-    high: float,
-    cmap: str = "viridis",
-    width: int = WIDTH,
-    below: bool = False,
-    above: bool = False,
-    unknown: bool = False,
-) -> Pixels:
-    """A lying bar from ``low`` to ``high`` with numbers and a title, ``(h, width, 3)``.
-
-    ``below`` and ``above`` point the ends, for values beyond them; ``unknown`` explains the grey
-    of values that do not exist.
-    """
-    margin, tip, thick = _MARGIN, 10, 14
-    remark = wrap(label, width - 4 - (100 if unknown else 0))
-    picture = blank(2 + thick + 8 + line_height(SMALL) * (2 + remark.count("\n")), width)
-    span = max(width - 2 * margin, 2)
-    shades = _table(cmap)[np.linspace(0, 255, span).round().astype(np.uint8)]
-    picture[2 : 2 + thick, margin : margin + span] = shades
-    for wanted, edge, out, colour in (
-        (below, margin, margin - tip, shades[0]),
-        (above, margin + span, margin + span + tip, shades[-1]),
-    ):
-        if wanted:
-            corners = np.array([[edge, 2], [edge, 1 + thick], [out, 2 + thick // 2]], np.int32)
-            cv2.fillPoly(picture, [corners], colour.tolist(), cv2.LINE_AA)
-    if high > low:
-        most = max(2, min(5, span // 60))
-        ticks = MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-        slack = 1e-6 * (high - low)
-        ticks = [tick for tick in ticks if low - slack <= tick <= high + slack]
-    else:
-        ticks = [low]
-    for tick in ticks:
-        share = (tick - low) / (high - low) if high > low else 0.5
-        x = margin + share * (span - 1)
-        picture[2 + thick : 6 + thick, round(x) : round(x) + 1] = INK
-        text(picture, written(float(tick), high - low), x + 0.5, 6 + thick, anchor="ma")
-    bottom = picture.shape[0] - line_height(SMALL) * (1 + remark.count("\n"))
-    text(picture, remark, 2, bottom)
-    if unknown:
-        start = width - 2 - text_width("unknown")
-        text(picture, "unknown", start, bottom)
-        key = Box(start - 18, bottom + 2, start - 5, bottom + 15)
-        picture[int(key.top) : int(key.bottom), int(key.left) : int(key.right)] = UNKNOWN
-        outline(picture, key, INK, 1)
-    return picture
-
-
-def histogram(
-    values: NDArray[np.floating] | NDArray[np.integer],
-    low: float,
-    high: float,
-    cmap: str = "viridis",
-    width: int = WIDTH,
-    height: int = 70,
-) -> Pixels:
-    """Columns that count values, each in its colour, to be set on a ``colour_bar`` of the same
-    range and width. Values beyond the range count in the first or last column."""
-    span = max(width - 2 * _MARGIN, 2)
-    picture = blank(height, width)
-    known = np.asarray(values, np.float32)
-    known = known[np.isfinite(known)]
-    if not known.size:
-        return picture
-    share = (known - low) / (high - low) if high > low else np.full_like(known, 0.5)
-    columns = max(1, min(64, span // 5))
-    at = np.clip((share * columns).astype(np.intp), 0, columns - 1)
-    count = np.bincount(at, minlength=columns)
-    tops = height - np.ceil(count / count.max() * (height - 2)).astype(np.intp)
-    edges = _MARGIN + np.linspace(0, span, columns + 1).round().astype(np.intp)
-    shades = _table(cmap)[np.linspace(0, 255, columns).round().astype(np.uint8)]
-    for left, right, top, shade in zip(edges[:-1], edges[1:], tops, shades, strict=True):
-        picture[top:, left : right - 1] = shade
-    # The lightest colours would be lost on white.
-    picture[-1, _MARGIN : _MARGIN + span] = INK
-    return picture
-
-
 def stack(pictures: Sequence[Pixels], gap: int = GAP) -> Pixels:
     """Pictures below each other, on the left."""
     width = max(picture.shape[1] for picture in pictures)
@@ -460,7 +338,7 @@ def arrange(
     """
     columns = [max(least, picture.shape[1]) for picture in pictures]
     wrapped = [wrap(title, column, NORMAL) for title, column in zip(titles, columns, strict=True)]
-    # A single long word may still be wider.
+    # A single word may be wider than its column.
     columns = [
         max(column, int(np.ceil(text_width(words, NORMAL))))
         for column, words in zip(columns, wrapped, strict=True)
@@ -498,7 +376,7 @@ def shelve(
         )
         down = (height - gap * (len(rows) - 1)) / sum(max(r for r, _ in row) for row in rows)
         zoom = min(across, down, most)
-        # At about the same size, wide pages are read more easily than long ones.
+        # Of layouts that enlarge about equally, take the later one, which is wider and less tall.
         if zoom < 0.95 * best[0] or zoom <= 0:
             continue
         corners, top = [], 0
@@ -536,13 +414,6 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name
     return ImageFont.truetype(str(path), size)
-
-
-@lru_cache(maxsize=16)
-def _table(cmap: str) -> NDArray[np.uint8]:
-    """``(256, 3)`` colours of a matplotlib colour map."""
-    colours = matplotlib.colormaps[cmap](np.linspace(0, 1, 256))
-    return (np.asarray(colours)[:, :3] * 255).round().astype(np.uint8)
 
 
 def _u8(picture: NDArray) -> NDArray[np.uint8]:

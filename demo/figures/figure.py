@@ -39,7 +39,7 @@ class Drawn:
     alt: str
     """Alternative text: what kind of picture this is and what is in it, in one sentence."""
     summary: str
-    """Markdown: what this very figure shows, in one to three sentences with its numbers."""
+    """Markdown: what is seen in this run's figure, in one to three sentences with its numbers."""
     panels: tuple[Panel, ...] = ()
     """Where pictures lie in it that can be clicked."""
 

@@ -23,42 +23,39 @@ from demo.figures.draw import (
     arrow,
     blank,
     blend,
-    colour_bar,
-    cosine_range,
     emphasise,
     enlarge,
     fit_zoom,
     grey,
-    heat_map,
-    histogram,
     line_height,
     outline,
-    paint,
     stack,
     text,
     wrap,
 )
 from demo.figures.figure import Drawn, Panel
+from demo.figures.heat import colour_bar, cosine_range, heat_map, histogram, paint
 from demo.figures.places import (
     block_at,
     block_corner,
-    clip_pixel,
     lr_panel,
     lr_zoom,
-    own_cells,
-    own_places,
+    matched_cells,
+    moves,
     place_words,
-    ref_block_box,
+    ref_block,
     reference_words,
 )
+from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from masa.config import SCALE
 from masa.network.matching import fine_scores
 from masa.pictures.photo import Pixels
+from masa.reference.canvas import Area
 
 JUMP = 1
-"""Neighbours' matches that lie at most this many Ref-down cells apart from side by side belong
-together."""
+"""Neighbouring pixels' matches may be this many cells away from lying side by side, and still count
+as connected."""
 
 FULL = 90
 """Percentile of the moves' lengths that gets the strongest colour."""
@@ -73,16 +70,13 @@ ERROR_SHOWN = 16.0
 """HR pixels: larger errors share the last colour."""
 
 
-def displacement(x: Exploration) -> Drawn:
+def displacement(x: Exploration, view: View) -> Drawn:
     """Where each LR pixel's match lies, seen from the pixel. Panel ``lr`` is in LR pixels."""
-    places = own_places(x)
-    cell, pixel = np.stack((places.row, places.column)), np.indices(places.row.shape)
-    # Of the photo as its own reference, a cell is 4 x 4 pixels, and the way leads to their middle.
-    size = SCALE if x.self_reference else 1
-    at_home = (cell == pixel // size).all(0)
-    move = size * cell + (size - 1) / 2 - pixel
+    move = moves(x)
+    # If the photo is its own reference, a cell is 4 x 4 of its pixels; moves lead to their middle.
+    at_home = (np.abs(move) < (SCALE / 2 if x.self_reference else 0.5)).all(0)
     length = np.hypot(move[0], move[1])
-    # A few mismatched blocks point far away; they must not make all others pale.
+    # A percentile, as a few wrong matches far away would make all other colours pale.
     full = max(float(np.percentile(length, FULL)), LEAST_FULL)
     zoom = lr_zoom(x)
     picture = enlarge(direction_colours(move[0] / full, move[1] / full), zoom)
@@ -90,7 +84,7 @@ def displacement(x: Exploration) -> Drawn:
     key = _direction_key(full, shortened)
     image, ((left, top),) = arrange([picture], ["Move from each pixel to its match"], least=WIDTH)
     middle = np.median(move.reshape(2, -1), axis=1)
-    where = "their reference" if len(x.ref.placements) > 1 else reference_words(x, 0)
+    where = "their reference" if x.ref.count > 1 else reference_words(x, 0)
     return Drawn(
         stack([image, key], gap=8),
         "The small photo's pixels coloured by direction and length of the way to their match, "
@@ -102,7 +96,7 @@ def displacement(x: Exploration) -> Drawn:
     )
 
 
-def similarity(x: Exploration) -> Drawn:
+def similarity(x: Exploration, view: View) -> Drawn:
     """How much each LR pixel's patch resembles its match. Panel ``lr`` is in LR pixels."""
     values = x.lr.crop(x.matches.similarity[0, 0].detach().numpy())
     low, high = cosine_range(float(np.percentile(values, 1)), float(values.max()))
@@ -150,9 +144,10 @@ class Jumps:
 
 
 def find_jumps(x: Exploration) -> Jumps:
-    """Compare the moves of all neighbouring pixels of the visitor's LR."""
-    places = own_places(x)
-    move, number = places.move, places.number
+    """Compare the matches of all neighbouring pixels of the visitor's LR."""
+    cell = matched_cells(x)
+    number = x.ref.locate(*cell).number
+    move = cell - np.indices(number.shape)
     found = []
     for axis in (1, 0):
         apart = np.abs(np.diff(move, axis=axis + 1)).max(0) > JUMP
@@ -160,7 +155,7 @@ def find_jumps(x: Exploration) -> Jumps:
     return Jumps(found[0], found[1], x.matches.geometry.block)
 
 
-def discontinuities(x: Exploration) -> Drawn:
+def discontinuities(x: Exploration, view: View) -> Drawn:
     """Where the moved texture is torn. Panel ``lr`` is in LR pixels."""
     jumps = find_jumps(x)
     zoom = lr_zoom(x)
@@ -170,7 +165,7 @@ def discontinuities(x: Exploration) -> Drawn:
     picture = grey(enlarge(x.lr.crop(x.lr.rgb), zoom), 0.6)
     size = (picture.shape[1], picture.shape[0])
     for at_borders, colour in ((False, BLUE), (True, ORANGE)):
-        # Edges lie between pixels: mark the last rows and columns of each enlarged pixel.
+        # Jumps lie between pixels: draw them into the last rows and columns of enlarged pixels.
         lines = np.zeros((rows, cell, columns, cell), np.float32)
         across = jumps.across & (border_columns == at_borders)
         down = jumps.down & (border_rows == at_borders)[:, None]
@@ -182,7 +177,7 @@ def discontinuities(x: Exploration) -> Drawn:
             size,
             interpolation=cv2.INTER_AREA,
         )
-        # Thinned lines of a large photo would fade away.
+        # Where a large photo is reduced, thin lines would fade: draw them stronger.
         picture = blend(picture, colour, np.clip(share * max(1.0, 1.5 / zoom), 0, 1))
     key = blank(line_height(SMALL) + 4, WIDTH)
     left = 2.0
@@ -208,21 +203,20 @@ def discontinuities(x: Exploration) -> Drawn:
     )
 
 
-def given(x: Exploration) -> Drawn:
+def given(x: Exploration, view: View) -> Drawn:
     """The reference's own pixels where the index map puts them. Panel ``hr`` is in HR pixels."""
-    picture = x.lr.crop(x.moved, SCALE)
+    picture = x.lr.crop(x.moved)
     rows, columns = picture.shape[:2]
-    # As it is, unless it is wider than a page or so small that it could not be seen.
+    # At its own size, unless it is wider than a page or too small to see.
     zoom = min(1.0, fit_zoom(rows, columns, WIDE, 2 * WIDE))
     if zoom == 1 and columns < WIDTH:
         zoom = float(max(1, min(WIDTH // columns, WIDE // rows)))
-    own = own_cells(x)
-    position = x.lr.crop(x.matches.position[0].permute(1, 2, 0).numpy())
+    own = x.ref.is_own
     used = np.zeros_like(own)
-    used[position[..., 0], position[..., 1]] = True
+    used[tuple(matched_cells(x))] = True
     places, cells = int((used & own).sum()), int(own.sum())
     apart = float(np.abs(picture.astype(np.float32) - x.bicubic).mean())
-    several = len(x.ref.placements) > 1
+    several = x.ref.count > 1
     return Drawn(
         enlarge(picture, zoom),
         "The photo put together from pieces of the reference alone.",
@@ -234,9 +228,9 @@ def given(x: Exploration) -> Drawn:
     )
 
 
-def patch_search(x: Exploration, row: int, column: int) -> Drawn:
+def patch_search(x: Exploration, view: View) -> Drawn:
     """One LR pixel's search: its patch, all patches compared with it, and what is copied."""
-    row, column = clip_pixel(x, row, column)
+    row, column = view.pixel(x)
     geometry = x.matches.geometry
     rim, patch = geometry.radius, geometry.patch
     number = block_at(x, row, column)
@@ -257,10 +251,9 @@ def patch_search(x: Exploration, row: int, column: int) -> Drawn:
     emphasise(lr, _patch_box(row - top, column - left, patch).scaled(zoom))
     outline(lr, _patch_box(row - top + rim, column - left + rim, 1).scaled(zoom), ORANGE, 2)
 
-    crop = ref_block_box(x, number, rim)
-    part = x.ref.down[int(crop.top) : int(crop.bottom), int(crop.left) : int(crop.right)]
-    ref_zoom = fit_zoom(part.shape[0], part.shape[1], half, 300)
-    ref = enlarge(part, ref_zoom)
+    crop = ref_block(x, number, rim)
+    ref_zoom = fit_zoom(crop.height, crop.width, half, 300)
+    ref = enlarge(x.ref.cells(crop), ref_zoom)
     emphasise(ref, _patch_box(best_row, best_column, patch).scaled(ref_zoom))
 
     low, high = float(scores.min()), float(scores.max())
@@ -270,11 +263,10 @@ def patch_search(x: Exploration, row: int, column: int) -> Drawn:
     emphasise(scored, box, thickness=2)
     bar = colour_bar("similarity (cosine)", *ends, width=half)
 
-    start = SCALE * (at_row - rim), SCALE * (at_column - rim)
+    copied = Area(at_row - rim, at_column - rim, at_row + rim + 1, at_column + rim + 1)
     side = SCALE * patch
-    copied = x.ref.rgb[start[0] : start[0] + side, start[1] : start[1] + side]
     piece_zoom = half / side
-    piece = enlarge(copied, piece_zoom)
+    piece = enlarge(x.ref.pixels(copied), piece_zoom)
     own = Box(SCALE * rim, SCALE * rim, SCALE * (rim + 1), SCALE * (rim + 1))
     emphasise(piece, own.scaled(piece_zoom), thickness=2)
 
@@ -300,7 +292,7 @@ def patch_search(x: Exploration, row: int, column: int) -> Drawn:
     )
 
 
-def disparity_error(x: Exploration) -> Drawn | None:
+def disparity_error(x: Exploration, view: View) -> Drawn | None:
     """How far matches are from the truth, where that is known. Panel ``lr`` is in LR pixels.
 
     ``None`` without a truth, or if it cannot be that of the one reference.
@@ -330,22 +322,22 @@ def match_error(x: Exploration) -> NDArray[np.float32] | None:
     NaN where the truth is unknown or lies outside the reference; ``None`` where there is no truth
     at all. HR column ``c`` is truly at column ``c - disparity`` of the reference, in the same row.
     """
-    if x.disparity is None or x.self_reference or len(x.ref.placements) != 1:
+    if x.disparity is None or x.self_reference or x.ref.count != 1:
         return None
     rows, columns = x.lr.height, x.lr.width
     if x.disparity.shape != (SCALE * rows, SCALE * columns):
         return None
     cells = x.disparity.reshape(rows, SCALE, columns, SCALE).transpose(0, 2, 1, 3)
-    # The median over an LR pixel if half of it is known: at an edge, a mean would be of nothing.
+    # The median over an LR pixel, if half of it is known: where two depths meet, a mean is neither.
     cells = np.sort(cells.reshape(rows, columns, -1), axis=2)  # NaN comes last
     count = np.isfinite(cells).sum(2)
     truth = np.take_along_axis(cells, np.maximum(count - 1, 0)[..., None] // 2, 2)[..., 0]
     truth = np.where(count >= SCALE * SCALE / 2, truth, np.nan)
-    move = own_places(x).move * SCALE
+    move = moves(x) * SCALE
     centre = SCALE * np.arange(columns) + (SCALE - 1) / 2
     error = np.hypot(move[0], move[1] + truth)
-    place = x.ref.placements[0]
-    outside = (centre - truth < 0) | (centre - truth > place.width - 1)
+    _, width = x.ref.sizes[0]
+    outside = (centre - truth < 0) | (centre - truth > width - 1)
     return np.where(outside, np.nan, error).astype(np.float32)
 
 

@@ -17,7 +17,7 @@ class Box:
     lines: tuple[str, ...]
     """What is written in it."""
     about: str
-    """One sentence for whoever points at it or hears it."""
+    """One sentence on it, as a tooltip and for screen readers."""
     tab: str
     """The tab that it opens."""
     lit: frozenset[str]

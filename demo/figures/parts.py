@@ -14,19 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.figures.draw import (
-    GAP,
-    WIDE,
-    WIDTH,
-    Box,
-    arrange,
-    emphasise,
-    enlarge,
-    grey,
-    heat_map,
-    stack,
-)
+from demo.figures.draw import GAP, WIDE, WIDTH, Box, arrange, emphasise, enlarge, grey, stack
 from demo.figures.figure import Drawn, Panel
+from demo.figures.heat import heat_map
 from demo.figures.places import lr_panel, lr_zoom
 from demo.runs.exploration import Exploration
 from masa.pictures.metrics import luma
@@ -47,7 +37,7 @@ _NARROWEST = 160  # figure pixels that a title gets at least
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One map or picture with what belongs to it, yet without a place in a figure."""
+    """One map or picture with its title and panel, before it has a place in a figure."""
 
     image: Pixels
     title: str
@@ -96,7 +86,7 @@ def map_part(
     size = (max(1, round(zoom * x.lr.width)), max(1, round(zoom * x.lr.height)))
     numbers = np.asarray(values, np.float32)
     if numbers.shape[0] > size[1] or numbers.shape[1] > size[0]:
-        # Averaging numbers, not their colours, keeps what is shown true to the bar.
+        # Numbers are averaged, not their colours, so that what is shown agrees with the bar.
         numbers = np.asarray(cv2.resize(numbers, size, interpolation=cv2.INTER_AREA), np.float32)
 
     def shade(picture: Pixels) -> None:
@@ -137,13 +127,6 @@ def compose(parts: Sequence[Part], alt: str, summary: str, columns: int = 1) -> 
         rows.append(image)
         top += image.shape[0] + GAP
     return Drawn(stack(rows), alt, summary, tuple(panels))
-
-
-def own(x: Exploration, values: NDArray) -> NDArray:
-    """What belongs to the visitor's pixels of ``(rows, columns, ...)`` over the padded LR."""
-    rows = ceil(values.shape[0] * x.lr.height / x.lr.rgb.shape[0])
-    columns = ceil(values.shape[1] * x.lr.width / x.lr.rgb.shape[1])
-    return values[:rows, :columns]
 
 
 def luma_change(a: Pixels, b: Pixels) -> NDArray[np.float32]:

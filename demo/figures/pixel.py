@@ -22,6 +22,7 @@ from demo.figures.draw import (
     blank,
     blend,
     emphasise,
+    emphasise_polygon,
     enlarge,
     fit_zoom,
     grey,
@@ -36,16 +37,16 @@ from demo.figures.figure import Drawn, Panel
 from demo.figures.places import (
     block_at,
     block_corner,
-    clip_pixel,
     lr_panel,
     lr_zoom,
-    own_places,
+    matched_cells,
     padding_words,
     place_words,
-    ref_block_box,
+    ref_block,
     ref_view,
     reference_words,
 )
+from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from masa.config import SCALE
 from masa.network.transfer import TransferPlan, plan_transfer
@@ -71,9 +72,9 @@ _PART, _LINK = 216, 25  # width of one of four pictures in a row, and of the gap
 _TILE = 80
 
 
-def chosen(x: Exploration, row: int, column: int) -> Drawn:
-    """The result with LR pixel (row, column) framed. Panel ``hr`` is in pixels of the result."""
-    row, column = clip_pixel(x, row, column)
+def chosen(x: Exploration, view: View) -> Drawn:
+    """The result with the chosen LR pixel framed. Panel ``hr`` is in pixels of the result."""
+    row, column = view.pixel(x)
     rows, columns = x.result.shape[:2]
     zoom = min(fit_zoom(rows, columns, WIDTH, TALL), 8.0)
     picture = enlarge(x.result, zoom)
@@ -145,14 +146,13 @@ def _plan_of_block(x: Exploration, row: int, column: int) -> TransferPlan:
     )
 
 
-def provenance(x: Exploration, row: int, column: int) -> Drawn:
-    """Pixel (row, column) of the result, its LR pixel, the Ref block searched and what was copied.
+def provenance(x: Exploration, view: View) -> Drawn:
+    """The chosen LR pixel, one of its result pixels, the Ref block searched and what was copied.
 
-    Positions outside the result are moved to its edge.
+    Of the 4 x 4 result pixels, the one below and right of their middle is followed.
     """
-    row = min(max(row, 0), SCALE * x.lr.height - 1)
-    column = min(max(column, 0), SCALE * x.lr.width - 1)
-    lr_row, lr_column = row // SCALE, column // SCALE
+    lr_row, lr_column = view.pixel(x)
+    row, column = (SCALE * v + SCALE // 2 for v in (lr_row, lr_column))
     number = block_at(x, lr_row, lr_column)
     pieces = pieces_of(x, lr_row, lr_column)
 
@@ -179,17 +179,17 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
 
     overview = ref_view(x, x.ref.rgb, _PART, _PART + 84)
     overview.number()
-    searched = overview.boxes(ref_block_box(x, number))
+    outlines = overview.outlines(ref_block(x, number))
+    for outlined in outlines:
+        emphasise_polygon(overview.picture, outlined, thickness=2)
+    searched = [Box.around(outlined) for outlined in outlines]
     if not searched:  # all in the padding of a reference narrower than others: show its edge
         at = overview.point(pieces[0].row, pieces[0].column)
         searched = [Box(at[0] - 3, at[1] - 3, at[0] + 3, at[1] + 3)]
-    for box in searched:
-        emphasise(overview.picture, box, thickness=2)
-    crop = ref_block_box(x, number, x.matches.geometry.radius)
-    crop_zoom = fit_zoom(
-        round(crop.bottom - crop.top), round(crop.right - crop.left), _PART, _PART + 84
-    )
-    searching = _cut(x.ref.rgb, crop.scaled(SCALE), crop_zoom / SCALE)
+        emphasise(overview.picture, searched[0], thickness=2)
+    crop = ref_block(x, number, x.matches.geometry.radius)
+    crop_zoom = fit_zoom(crop.height, crop.width, _PART, _PART + 84)
+    searching = enlarge(x.ref.pixels(crop), crop_zoom / SCALE)
     boxes = [
         _cell(p.row, p.column).scaled(crop_zoom, -crop_zoom * crop.left, -crop_zoom * crop.top)
         for p in pieces
@@ -210,14 +210,14 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
         gap=_LINK,
         least=_PART,
     )
-    # The line ends beside the pixel's neighbours, whose numbers it must not hide.
+    # The line ends left of the pixel's neighbours, so that it does not hide their numbers.
     around = Box(max(0, cell.left - zoom), cell.top, cell.right, cell.bottom)
     _link(upper, cell, corners[0], around, corners[1])
-    # Where a Ref block reaches over two references, the part with the match is linked.
+    # If a Ref block reaches over two references, the part that holds the match is linked.
     main = overview.point(pieces[0].row, pieces[0].column)
     held = [b for b in searched if b.left <= main[0] < b.right and b.top <= main[1] < b.bottom]
     for box in (held or searched)[:1]:
-        # Of the block, the part that is in the picture.
+        # Only the part of the block that is in the picture.
         shown = block.within(Box(0, 0, photo.shape[1], photo.shape[0])) or cell
         _link(upper, shown, corners[1], box, corners[2])
         _fan(upper, box, corners[2], corners[3], searching.shape[0])
@@ -242,22 +242,22 @@ def provenance(x: Exploration, row: int, column: int) -> Drawn:
     )
 
 
-def why_no_shares(x: Exploration) -> str:
+def why_no_shares(x: Exploration, view: View) -> str:
     """In a sentence, why :func:`reference_shares` gives ``None``."""
     if x.self_reference:
         return "No reference was given, so all of the texture is the photo's own."
     return "There is one reference, so all of the texture came from it."
 
 
-def reference_shares(x: Exploration) -> Drawn | None:
+def reference_shares(x: Exploration, view: View) -> Drawn | None:
     """Which reference each LR pixel was given; ``None`` unless there are several.
 
     Panel ``lr`` is in LR pixels.
     """
-    if len(x.ref.placements) == 1:
+    count = x.ref.count
+    if count == 1:
         return None
-    number = own_places(x).number
-    count = len(x.ref.placements)
+    number = x.ref.locate(*matched_cells(x)).number
     shares = np.bincount(number.ravel(), minlength=count) / number.size
     zoom = lr_zoom(x, WIDTH, TALL - 100)
     colours = np.array(MARKS, np.uint8)[number % len(MARKS)]
@@ -292,7 +292,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
     page = blank(height, WIDE)
     left = 0
     middle = _TILE / 2
-    # Patches of more than 3 x 3 pixels may bring more pieces than have room.
+    # Patches larger than 3 x 3 pixels may bring more pieces than fit.
     shown = pieces if len(pieces) <= 9 else pieces[:8]
     for place, piece in enumerate(shown):
         colour = MARKS[place % len(MARKS)]
@@ -311,7 +311,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
         text(page, words, left + _TILE / 2, middle, anchor="mm")
         text(page, "=", left + _TILE + gap / 2, middle, NORMAL, anchor="mm", bold=True)
         left += _TILE + gap
-    tile = _around(x.lr.crop(x.moved, SCALE), lr_row, lr_column, zoom)
+    tile = _around(x.lr.crop(x.moved), lr_row, lr_column, zoom)
     emphasise(tile, inside, thickness=2)
     outline(tile, texel, WHITE, 1)
     page[:_TILE, left : left + _TILE] = tile
@@ -330,9 +330,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
 
 def _share_row(x: Exploration, number: int, share: float) -> Pixels:
     """One reference in small, its share in words and as a bar."""
-    place = x.ref.placements[number]
-    picture = x.ref.rgb[place.top : place.top + place.height, : place.width]
-    small = enlarge(picture, fit_zoom(place.height, place.width, 76, 48))
+    small = enlarge(x.ref.reference(number), fit_zoom(*x.ref.sizes[number], 76, 48))
     row = blank(54, WIDTH)
     top, left = (54 - small.shape[0]) // 2, 3 + (76 - small.shape[1]) // 2
     row[top : top + small.shape[0], left : left + small.shape[1]] = small
@@ -389,7 +387,7 @@ def _name_piece(picture: Pixels, box: Box, place: int) -> None:
     colour = MARKS[place % len(MARKS)]
     x, anchor = box.centre[0], "mm"
     if box.bottom - box.top < SMALL:
-        # Towards the middle there is room.
+        # On the side towards the middle, where there is room.
         right = box.right < 0.8 * picture.shape[1]
         x, anchor = (box.right + 5, "lm") if right else (box.left - 5, "rm")
     text(picture, f"{place + 1}", x, box.centre[1], SMALL, colour, anchor, WHITE, bold=True)
@@ -415,11 +413,10 @@ def _fan(
 
 
 def _reference_title(x: Exploration, piece: Piece) -> str:
-    count = len(x.ref.placements)
-    if count == 1:
+    if x.ref.count == 1:
         return "The photo itself" if x.self_reference else "Reference"
-    number, _, _ = x.ref.locate(np.array(piece.row), np.array(piece.column))
-    return f"Reference {int(number) + 1} of {count}"
+    number = x.ref.locate(piece.row, piece.column).number
+    return f"Reference {int(number) + 1} of {x.ref.count}"
 
 
 def _share(weight: float) -> str:

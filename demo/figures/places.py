@@ -1,7 +1,8 @@
 """Where the things of an exploration lie: LR pixels, LR blocks, and places in the references.
 
-All (row, column) count from 0. Whatever a visitor picks is moved into the visitor's own picture,
-so that a selection left from another run never fails.
+All (row, column) count from 0. A *cell* is a pixel of Ref-down; what it is in a reference's own
+pixels, only the canvas knows (:mod:`masa.reference.canvas`). Whatever a visitor picks is moved into
+the visitor's own picture, so that a selection left from another run never fails.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from demo.figures.draw import (
     TALL,
     WHITE,
     WIDTH,
-    Box,
+    Corners,
     blank,
     enlarge,
     fit_zoom,
@@ -27,6 +28,7 @@ from demo.figures.figure import Panel
 from demo.runs.exploration import Exploration
 from masa.config import SCALE
 from masa.pictures.photo import Pixels
+from masa.reference.canvas import Area, RefCanvas
 
 MOST_ZOOM = 24
 """Figure pixels per picture pixel at most: tiny pictures need not fill a figure."""
@@ -35,13 +37,6 @@ MOST_ZOOM = 24
 def clip_pixel(x: Exploration, row: int, column: int) -> tuple[int, int]:
     """The LR pixel of the visitor's own picture that is nearest to (row, column)."""
     return min(max(row, 0), x.lr.height - 1), min(max(column, 0), x.lr.width - 1)
-
-
-def clip_block(x: Exploration, number: int) -> int:
-    """The LR block nearest to block ``number`` that holds some of the visitor's own pixels."""
-    geometry = x.matches.geometry
-    row, column = divmod(min(max(number, 0), geometry.blocks - 1), geometry.columns)
-    return block_at(x, row * geometry.block, column * geometry.block)
 
 
 def block_at(x: Exploration, row: int, column: int) -> int:
@@ -65,58 +60,47 @@ def block_corner(x: Exploration, number: int) -> tuple[int, int]:
 
 
 def coarse_place(x: Exploration, number: int) -> tuple[int, int]:
-    """(row, column) on the Ref-down grid that is most similar to a block's centre."""
+    """(row, column) of the cell that is most similar to a block's centre."""
     row, column = divmod(int(x.matches.coarse.index[0, number]), x.matches.geometry.ref_width)
     return row, column
 
 
-def ref_block_box(x: Exploration, number: int, rim: int = 0) -> Box:
-    """A block's Ref block on the Ref-down grid, with ``rim`` more cells on each side."""
+def ref_block(x: Exploration, number: int, rim: int = 0) -> Area:
+    """The cells of a block's Ref block, with ``rim`` more on each side."""
     geometry = x.matches.geometry
     top, left = (int(v) + geometry.radius - rim for v in x.matches.corner[0, number])
-    return Box(
-        left,
+    return Area(
         top,
-        left + geometry.ref_block_width + 2 * rim,
+        left,
         top + geometry.ref_block_height + 2 * rim,
+        left + geometry.ref_block_width + 2 * rim,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class OwnPlaces:
-    """Matched places, seen from the reference they lie in; three maps ``(H, W)`` on the LR grid."""
-
-    number: NDArray[np.intp]
-    """The reference, from 0."""
-    row: NDArray[np.intp]
-    """Ref-down cells from that reference's top; beyond its height in its padding."""
-    column: NDArray[np.intp]
-
-    @property
-    def move(self) -> NDArray[np.intp]:
-        """``(2, H, W)``: (rows, columns) from each LR pixel to its match, in Ref-down cells.
-
-        A cell of a reference is as large as an LR pixel; of the LR as its own reference, it is
-        four times as large.
-        """
-        rows, columns = np.indices(self.row.shape)
-        return np.stack((self.row - rows, self.column - columns))
-
-
-def own_places(x: Exploration) -> OwnPlaces:
-    """Where the index map points, for the visitor's own pixels."""
+def matched_cells(x: Exploration) -> NDArray[np.int64]:
+    """``(2, H, W)``: (row, column) of the cell that each of the visitor's LR pixels matched."""
     position = x.lr.crop(x.matches.position[0].permute(1, 2, 0).numpy())
-    row, column = position[..., 0], position[..., 1]
-    number, _, _ = x.ref.locate(row, column)
-    tops = np.array([place.top // SCALE for place in x.ref.placements])
-    return OwnPlaces(number, row - tops[number], column)
+    return position.transpose(2, 0, 1)
+
+
+def moves(x: Exploration) -> NDArray[np.float64]:
+    """``(2, H, W)``: (rows, columns) from each LR pixel to its match, in LR pixels.
+
+    A reference's own pixel is a quarter of an LR pixel; of the LR as its own reference, it is one.
+    Matches in the padding are where they would be if the reference went on.
+    """
+    cell = matched_cells(x)
+    _, row, column = x.ref.locate(cell[0], cell[1], clip=False)
+    if not x.self_reference:
+        row, column = ((v - (SCALE - 1) / 2) / SCALE for v in (row, column))
+    return np.stack((row, column)) - np.indices(row.shape)
 
 
 def place_words(x: Exploration, row: int, column: int) -> str:
-    """A Ref-down cell in words, by the reference's own pixels."""
-    number, y, x_ = x.ref.locate(np.array(row), np.array(column))
-    place = f"row {float(y):.0f}, column {float(x_):.0f} of {reference_words(x, int(number))}"
-    return place if own_cells(x)[row, column] else f"the repeated edge at {place}"
+    """A cell in words, by the reference's own pixels."""
+    number, own_row, own_column = x.ref.locate(row, column)
+    place = f"row {own_row:.0f}, column {own_column:.0f} of {reference_words(x, int(number))}"
+    return place if x.ref.is_own[row, column] else f"the repeated edge at {place}"
 
 
 def padding_share(x: Exploration) -> float:
@@ -125,8 +109,7 @@ def padding_share(x: Exploration) -> float:
     References are stacked for matching, and where one is narrower or shorter than the space it
     takes, its edge is repeated.
     """
-    position = x.lr.crop(x.matches.position[0].permute(1, 2, 0).numpy())
-    return 1 - float(own_cells(x)[position[..., 0], position[..., 1]].mean())
+    return 1 - float(x.ref.is_own[tuple(matched_cells(x))].mean())
 
 
 def padding_words(x: Exploration) -> str:
@@ -144,7 +127,7 @@ def reference_words(x: Exploration, number: int) -> str:
     """What a reference is called in a sentence."""
     if x.self_reference:
         return "the photo itself"
-    return "the reference" if len(x.ref.placements) == 1 else f"reference {number + 1}"
+    return "the reference" if x.ref.count == 1 else f"reference {number + 1}"
 
 
 def lr_zoom(x: Exploration, width: float = WIDTH, height: float = TALL) -> float:
@@ -159,101 +142,57 @@ def lr_panel(x: Exploration, zoom: float, left: int = 0, top: int = 0) -> Panel:
 
 @dataclass(frozen=True, eq=False)
 class RefView:
-    """All references, without their padding, laid out to be seen together."""
+    """All references as they are, without padding, laid out to be seen together."""
 
     picture: Pixels
     zoom: float
-    """Figure pixels per Ref-down cell."""
-    areas: tuple[Box, ...]
-    """Each reference's own cells on the Ref-down grid."""
+    """Figure pixels per own pixel of a reference."""
+    canvas: RefCanvas
     corners: tuple[tuple[int, int], ...]
-    """(left, top) of each in ``picture``."""
+    """(left, top) of each reference in ``picture``."""
 
-    def point(self, row: float, column: float) -> tuple[float, float]:
+    def point(self, row: int, column: int) -> tuple[float, float]:
         """(x, y) in ``picture`` of a cell's centre; cells of padding move to the edge."""
-        tops = np.array([area.top for area in self.areas])
-        number = max(0, int(np.searchsorted(tops, row, side="right")) - 1)
-        area, (left, top) = self.areas[number], self.corners[number]
-        row = min(row, area.bottom - 1) - area.top
-        column = min(column, area.right - 1) - area.left
-        return left + self.zoom * (column + 0.5), top + self.zoom * (row + 0.5)
+        number, own_row, own_column = self.canvas.locate(row, column)
+        left, top = self.corners[int(number)]
+        across, down = self.zoom * (float(own_column) + 0.5), self.zoom * (float(own_row) + 0.5)
+        return left + across, top + down
 
-    def boxes(self, box: Box) -> list[Box]:
-        """The parts of a box on the Ref-down grid that can be seen, in ``picture``'s pixels.
+    def outlines(self, area: Area) -> list[Corners]:
+        """The parts of an area that can be seen, by their corners in ``picture``.
 
-        A box may reach from one stacked reference into the next, and into padding.
+        An area may reach from one stacked reference into the next, and into padding.
         """
-        found = []
-        for area, (left, top) in zip(self.areas, self.corners, strict=True):
-            if (part := box.within(area)) is not None:
-                inside = Box(
-                    part.left - area.left,
-                    part.top - area.top,
-                    part.right - area.left,
-                    part.bottom - area.top,
-                )
-                found.append(inside.scaled(self.zoom, left, top))
-        return found
+        return [
+            self.zoom * (outline.corners[:, ::-1] + 0.5) + self.corners[outline.number]
+            for outline in self.canvas.outlines(area)
+        ]
 
     def number(self) -> None:
         """Write 1, 2, ... into the corners of several references."""
-        if len(self.areas) > 1:
+        if self.canvas.count > 1:
             for number, (left, top) in enumerate(self.corners, start=1):
                 words, place = f"{number}", (left + 5, top + 2)
                 text(self.picture, words, *place, NORMAL, halo=WHITE, bold=True)
 
     def panels(self, left: int = 0, top: int = 0) -> tuple[Panel, ...]:
-        """Panels ``ref 1``, ``ref 2``, ... of a view drawn at (left, top), in Ref-down cells."""
+        """Panels ``ref 1``, ``ref 2``, ... of a view drawn at (left, top), in own pixels."""
         return tuple(
-            Panel(
-                f"ref {number}",
-                left + corner[0],
-                top + corner[1],
-                round(area.bottom - area.top),
-                round(area.right - area.left),
-                self.zoom,
-            )
-            for number, (area, corner) in enumerate(
-                zip(self.areas, self.corners, strict=True), start=1
+            Panel(f"ref {number}", left + corner[0], top + corner[1], *size, self.zoom)
+            for number, (size, corner) in enumerate(
+                zip(self.canvas.sizes, self.corners, strict=True), start=1
             )
         )
 
 
-def own_areas(x: Exploration) -> tuple[Box, ...]:
-    """Each reference's own cells on the Ref-down grid, without padding."""
-    return tuple(
-        Box(
-            0,
-            place.top // SCALE,
-            -(-place.width // SCALE),
-            place.top // SCALE - (-place.height // SCALE),
-        )
-        for place in x.ref.placements
-    )
-
-
-def own_cells(x: Exploration) -> NDArray[np.bool_]:
-    """``(hr, wr)``: which cells of the Ref-down grid hold pixels of a reference, not padding."""
-    own = np.zeros((x.matches.geometry.ref_height, x.matches.geometry.ref_width), bool)
-    for area in own_areas(x):
-        own[int(area.top) : int(area.bottom), : int(area.right)] = True
-    return own
-
-
-def ref_view(x: Exploration, canvas: Pixels, width: int = WIDTH, height: int = TALL) -> RefView:
-    """Lay out a picture ``(k * hr, k * wr, 3)`` over the Ref-down grid, ``k`` whole."""
-    areas = own_areas(x)
-    sizes = [(round(area.bottom - area.top), round(area.right)) for area in areas]
-    zoom, corners = shelve(sizes, width, height, MOST_ZOOM)
-    k = canvas.shape[0] // x.matches.geometry.ref_height
-    parts = []
-    for area in areas:
-        top, bottom, right = (round(k * side) for side in (area.top, area.bottom, area.right))
-        parts.append(enlarge(canvas[top:bottom, :right], zoom / k))
-    picture = blank(
+def ref_view(x: Exploration, picture: NDArray, width: int = WIDTH, height: int = TALL) -> RefView:
+    """Lay out the references' parts of a picture ``(k hr, k wr, 3)`` over the canvas, k 1 or 4."""
+    zoom, corners = shelve(x.ref.sizes, width, height, MOST_ZOOM / SCALE)
+    parts = [enlarge(x.ref.seen(picture, number), zoom) for number in range(x.ref.count)]
+    page = blank(
         max(top + part.shape[0] for part, (_, top) in zip(parts, corners, strict=True)),
         max(left + part.shape[1] for part, (left, _) in zip(parts, corners, strict=True)),
     )
     for part, (left, top) in zip(parts, corners, strict=True):
-        picture[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return RefView(picture, zoom, areas, tuple(corners))
+        page[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return RefView(page, zoom, x.ref, tuple(corners))

@@ -21,6 +21,7 @@ from demo.figures.parts import (
     minus,
     picture_part,
 )
+from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from demo.runs.request import Score, score
 from masa.config import SCALE
@@ -35,7 +36,7 @@ SLIGHT_CHANGE = 0.5
 SIMILAR = 0.8
 """Cosine similarity from which on a matched place is called similar."""
 PALE = 2.0
-"""Grey levels that the map of gains reaches to at least: what nobody sees should look pale."""
+"""Grey levels that the map of gains spans at least, so that invisible gains look pale."""
 DETAIL = 96
 """Most result pixels a side of the part that is shown enlarged."""
 
@@ -53,7 +54,7 @@ class Scores:
 def measure(x: Exploration) -> Scores | None:
     """PSNR and SSIM on Y, no border cropped; ``None`` if the sharp photo is unknown.
 
-    The slow part of the words below, which take it so that a caller measures once.
+    This is slow: measure once, and give the scores to :func:`verdict` and :func:`scores_table`.
     """
     if x.hr is None:
         return None
@@ -72,8 +73,8 @@ def gain_db(better: float, worse: float) -> float:
 def verdict(x: Exploration, scores: Scores | None) -> str:
     """Markdown: whether the reference helped, in plain words with this run's numbers.
 
-    ``scores`` are :func:`measure`'s. With an unknown sharp photo it
-    claims nothing about quality.
+    ``scores`` are those of :func:`measure`. If the sharp photo is unknown, nothing is said about
+    quality.
     """
     if scores is None:
         return _verdict_unmeasured(x)
@@ -163,7 +164,7 @@ def _gain_in_words(gain: float) -> str:
 
 
 def _distance(gain: float) -> str:
-    """Where something stands that MASA is ``gain`` dB better than."""
+    """How far below MASA something is that MASA beats by ``gain`` dB; the rest of a sentence."""
     if gain == 0:
         return ", the same as MASA"
     if isinf(gain):
@@ -194,7 +195,7 @@ def _own_similarity(x: Exploration) -> NDArray[np.float32]:
 # ---------------------------------------------------------------------------- figures
 
 
-def error_map(x: Exploration) -> Drawn | None:
+def error_map(x: Exploration, view: View) -> Drawn | None:
     """Where the result differs from the sharp photo; ``None`` if that is unknown."""
     if x.hr is None:
         return None
@@ -211,7 +212,7 @@ def error_map(x: Exploration) -> Drawn | None:
     )
 
 
-def reference_gift(x: Exploration) -> Drawn | None:
+def reference_gift(x: Exploration, view: View) -> Drawn | None:
     """Where the result differs from the same network's without the reference.
 
     ``None`` until that is computed, and if no reference was given.
@@ -242,7 +243,7 @@ def reference_gift(x: Exploration) -> Drawn | None:
     )
 
 
-def gain_map(x: Exploration) -> Drawn | None:
+def gain_map(x: Exploration, view: View) -> Drawn | None:
     """Per LR block, how much closer to the sharp photo the reference brought the result.
 
     In grey levels of root mean squared error. ``None`` if the sharp photo is unknown, no reference
@@ -292,16 +293,18 @@ def block_rms(picture: Pixels, hr: Pixels, block: int) -> NDArray[np.float32]:
     return np.sqrt(sums / np.outer(*sides)).astype(np.float32)
 
 
-def compared(x: Exploration) -> Drawn:
-    """The result with and without the reference and the truth, as far as they are there.
+def compared(x: Exploration, view: View) -> Drawn | None:
+    """The result with and without the reference, and the truth if it is known.
 
     Where no reference was given, bicubic enlargement stands beside the result instead. All repeat,
     enlarged, the part that the reference changed most, or, if it changed nothing, the part that
-    the network did.
+    the network did. ``None`` until the result without the reference is computed.
     """
-    place, summary = _detail(x)
+    if x.plain is None:
+        return None
+    place, summary = _detail(x, x.plain)
     pictures = {"With the reference": x.result, "Without it": x.plain, "The sharp photo": x.hr}
-    alt = "The result with the reference, without it, and the sharp photo, as far as known."
+    alt = "The result with the reference, without it, and the sharp photo if it is known."
     if x.self_reference:
         pictures = {"Bicubic": x.bicubic, "The result": x.result, "The sharp photo": x.hr}
         alt = "Bicubic enlargement, the result, and the sharp photo if it is known."
@@ -314,11 +317,14 @@ def compared(x: Exploration) -> Drawn:
     return compose(parts, alt, summary, columns=3)
 
 
-def _detail(x: Exploration) -> tuple[Place | None, str]:
-    """A part worth enlarging, and in a sentence which; ``None`` if none is."""
+def _detail(x: Exploration, plain: Pixels) -> tuple[Place | None, str]:
+    """A part worth enlarging, and in a sentence which; ``None`` if none is.
+
+    ``plain`` is the result without the reference.
+    """
     kinds = [(x.bicubic, "in which the result differs most from bicubic enlargement")]
-    if x.plain is not None and not x.self_reference:
-        kinds.insert(0, (x.plain, "that the reference changed most"))
+    if not x.self_reference:
+        kinds.insert(0, (plain, "that the reference changed most"))
     for other, what in kinds:
         change = luma_change(x.result, other)
         if change.any():

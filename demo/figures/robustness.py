@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import isfinite, isinf
-from statistics import fmean
+from dataclasses import dataclass
 
 from demo.figures.adaptation import channel_plots
 from demo.figures.draw import (
@@ -45,7 +43,7 @@ from demo.figures.plots import (
     ring,
     triangle,
 )
-from demo.figures.result import SLIGHT_DB, amount, decibels, gain_db, signed
+from demo.figures.steadiness import along, match_words, verdict
 from demo.runs.exploration import ChannelStatistics, channel_gap
 from masa.measuring.ladder import FAMILIES, NAMED
 from masa.measuring.robustness import UNCHANGED, Curve
@@ -112,7 +110,7 @@ def quality(
 def matching(
     curves: Sequence[Curve], chosen: tuple[str, float] | None = None, width: int = WIDTH
 ) -> tuple[Drawn, tuple[Spot, ...]]:
-    """Mean similarity, and where places stay the share of moved matches, along one family."""
+    """Mean similarity along a family, and the share of moved matches if its changes keep places."""
     family = curves[0].family
     lines = [
         Line([(level.value, level.similarity) for level in curve.levels], mark, colour)
@@ -131,7 +129,7 @@ def matching(
         width,
     )
     parts = [similar]
-    alt = f"Curves of the mean similarity of matches {_along(family)}"
+    alt = f"Curves of the mean similarity of matches {along(family)}"
     if family == NAMED or FAMILIES[family].keeps_places:
         alt += ", and of the share of pixels that are matched with another place"
         lines = [
@@ -169,7 +167,7 @@ def matching(
     drawn = Drawn(
         stack([image, key(_entries(curves)[: len(curves)], width)]),
         f"{alt}.",
-        f"{words} {_match_words(curves)}",
+        f"{words} {match_words(curves)}",
     )
     return drawn, spots
 
@@ -244,151 +242,6 @@ def _encircle(image: Pixels, spots: Sequence[Spot], chosen: tuple[str, float] | 
     for spot in spots:
         if (spot.network, spot.value) == chosen:
             dot(image, (spot.x, spot.y), 8, INK, filled=False)
-
-
-# ---------------------------------------------------------------------------- words
-
-
-def verdict(curves: Sequence[Curve], measured: bool) -> str:
-    """Markdown: which network stays steadiest along a family, with its numbers.
-
-    While curves grow, over the values that all of them have: strong changes come last.
-    """
-    curves = _in_common([curve for curve in curves if len(curve.levels) > 1])
-    if not curves:
-        return "The changed references are still to come."
-    family = curves[0].family
-    if not measured:
-        return _unmeasured(curves, family)
-    parts = []
-    for curve in curves:
-        worst, loss = curve.worst, curve.drop(curve.worst)
-        told = (
-            f"{curve.network} has {decibels(curve.unchanged.psnr)} with the reference as it is; "
-            f"the changes {'gain' if curve.mean_drop < 0 else 'cost'} it "
-            f"{amount(abs(curve.mean_drop))} dB on average"
-        )
-        if loss > 0:
-            told += f", at worst {amount(loss)} dB ({minus(worst.title)})"
-            if curve.alone is not None and worst.psnr < curve.alone:
-                told += ", which is less than it reaches without any reference"
-        parts.append(f"{told}.")
-    if len(curves) > 1:
-        parts = [*parts, _best(curves)]
-        if family == NAMED or not FAMILIES[family].is_switch:  # else to change is the point
-            parts.insert(0, f"**{_steadiest(curves)}**")
-    return " ".join(part for part in parts if part)
-
-
-def _in_common(curves: Sequence[Curve]) -> list[Curve]:
-    """The curves at the values that all of them have."""
-    values = [{level.value for level in curve.levels} for curve in curves]
-    shared = set.intersection(*values) if values else set()
-    return [
-        replace(curve, levels=tuple(level for level in curve.levels if level.value in shared))
-        for curve in curves
-    ]
-
-
-def _steadiest(curves: Sequence[Curve]) -> str:
-    along = _along(curves[0].family)
-    first, lead = _leaders({curve.network: curve.mean_change for curve in curves})
-    if len(first) == len(curves):
-        return f"No network is steadier than another {along}."
-    if len(first) > 1:
-        return f"{' and '.join(first)} are the steadiest {along}, level with each other."
-    return f"{first[0]} is the steadiest {along}, by {amount(lead)} dB on average."
-
-
-def _leaders(changes: Mapping[str, float]) -> tuple[list[str], float]:
-    """Of two or more networks those that change least, in dB, and by how much the very first does.
-
-    Who is level with the first is among them.
-    """
-    order = sorted(changes, key=lambda name: changes[name])
-    behind = {name: gain_db(changes[name], changes[order[0]]) for name in order}
-    return [name for name in order if behind[name] < SLIGHT_DB], behind[order[1]]
-
-
-def _best(curves: Sequence[Curve]) -> str:
-    """Steady is not good: whose results are the best, all values together."""
-    means = {curve.network: fmean(level.psnr for level in curve.levels) for curve in curves}
-    best, second = sorted(means, key=lambda name: -means[name])[:2]
-    lead = gain_db(means[best], means[second])
-    if lead < SLIGHT_DB:
-        return ""
-    return f"The best results, all values together, are {best}'s, by {amount(lead)} dB on average."
-
-
-def _along(family: str) -> str:
-    return "under these changes of light" if family == NAMED else f"along {family}"
-
-
-def _unmeasured(curves: Sequence[Curve], family: str) -> str:
-    parts = []
-    for curve in curves:
-        worst = curve.worst
-        how = (
-            "unchanged"
-            if isinf(worst.psnr)
-            else f"{worst.psnr:.1f} dB alike ({minus(worst.title)})"
-        )
-        parts.append(f"{curve.network}'s result is at worst {how}")
-    lead = ""
-    if len(curves) > 1:
-        first, _ = _leaders({curve.network: -curve.worst.psnr for curve in curves})
-        if len(first) == len(curves):
-            lead = f"**No network changes less than another {_along(family)}.** "
-        else:
-            verb = "changes" if len(first) == 1 else "change"
-            lead = f"**{' and '.join(first)} {verb} least {_along(family)}.** "
-    return (
-        f"{lead}{'; '.join(parts)}, compared with its own result with the unchanged reference. "
-        "The sharp photo is not known: this tells how steady a network is, not how good."
-    )
-
-
-def _match_words(curves: Sequence[Curve]) -> str:
-    words = []
-    for curve in curves:
-        far = min(curve.levels, key=lambda level: level.similarity)
-        if far is curve.unchanged:
-            continue
-        moved = "" if far.moved is None else f", {far.moved:.0%} of the pixels elsewhere"
-        words.append(
-            f"{curve.network}: {curve.unchanged.similarity:.2f} unchanged, "
-            f"{far.similarity:.2f} at {minus(far.title)}{moved}."
-        )
-    return " ".join(words)
-
-
-def table(curves: Sequence[Curve], measured: bool) -> str:
-    """Markdown: a row per value; PSNR of each network, and in brackets what the change cost."""
-    curves = list(curves)
-    names = [curve.network for curve in curves]
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    values = sorted({level.value for curve in curves for level in curve.levels})
-    for value in values:
-        cells, title = [], ""
-        for curve in curves:
-            level = next((lv for lv in curve.levels if lv.value == value), None)
-            if level is None:
-                cells.append("")
-                continue
-            title = level.title
-            cells.append(_cell(curve.drop(level), level.psnr, measured))
-        lines.append(f"| {minus(title)} | " + " | ".join(cells) + " |")
-    for name, field in (("no reference", "alone"), ("bicubic", "bicubic")):
-        known = [getattr(curve, field) for curve in curves]
-        if None not in known:
-            lines.append(f"| {name} | " + " | ".join(f"{psnr:.2f}" for psnr in known) + " |")
-    return "\n".join(lines)
-
-
-def _cell(drop: float, psnr: float, measured: bool) -> str:
-    if not isfinite(psnr):
-        return "the same"
-    return f"{psnr:.2f} ({signed(-drop)})" if measured and drop else f"{psnr:.2f}"
 
 
 # ---------------------------------------------------------------------------- pictures

@@ -18,21 +18,15 @@ import gradio as gr
 from PIL import Image
 
 from demo.figures import result as result_figures
-from demo.figures.coarse import block_near
-from demo.figures.cost import (
-    DenseMatch,
-    Rematch,
-    dense_match,
-    rematch,
-    rematch_cost,
-    rematch_figure,
-)
+from demo.figures.cost import rematch_figure
 from demo.figures.figure import Drawn, Panel, pick
-from demo.figures.places import block_corner, padding_words
-from demo.figures.tabs import FIGURES, View
+from demo.figures.places import padding_words
+from demo.figures.tabs import FIGURES
+from demo.figures.view import View
 from demo.page.front import GONE
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import EASEL, Finished, Rank, Step, Steps, Stopped, follow, rank
+from demo.runs.rematch import DenseMatch, Rematch, dense_match, rematch, rematch_cost
 from demo.runs.request import Request, predictor_for
 from demo.runs.served import in_use, serve_png
 from demo.runs.showcase import Showcase
@@ -348,24 +342,8 @@ def click(x: Exploration, view: View, name: str, at: tuple[int, int]) -> View | 
             figure = FIGURES[name].draw(x, view)
         known[name] = () if figure is None else figure.panels
     panels = known[name]
-    picked = pick(panels, *at)
-    if picked is None:
-        return None
-    panel, row, column = picked
-    if name == "ref_blocks":
-        return _view_of_block(x, view, panel, row, column)
-    if name in ("given", "chosen_pixel"):  # panels in pixels of the result
-        row, column = row // SCALE, column // SCALE
-    return replace(view, row=row, column=column).clipped(x)
-
-
-def _view_of_block(x: Exploration, view: View, panel: str, row: int, column: int) -> View | None:
-    block = block_near(x, panel, row, column)
-    if block is None:
-        return None
-    top, left = block_corner(x, block)
-    half = x.matches.geometry.block // 2
-    return replace(view, row=top + half, column=left + half).clipped(x)
+    picked, choose = pick(panels, *at), FIGURES[name].click
+    return None if picked is None or choose is None else choose(x, view, *picked)
 
 
 @dataclass(frozen=True, eq=False)

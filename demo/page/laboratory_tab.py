@@ -13,6 +13,7 @@ import gradio as gr
 from demo import laboratory
 from demo.figures import robustness as figures
 from demo.figures.figure import Drawn
+from demo.figures.steadiness import table
 from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Kept, Sweep, Trial
 from demo.page import callbacks
 from demo.page.callbacks import CUSTOM, Inputs, Newest, told_kindly
@@ -329,7 +330,7 @@ class LaboratoryTab:
             yield {
                 self.bar: "",
                 self.results: gr.Column(visible=True),
-                self.table: figures.table(latest.curves, latest.measured),
+                self.table: table(latest.curves, latest.measured),
                 self.download: gr.DownloadButton(
                     value=serve(csv_text(latest.rows).encode(), "robustness.csv"), visible=True
                 ),

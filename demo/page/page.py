@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from demo.export import pack
-from demo.figures.cost import LR_BLOCKS, DenseMatch, paper_table
+from demo.figures.cost import paper_table
 from demo.figures.network import HIGHLIGHT, network_svg
-from demo.figures.tabs import FIGURES, TABS, Figure, Tab, View
+from demo.figures.tabs import FIGURES, TABS, Figure, Tab
+from demo.figures.view import View
 from demo.page import callbacks
 from demo.page.api import offer_api
 from demo.page.callbacks import (
@@ -33,6 +34,7 @@ from demo.page.laboratory_tab import ID, LABEL, LaboratoryTab, own_change
 from demo.runs.examples import card
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import Rank, Step, Steps, rank
+from demo.runs.rematch import LR_BLOCKS, DenseMatch
 from demo.runs.served import serve, serve_png
 from demo.runs.showcase import Showcase
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
@@ -150,10 +152,6 @@ THEME = gr.themes.Soft(font=FONT).set(
     button_primary_background_fill_hover="*primary_700",
     checkbox_label_background_fill_selected="*primary_600",
 )
-
-BESIDE = {"result": (), "coarse": ("pixel",), "fine": ("pixel",), "pixel": ("pixel",)}
-BESIDE |= {"adaptation": ("scale", "channel"), "aggregation": ("scale",), "cost": (), ID: ()}
-"""Which controls stand above each tab."""
 
 Value = TypeVar("Value")
 
@@ -615,8 +613,9 @@ class Page:
     def opened(self, tab: str) -> Updates:
         """A tab is open: its controls. Its figures are there, as every choice redraws all tabs."""
         updates: Updates = {self.open_tab: tab}
+        shown = frozenset().union(*(t.controls for t in TABS if t.id == tab))
         for name, control in self.controls.items():
-            updates[control] = gr.update(visible=name in BESIDE[tab])
+            updates[control] = gr.update(visible=name in shown)
         return updates
 
     def moved(
@@ -786,7 +785,7 @@ def _classes(figure: Figure) -> list[str]:
     told = {
         "wide": figure.wide,
         "picks": figure.clickable,
-        "in-blocks": figure.id in ("lr_blocks", "ref_blocks"),
+        "in-blocks": figure.in_blocks,
     }
     return ["figure", *(name for name, holds in told.items() if holds)]
 

@@ -136,9 +136,7 @@ class Exploration:
         """The references as they were used, without padding; none if the LR was its own."""
         if self.self_reference:
             return []
-        return [
-            self.ref.rgb[p.top : p.top + p.height, : p.width].copy() for p in self.ref.placements
-        ]
+        return [self.ref.reference(number).copy() for number in range(self.ref.count)]
 
     def kept_bytes(self) -> int:
         """Memory that this exploration holds."""
@@ -236,10 +234,10 @@ def _paint(features: list[Tensor]) -> tuple[list[Pixels], float]:
     """
     sample = torch.cat([f[:, :: _step(f), :: _step(f)].flatten(1) for f in features], 1)
     mean = sample.mean(1, keepdim=True)
-    # On the CPU, as not every device knows eigenvectors, or double precision.
+    # On the CPU: not every device can compute eigenvectors, or use double precision.
     values, vectors = torch.linalg.eigh((sample - mean).cov().cpu().double())
     axes = vectors[:, -3:].flip(1).to(sample)
-    # An axis has no sign of its own: let most of its weight be positive, for stable colours.
+    # An axis's sign is arbitrary: make the sum of its weights positive, for stable colours.
     axes = axes * axes.sum(0).sign().where(axes.sum(0) != 0, torch.ones_like(axes[0]))
     projected = axes.T @ (sample - mean)
     low, high = projected.quantile(0.01, dim=1), projected.quantile(0.99, dim=1)

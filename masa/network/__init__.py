@@ -25,5 +25,5 @@ How an image passes through them (MEM is drawn in figure 3)::
 
 To read bottom to top, start with :mod:`masa.network.layers` (convolutions, residual blocks). The
 rest can wait: ``fused`` (the same convolutions, faster on a CPU), ``tiling`` (large images in
-pieces) and ``progress`` (how far a computation is).
+pieces), ``progress`` (how far a computation is) and ``dense`` (dense matching, to compare with).
 """

@@ -1,18 +1,25 @@
 """From pictures of any size to what the network takes, and coordinates back again.
 
-Three grids meet here, all with (row, column) of pixel centres from (0, 0):
+Four grids meet here, and only this file maps between them. On all of them, (row, column) are those
+of pixel centres, from (0, 0):
 
-- *LR*: the network's LR, that is the visitor's padded at the bottom and right, so that LR pixel
-  (r, c) is the visitor's own pixel (r, c) wherever that exists;
+- *LR*: the network's LR, which is the visitor's padded at the bottom and right: LR pixel (r, c) is
+  the visitor's own pixel (r, c) wherever that exists;
 - *canvas*: the network's Ref, all references stacked from top to bottom, each padded at its bottom
-  and right; Ref-down is this grid divided by 4;
-- a *reference's own* pixels.
+  and right;
+- *cells*: the pixels of Ref-down, each made of 4 x 4 pixels of the canvas;
+- *own pixels* of one reference, as the visitor gave it.
+
+A cell's place in own pixels need not be a whole number, and a rectangle of cells need not be a
+rectangle there: it is given as its corners.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +34,64 @@ _REF_MULTIPLE = SCALE * SCALE  # two halvings of a Ref-down cell's worth of enco
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one reference lies on the canvas, in the reference's own pixels."""
+    """Where one reference lies on the canvas, in canvas pixels; its left side is the canvas's."""
 
     top: int
     height: int
     width: int
+
+
+@dataclass(frozen=True)
+class Area:
+    """A rectangle of whole cells; ``bottom`` and ``right`` are the first ones beyond it.
+
+    It may reach beyond the canvas.
+    """
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Cells from top to bottom."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Cells from left to right."""
+        return self.right - self.left
+
+    def within(self, other: Area) -> Area | None:
+        """The common part, ``None`` if there is none."""
+        part = Area(
+            max(self.top, other.top),
+            max(self.left, other.left),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
+        return part if part.height > 0 and part.width > 0 else None
+
+
+class OwnPixels(NamedTuple):
+    """Places in references; three arrays of one shape."""
+
+    number: NDArray[np.intp]
+    """Which reference, from 0."""
+    row: NDArray[np.float64]
+    """In that reference's own pixels."""
+    column: NDArray[np.float64]
+
+
+class Outline(NamedTuple):
+    """The part of a rectangle of cells that lies in one reference."""
+
+    number: int
+    """Which reference, from 0."""
+    corners: NDArray[np.float64]
+    """``(4, 2)``: (row, column) in own pixels, in order around it. Pixel 0 reaches from -0.5 to
+    0.5."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +105,18 @@ class LRCanvas:
     width: int
     """The visitor's columns; those to the right are padding."""
 
-    def crop(self, picture: NDArray, scale: int = 1) -> NDArray:
-        """``(scale * h, scale * w, ...)`` without what belongs to the padding."""
-        return picture[: scale * self.height, : scale * self.width]
+    def crop(self, picture: NDArray) -> NDArray:
+        """``(rows, columns, ...)`` over the padded LR, of any size, without the padding's part.
+
+        A pixel that the visitor's picture and the padding share stays.
+        """
+        rows, columns = (
+            -(-side * own // padded)
+            for side, own, padded in zip(
+                picture.shape, (self.height, self.width), self.rgb.shape, strict=False
+            )
+        )
+        return picture[:rows, :columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +129,97 @@ class RefCanvas:
     """``(hr, wr, 3)``."""
     placements: tuple[Placement, ...]
 
-    def locate(
-        self, row: NDArray[np.integer], column: NDArray[np.integer]
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-        """Which reference, and where in it, for (row, column) on the Ref-down grid.
+    @property
+    def count(self) -> int:
+        """How many references there are."""
+        return len(self.placements)
 
-        Returns the reference's number from 0, and row and column of the cell's centre in that
-        reference's own pixels. Cells of padding are moved to the reference's edge.
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Rows and columns of each reference's own pixels."""
+        return tuple((place.height, place.width) for place in self.placements)
+
+    @property
+    def areas(self) -> tuple[Area, ...]:
+        """The cells that hold some of each reference's own pixels."""
+        return tuple(
+            Area(
+                place.top // SCALE,
+                0,
+                -(-(place.top + place.height) // SCALE),
+                -(-place.width // SCALE),
+            )
+            for place in self.placements
+        )
+
+    @cached_property
+    def is_own(self) -> NDArray[np.bool_]:
+        """``(hr, wr)``: which cells hold pixels of a reference, and not padding alone."""
+        own = np.zeros(self.down.shape[:2], bool)
+        for area in self.areas:
+            own[area.top : area.bottom, area.left : area.right] = True
+        own.setflags(write=False)
+        return own
+
+    def reference(self, number: int) -> Pixels:
+        """``(H, W, 3)``: a reference as it is, without padding."""
+        return self.seen(self.rgb, number)
+
+    def seen(self, picture: NDArray, number: int) -> NDArray:
+        """What a picture over the canvas shows of one reference, at each of its own pixels.
+
+        ``(k hr, k wr, ...)`` to ``(H, W, ...)``; ``k`` is 4, or 1, where cells are repeated.
         """
-        tops = np.array([placement.top for placement in self.placements])
-        heights = np.array([placement.height for placement in self.placements])
-        widths = np.array([placement.width for placement in self.placements])
-        # The centre of a cell of 4 pixels lies between its second and third.
+        area, (height, width) = self.areas[number], self.sizes[number]
+        k = picture.shape[0] // self.down.shape[0]
+        part = picture[k * area.top : k * area.bottom, k * area.left : k * area.right]
+        if k < SCALE:
+            part = part.repeat(SCALE // k, 0).repeat(SCALE // k, 1)
+        return part[:height, :width]
+
+    def pixels(self, area: Area) -> Pixels:
+        """``(4 h, 4 w, 3)``: the canvas's pixels under an area inside the canvas."""
+        return self.rgb[
+            SCALE * area.top : SCALE * area.bottom, SCALE * area.left : SCALE * area.right
+        ]
+
+    def cells(self, area: Area) -> Pixels:
+        """``(h, w, 3)``: the pixels of Ref-down in an area inside the canvas."""
+        return self.down[area.top : area.bottom, area.left : area.right]
+
+    def locate(
+        self,
+        row: NDArray[np.integer] | int,
+        column: NDArray[np.integer] | int,
+        clip: bool = True,
+    ) -> OwnPixels:
+        """Which reference, and where in it, for the centres of cells (row, column).
+
+        The padding's cells are moved to the reference's edge; without ``clip``, they lie beyond it.
+        """
+        tops = np.array([place.top for place in self.placements])
+        # A cell's centre lies between the second and the third of its 4 pixels.
         y, x = (np.asarray(v) * SCALE + (SCALE - 1) / 2 for v in (row, column))
         number = np.searchsorted(tops, y, side="right") - 1
-        return (
-            number,
-            np.minimum(y - tops[number], heights[number] - 1),
-            np.minimum(x, widths[number] - 1),
+        y = y - tops[number]
+        if not clip:
+            return OwnPixels(number, y, x)
+        heights, widths = np.array(self.sizes).T
+        return OwnPixels(
+            number, np.minimum(y, heights[number] - 1), np.minimum(x, widths[number] - 1)
         )
+
+    def outlines(self, area: Area) -> list[Outline]:
+        """An area in the own pixels of every reference that it reaches into, without padding."""
+        found = []
+        for number, (own, place) in enumerate(zip(self.areas, self.placements, strict=True)):
+            if (part := area.within(own)) is not None:
+                top, bottom = (SCALE * row - place.top for row in (part.top, part.bottom))
+                left, right = (SCALE * column for column in (part.left, part.right))
+                bottom, right = min(bottom, place.height), min(right, place.width)
+                corners = [(top, left), (top, right), (bottom, right), (bottom, left)]
+                found.append(Outline(number, np.array(corners) - 0.5))
+        return found
 
 
 def lr_canvas(rgb: Pixels, config: MASAConfig) -> LRCanvas:
