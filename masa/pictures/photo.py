@@ -66,6 +66,7 @@ class Photo:
     rgb: Pixels  # (H, W, 3), C-contiguous, owned by this photo
     alpha: Pixels | None = None  # (H, W), 0 transparent .. 255 opaque; None if there was none
     name: str = ""  # the file's base name, safe to show; empty if the source had no name
+    notes: tuple[str, ...] = ()  # what a person should know of how it was read, a sentence each
 
     @property
     def height(self) -> int:

@@ -3,14 +3,17 @@
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from masa.pictures.formats import FORMATS_IN_WORDS, PILLOW_FORMATS
 from masa.pictures.heif import decode_heif, is_heif, open_heif
+from masa.pictures.jpeg import read_what_is_there
 from masa.pictures.levels import deep_grey, full_scale, to_levels
 from masa.pictures.photo import (
     DEFAULT_LIMITS,
@@ -51,6 +54,9 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
 
     An array has the shape (H, W), (H, W, 3) or (H, W, 4) and is uint8, uint16 (0..65535), bool or
     floating point in [0, 1].
+
+    A JPEG file that stops early is read as far as it goes, with a note in `notes`; one of which
+    less than a quarter is there is refused, as are other files that stop early.
 
     The limits are checked on the header, before any pixel is decoded. Pillow's own limit,
     ``PIL.Image.MAX_IMAGE_PIXELS``, is left as it is and still applies where it is the lower one.
@@ -131,7 +137,15 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
             return _to_photo(image, image.info.get("icc_profile"), {}, subject, name)
     with _as_image_errors(subject):
         image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
-    return _from_image(image, name, role, limits)
+    check_size(image.size, role, limits, name)
+    notes: tuple[str, ...] = ()
+    if isinstance(image, JpegImageFile):
+        with _as_image_errors(subject):
+            try:
+                image.load()
+            except OSError:
+                image, notes = read_what_is_there(data, subject)
+    return replace(_from_image(image, name, role, limits), notes=notes)
 
 
 def _from_image(image: Image.Image, name: str, role: Role, limits: Limits) -> Photo:
