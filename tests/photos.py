@@ -134,3 +134,9 @@ def plain(error):
     assert "Traceback" not in text
     assert isinstance(error, UserError)
     return text
+
+
+def assert_equal_where_visible(photo, rgb):
+    """The photo's colours are those given, other than where nobody sees them."""
+    shown = np.ones(photo.rgb.shape[:2], bool) if photo.alpha is None else photo.alpha > 0
+    np.testing.assert_array_equal(photo.rgb[shown], np.broadcast_to(rgb, photo.rgb.shape)[shown])

@@ -63,7 +63,7 @@ DATA_LIMITS = Limits(max_file_bytes=2**30, max_pixels=2**28, max_lr_pixels=2**24
 class Photo:
     """A decoded picture, upright and in sRGB."""
 
-    rgb: Pixels  # (H, W, 3), C-contiguous, owned by this photo
+    rgb: Pixels  # (H, W, 3), C-contiguous, owned by this photo; where alpha is 0, see `fill_hidden`
     alpha: Pixels | None = None  # (H, W), 0 transparent .. 255 opaque; None if there was none
     name: str = ""  # the file's base name, safe to show; empty if the source had no name
     notes: tuple[str, ...] = ()  # what a person should know of how it was read, a sentence each

@@ -27,6 +27,7 @@ from masa.pictures.photo import (
     safe_name,
     subject_of,
 )
+from masa.pictures.transparency import fill_hidden
 
 _TURN_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,9 +49,10 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
     `source` is a file (path), the bytes of one, a Pillow image or an array. Files may be of the
     kinds in :mod:`masa.pictures.formats`, recognised by content; of an animation, a document or
     a series the first picture is taken. Orientation and colour profile are applied (an unusable
-    profile is ignored), transparency is kept apart as `alpha`, and deeper pixels are scaled to 8
-    bits, never clipped. 32-bit grey holds no scale of its own: the smallest of 0..1 (fractions
-    only), 0..255 and 0..65535 that holds every value is taken.
+    profile is ignored). Transparency is kept apart as `alpha`, and what is fully transparent
+    takes the nearest visible colour. Deeper pixels are scaled to 8 bits, never clipped. 32-bit
+    grey holds no scale of its own: the smallest of 0..1 (fractions only), 0..255 and 0..65535
+    that holds every value is taken.
 
     An array has the shape (H, W), (H, W, 3) or (H, W, 4) and is uint8, uint16 (0..65535), bool or
     floating point in [0, 1].
@@ -166,7 +168,8 @@ def _to_photo(
         colour, alpha = deep_grey(image, tags, subject)
     else:
         colour, alpha = _split_alpha(image)
-    return Photo(np.array(_to_srgb(colour, profile)), alpha, name)
+    rgb = np.array(_to_srgb(colour, profile))
+    return Photo(fill_hidden(rgb, alpha), alpha, name)
 
 
 def _check_tiff_layout(tags: Mapping[int, Any], subject: str, limits: Limits) -> None:
@@ -238,4 +241,4 @@ def _from_array(array: np.ndarray, role: Role, limits: Limits) -> Photo:
     if levels.ndim == 2:
         return Photo(np.repeat(levels[:, :, None], 3, axis=2))
     alpha = levels[:, :, 3].copy() if levels.shape[2] == 4 else None
-    return Photo(np.ascontiguousarray(levels[:, :, :3]), alpha)
+    return Photo(fill_hidden(np.ascontiguousarray(levels[:, :, :3]), alpha), alpha)

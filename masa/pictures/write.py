@@ -26,7 +26,7 @@ _JPEG = _Writer(
     "JPEG", keeps_alpha=False, max_side=65500, options={"quality": 95, "subsampling": "4:4:4"}
 )
 
-# "exact" keeps the colours below full transparency.
+# "exact" keeps the colours under full transparency too.
 _WEBP = _Writer("WEBP", max_side=16383, options={"lossless": True, "exact": True})
 
 _TIFF = _Writer("TIFF", options={"compression": "tiff_lzw"})
@@ -49,8 +49,9 @@ def encode(suffix: str, rgb: Pixels, alpha: Pixels | None = None) -> bytes:
     """The bytes of a picture file of the kind that `suffix` (as ".png", in any case) names.
 
     `rgb` is uint8 (H, W, 3), `alpha` uint8 (H, W). PNG, WebP (lossless), TIFF and BMP keep every
-    pixel; JPEG has quality 95 and full colour resolution. JPEG and BMP have no transparency and
-    show the picture on white.
+    pixel, also those under full transparency, to which `read_photo` has given visible colours.
+    JPEG has quality 95 and full colour resolution. JPEG and BMP have no transparency and show the
+    picture on white.
 
     Raises ImageError for other suffixes and for sides that the format cannot hold, ValueError for
     other arrays.
