@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from masa.pictures.exif import exif_of
 from masa.pictures.formats import FORMATS_IN_WORDS, PILLOW_FORMATS
 from masa.pictures.heif import decode_heif, is_heif, open_heif
 from masa.pictures.jpeg import read_what_is_there
@@ -54,6 +55,9 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
     grey holds no scale of its own: the smallest of 0..1 (fractions only), 0..255 and 0..65535
     that holds every value is taken.
 
+    What the camera noted (EXIF) is kept, cleaned, as `exif`; data that cannot be understood are
+    dropped. A photo that was read before is returned as it is, if its size fits `role`.
+
     An array has the shape (H, W), (H, W, 3) or (H, W, 4) and is uint8, uint16 (0..65535), bool or
     floating point in [0, 1].
 
@@ -65,6 +69,9 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
 
     Raises ImageError for every picture that cannot be used, and TypeError for another `source`.
     """
+    if isinstance(source, Photo):
+        check_size((source.width, source.height), role, limits, source.name)
+        return source
     if isinstance(source, np.ndarray):
         return _from_array(source, role, limits)
     if isinstance(source, Image.Image):
@@ -136,7 +143,8 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
             file = open_heif(data)
             check_size(file.size, role, limits, name)
             image = decode_heif(file)
-            return _to_photo(image, image.info.get("icc_profile"), {}, subject, name)
+            photo = _to_photo(image, {}, subject, name)
+        return replace(photo, exif=exif_of(image))
     with _as_image_errors(subject):
         image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
     check_size(image.size, role, limits, name)
@@ -156,14 +164,15 @@ def _from_image(image: Image.Image, name: str, role: Role, limits: Limits) -> Ph
     with _as_image_errors(subject):
         tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # only TIFF has them
         _check_tiff_layout(tags, subject, limits)
+        exif = exif_of(image) if tags else None  # Pillow closes a TIFF when it has its pixels
         image.load()
-        return _to_photo(_upright(image), image.info.get("icc_profile"), tags, subject, name)
+        photo = _to_photo(_upright(image), tags, subject, name)
+    return replace(photo, exif=exif if tags else exif_of(image))
 
 
-def _to_photo(
-    image: Image.Image, profile: bytes | None, tags: Mapping[int, Any], subject: str, name: str
-) -> Photo:
+def _to_photo(image: Image.Image, tags: Mapping[int, Any], subject: str, name: str) -> Photo:
     """The photo of an upright, decoded picture; `tags` are those of a TIFF file."""
+    profile = image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
         colour, alpha = deep_grey(image, tags, subject)
     else:
