@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import fill, is_one_sentence, picture
-from PIL import Image
+from PIL import ExifTags, Image
 
 from masa.__main__ import COMMANDS, main, parse
 from masa.commands.options import positive_gigabytes, size
@@ -169,6 +169,38 @@ def test_transparency_of_a_known_hr_is_reduced_and_enlarged_too(upscale, photos)
     assert upscale("clear.png", "--hr", "--ref", "ref/a.png", "--out", "large.png") == 0
     expected = enlarge_x4(reduce_x4(alpha[:64, :64]))
     np.testing.assert_array_equal(read_photo(photos / "large.png").alpha, expected)
+
+
+def test_what_the_camera_noted_is_kept_unless_told_otherwise(upscale, photos):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Firma", 6
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
+    Image.fromarray(picture(64, 32)).save(photos / "phone.jpg", exif=exif)
+
+    def written(*words):
+        assert upscale("phone.jpg", *words) == 0
+        with Image.open(photos / words[-1]) as image:
+            return image.size, image.getexif(), image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+
+    for name in ("x.jpg", "x.png", "x.webp", "x.tif"):
+        for words, expected in (((), (256, 128)), (("--hr",), (64, 32))):
+            found, exif, place = written(*words, "--out", name)
+            assert found == expected, "upright"
+            assert exif[ExifTags.Base.Make] == "Firma" and exif[ExifTags.Base.Orientation] == 1
+            assert place[1] == "N"
+        _, exif, place = written("--no-exif", "--out", name)
+        assert ExifTags.Base.Make not in exif and not place
+    assert written("--out", "x.bmp")[0] == (256, 128)
+
+
+@pytest.mark.parametrize("words", [[], ["--hr"]])
+def test_a_jpeg_that_stops_early_is_enlarged_with_a_note(upscale, photos, capsys, words):
+    Image.fromarray(picture(80, 96)).save(photos / "whole.jpg", quality=95)
+    data = (photos / "whole.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(data[: len(data) * 2 // 3])
+    assert upscale("cut.jpg", *words, "--out", "x.png") == 0
+    (note,) = (line for line in capsys.readouterr().out.splitlines() if "stops early" in line)
+    assert is_one_sentence(note.strip()) and "'cut.jpg'" in note
 
 
 def test_folders(upscale, photos):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from masa.commands.options import add_device, add_memory, add_weights, predictor
@@ -15,6 +15,7 @@ from masa.errors import UserError
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.folders import pictures_in
 from masa.pictures.metrics import psnr_y, ssim_y
+from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
 from masa.pictures.write import WRITTEN, write_photo
 from masa.predictor import Predictor, Progress, Result
@@ -64,6 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the photos are high-resolution: reduce them four times first, and print PSNR and "
         "SSIM of what comes back",
     )
+    parser.add_argument(
+        "--no-exif",
+        action="store_false",
+        dest="exif",
+        help="do not take over what the camera noted: its name, time, place and settings "
+        "(BMP cannot hold it)",
+    )
     add_weights(parser)
     add_device(parser)
     add_memory(parser)
@@ -83,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
                 bar.set_postfix_str(doing)
 
             try:
-                message = _upscale(ready, job, arguments.hr, progress)
+                message = _upscale(ready, job, arguments.hr, arguments.exif, progress)
                 bar.write(message)
             except UserError as error:
                 if len(jobs) == 1:
@@ -150,35 +158,41 @@ def _pictures(folder: Path) -> list[Path]:
     return found
 
 
-def _upscale(ready: Predictor, job: Job, hr_given: bool, progress: Progress) -> str:
+def _upscale(
+    ready: Predictor, job: Job, hr_given: bool, keeps_exif: bool, progress: Progress
+) -> str:
+    """Enlarge one photo and write the result; returns what is to be said of it."""
+    if hr_given:
+        sharp = read_photo(job.lr, "high-resolution photo", ready.limits)
+        rgb, hr = lr_from_hr(sharp.rgb)
+        alpha = None if sharp.alpha is None else lr_from_hr(sharp.alpha)[0]
+        photo = replace(sharp, rgb=rgb, alpha=alpha)
+    else:
+        photo = read_photo(job.lr, "low-resolution photo", ready.limits)
+    result = ready.upscale(photo, job.refs, progress)
+    _write(job.out, result, photo.exif if keeps_exif else None)
+    report = _report(job, photo, result)
     if not hr_given:
-        result = ready.upscale(job.lr, job.refs, progress)
-        _write(job.out, result)
-        return _report(job, result)
-    photo = read_photo(job.lr, "high-resolution photo", ready.limits)
-    lr, hr = lr_from_hr(photo.rgb)
-    if photo.alpha is not None:
-        lr = np.dstack((lr, lr_from_hr(photo.alpha)[0]))
-    result = ready.upscale(lr, job.refs, progress)
-    _write(job.out, result)
+        return report
     scores = [
         f"{name} {psnr_y(picture, hr):.2f} dB, SSIM {ssim_y(picture, hr):.4f}"
         for name, picture in (("MASA", result.rgb), ("bicubic", result.bicubic))
     ]
-    return f"{_report(job, result)}\n  PSNR on Y, no border cropped: {'; '.join(scores)}"
+    return f"{report}\n  PSNR on Y, no border cropped: {'; '.join(scores)}"
 
 
-def _write(path: Path, result: Result) -> None:
+def _write(path: Path, result: Result, exif: bytes | None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"The folder '{path.parent}' could not be made ({error.strerror}): choose another."
         ) from None
-    write_photo(path, result.rgb, result.alpha)
+    write_photo(path, result.rgb, result.alpha, exif)
 
 
-def _report(job: Job, result: Result) -> str:
+def _report(job: Job, photo: Photo, result: Result) -> str:
     height, width = result.rgb.shape[:2]
     seconds = sum(result.seconds.values())
-    return "\n  ".join((f"{job.out}: {width}x{height} in {seconds:.1f} s", *result.notes))
+    notes = dict.fromkeys((*photo.notes, *result.notes))  # each once
+    return "\n  ".join((f"{job.out}: {width}x{height} in {seconds:.1f} s", *notes))

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from masa.errors import UserError
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+from masa.pictures.formats import SUFFIXES
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -13,7 +12,7 @@ def pictures_in(folder: Path) -> list[Path]:
     Raises ``UserError`` if the folder cannot be read.
     """
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     except OSError as error:
         raise UserError(
             f"The folder '{folder}' cannot be read ({error.strerror}): check that it is there and "

@@ -63,9 +63,11 @@ DATA_LIMITS = Limits(max_file_bytes=2**30, max_pixels=2**28, max_lr_pixels=2**24
 class Photo:
     """A decoded picture, upright and in sRGB."""
 
-    rgb: Pixels  # (H, W, 3), C-contiguous, owned by this photo
+    rgb: Pixels  # (H, W, 3), C-contiguous, owned by this photo; where alpha is 0, see `fill_hidden`
     alpha: Pixels | None = None  # (H, W), 0 transparent .. 255 opaque; None if there was none
     name: str = ""  # the file's base name, safe to show; empty if the source had no name
+    notes: tuple[str, ...] = ()  # what a person should know of how it was read, a sentence each
+    exif: bytes | None = None  # what the camera noted, as `masa.pictures.exif` cleans it
 
     @property
     def height(self) -> int:
@@ -78,7 +80,8 @@ class Photo:
         return self.rgb.shape[1]
 
 
-Source = str | Path | bytes | Image.Image | np.ndarray
+Source = str | Path | bytes | Image.Image | np.ndarray | Photo
+"""What can be read: a file or its bytes, a picture in memory, or what was read before."""
 
 
 def check_size(

@@ -3,12 +3,19 @@
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
+from masa.pictures.exif import exif_of
+from masa.pictures.formats import FORMATS_IN_WORDS, PILLOW_FORMATS
+from masa.pictures.heif import decode_heif, is_heif, open_heif
+from masa.pictures.jpeg import read_what_is_there
+from masa.pictures.levels import deep_grey, full_scale, to_levels
 from masa.pictures.photo import (
     DEFAULT_LIMITS,
     ImageError,
@@ -21,10 +28,7 @@ from masa.pictures.photo import (
     safe_name,
     subject_of,
 )
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-
-_FORMATS_IN_WORDS = "JPEG, PNG, WebP, BMP, TIFF or GIF"
+from masa.pictures.transparency import fill_hidden
 
 _TURN_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -43,21 +47,31 @@ _PROFILE_MODE = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
 def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAULT_LIMITS) -> Photo:
     """Reads one picture, whatever it is stored as, into an upright 8-bit sRGB photo.
 
-    `source` is a file (path), the bytes of one, a Pillow image or an array. Files may be JPEG,
-    PNG, WebP, BMP, TIFF or GIF, recognised by content; of an animation or a document the first
-    picture is taken. EXIF orientation and the colour profile are applied (an unusable profile is
-    ignored), transparency is kept apart as `alpha`, and deeper pixels are scaled to 8 bits, never
-    clipped. 32-bit grey holds no scale of its own: the smallest of 0..1 (fractions only), 0..255
-    and 0..65535 that holds every value is taken.
+    `source` is a file (path), the bytes of one, a Pillow image or an array. Files may be of the
+    kinds in :mod:`masa.pictures.formats`, recognised by content; of an animation, a document or
+    a series the first picture is taken. Orientation and colour profile are applied (an unusable
+    profile is ignored). Transparency is kept apart as `alpha`, and what is fully transparent
+    takes the nearest visible colour. Deeper pixels are scaled to 8 bits, never clipped. 32-bit
+    grey holds no scale of its own: the smallest of 0..1 (fractions only), 0..255 and 0..65535
+    that holds every value is taken.
+
+    What the camera noted (EXIF) is kept, cleaned, as `exif`; data that cannot be understood are
+    dropped. A photo that was read before is returned as it is, if its size fits `role`.
 
     An array has the shape (H, W), (H, W, 3) or (H, W, 4) and is uint8, uint16 (0..65535), bool or
     floating point in [0, 1].
+
+    A JPEG file that stops early is read as far as it goes, with a note in `notes`; one of which
+    less than a quarter is there is refused, as are other files that stop early.
 
     The limits are checked on the header, before any pixel is decoded. Pillow's own limit,
     ``PIL.Image.MAX_IMAGE_PIXELS``, is left as it is and still applies where it is the lower one.
 
     Raises ImageError for every picture that cannot be used, and TypeError for another `source`.
     """
+    if isinstance(source, Photo):
+        check_size((source.width, source.height), role, limits, source.name)
+        return source
     if isinstance(source, np.ndarray):
         return _from_array(source, role, limits)
     if isinstance(source, Image.Image):
@@ -79,9 +93,7 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
         raise ImageError(
             f"{subject} is a file of more than {most:.3g} MB; please choose a smaller one."
         )
-    with _as_image_errors(subject):
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    return _from_image(image, name, role, limits)
+    return _from_bytes(data, name, role, limits)
 
 
 def _read_file(path: Path, subject: str, max_bytes: int) -> bytes:
@@ -112,7 +124,7 @@ def _as_image_errors(subject: str) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{subject} cannot be read; please choose an undamaged {_FORMATS_IN_WORDS} picture."
+            f"{subject} cannot be read; please choose an undamaged {FORMATS_IN_WORDS} picture."
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise ImageError(
@@ -124,20 +136,49 @@ def _as_image_errors(subject: str) -> Iterator[None]:
         ) from error
 
 
+def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
+    subject = subject_of(role, name)
+    if is_heif(data):
+        with _as_image_errors(subject):
+            file = open_heif(data)
+            check_size(file.size, role, limits, name)
+            image = decode_heif(file)
+            photo = _to_photo(image, {}, subject, name)
+        return replace(photo, exif=exif_of(image))
+    with _as_image_errors(subject):
+        image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
+    check_size(image.size, role, limits, name)
+    notes: tuple[str, ...] = ()
+    if isinstance(image, JpegImageFile):
+        with _as_image_errors(subject):
+            try:
+                image.load()
+            except OSError:
+                image, notes = read_what_is_there(data, subject)
+    return replace(_from_image(image, name, role, limits), notes=notes)
+
+
 def _from_image(image: Image.Image, name: str, role: Role, limits: Limits) -> Photo:
     check_size(image.size, role, limits, name)
     subject = subject_of(role, name)
     with _as_image_errors(subject):
         tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # only TIFF has them
         _check_tiff_layout(tags, subject, limits)
+        exif = exif_of(image) if tags else None  # Pillow closes a TIFF when it has its pixels
         image.load()
-        profile = image.info.get("icc_profile")
-        image = _upright(image)
-        if image.mode == "F" or image.mode.startswith("I"):
-            colour, alpha = _deep_grey(image, tags, subject)
-        else:
-            colour, alpha = _split_alpha(image)
-        return Photo(np.array(_to_srgb(colour, profile)), alpha, name)
+        photo = _to_photo(_upright(image), tags, subject, name)
+    return replace(photo, exif=exif if tags else exif_of(image))
+
+
+def _to_photo(image: Image.Image, tags: Mapping[int, Any], subject: str, name: str) -> Photo:
+    """The photo of an upright, decoded picture; `tags` are those of a TIFF file."""
+    profile = image.info.get("icc_profile")
+    if image.mode == "F" or image.mode.startswith("I"):
+        colour, alpha = deep_grey(image, tags, subject)
+    else:
+        colour, alpha = _split_alpha(image)
+    rgb = np.array(_to_srgb(colour, profile))
+    return Photo(fill_hidden(rgb, alpha), alpha, name)
 
 
 def _check_tiff_layout(tags: Mapping[int, Any], subject: str, limits: Limits) -> None:
@@ -163,43 +204,6 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # broken EXIF data should not cost the visitor the picture
         turn = None
     return image if turn is None else image.transpose(turn)
-
-
-def _deep_grey(
-    image: Image.Image, tags: Mapping[int, Any], subject: str
-) -> tuple[Image.Image, Pixels | None]:
-    """8-bit grey and alpha of a picture whose grey is deeper than 8 bits."""
-    values = np.asarray(image)
-    full: float
-    if image.mode == "F":
-        full = _full_scale(values, (1, 255, 65535), subject)
-    elif image.mode == "I":
-        full = _full_scale(values, (255, 65535), subject)
-    else:
-        full = 2 ** tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0] - 1
-    grey = _to_levels(values, full)
-    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
-        grey = 255 - grey  # 0 is white; Pillow turns only the shallower ones round
-    key = image.info.get("transparency")  # the one grey value that PNG declares transparent
-    alpha = np.where(values == key, 0, 255).astype(np.uint8) if isinstance(key, int) else None
-    return Image.fromarray(grey), alpha
-
-
-def _full_scale(values: np.ndarray, scales: tuple[float, ...], subject: str) -> float:
-    """The first of the ascending `scales` s for which all values lie in 0..s."""
-    low, high = values.min(), values.max()
-    for scale in scales:
-        if low >= 0 and high <= scale:  # false for NaN, which both extrema inherit
-            return scale
-    raise ImageError(
-        f"{subject} holds values that are not numbers from 0 to {scales[-1]}; "
-        "please save it with 8 or 16 bits a channel."
-    )
-
-
-def _to_levels(values: np.ndarray, full: float) -> Pixels:
-    """Maps 0..`full` linearly to 0..255, to the nearest level."""
-    return np.rint(values * (255 / full)).astype(np.uint8)
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
@@ -231,13 +235,13 @@ def _from_array(array: np.ndarray, role: Role, limits: Limits) -> Photo:
         )
     check_size((array.shape[1], array.shape[0]), role, limits)
     if array.dtype == np.uint8:
-        levels = np.array(array, order="C")
+        levels = to_levels(array, 255)
     elif array.dtype == np.uint16:
-        levels = _to_levels(array, 65535)
+        levels = to_levels(array, 65535)
     elif array.dtype == np.bool_:
-        levels = _to_levels(array, 1)
+        levels = to_levels(array, 1)
     elif np.issubdtype(array.dtype, np.floating):
-        levels = _to_levels(array, _full_scale(array, (1,), subject))
+        levels = to_levels(array, full_scale(array, (1,), subject))
     else:
         raise ImageError(
             f"{subject} is an array of {array.dtype}; "
@@ -246,4 +250,4 @@ def _from_array(array: np.ndarray, role: Role, limits: Limits) -> Photo:
     if levels.ndim == 2:
         return Photo(np.repeat(levels[:, :, None], 3, axis=2))
     alpha = levels[:, :, 3].copy() if levels.shape[2] == 4 else None
-    return Photo(np.ascontiguousarray(levels[:, :, :3]), alpha)
+    return Photo(fill_hidden(np.ascontiguousarray(levels[:, :, :3]), alpha), alpha)

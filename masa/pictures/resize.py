@@ -3,6 +3,8 @@
 The network sees a picture as a ``float32`` tensor of shape ``(1, 3, H, W)`` in [0, 1].
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from PIL import Image
@@ -48,7 +50,7 @@ def resize_to_fit(photo: Photo, max_pixels: int) -> Photo:
     lanczos = Image.Resampling.LANCZOS
     rgb = _resample(photo.rgb, height, width, lanczos)
     alpha = None if photo.alpha is None else _resample(photo.alpha, height, width, lanczos)
-    return Photo(rgb, alpha, photo.name)
+    return replace(photo, rgb=rgb, alpha=alpha)
 
 
 def crop_to_multiple(pixels: Pixels, multiple: int) -> Pixels:

@@ -19,14 +19,19 @@ class _Writer:
     format: str  # Pillow's name
     keeps_alpha: bool = True
     max_side: int = 2**31 - 1  # pixels that the format can count
+    max_exif: int = 2**31 - 1  # bytes of EXIF data; 0 where the format has no place for them
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 _JPEG = _Writer(
-    "JPEG", keeps_alpha=False, max_side=65500, options={"quality": 95, "subsampling": "4:4:4"}
+    "JPEG",
+    keeps_alpha=False,
+    max_side=65500,
+    max_exif=65533,
+    options={"quality": 95, "subsampling": "4:4:4"},
 )
 
-# "exact" keeps the colours below full transparency.
+# "exact" keeps the colours under full transparency too.
 _WEBP = _Writer("WEBP", max_side=16383, options={"lossless": True, "exact": True})
 
 _TIFF = _Writer("TIFF", options={"compression": "tiff_lzw"})
@@ -38,19 +43,26 @@ _WRITERS = {
     ".webp": _WEBP,
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".bmp": _Writer("BMP", keeps_alpha=False),
+    ".bmp": _Writer("BMP", keeps_alpha=False, max_exif=0),
 }
 
 WRITTEN = tuple(_WRITERS)
 """Suffixes of the picture files that can be written."""
 
 
-def encode(suffix: str, rgb: Pixels, alpha: Pixels | None = None) -> bytes:
+def encode(
+    suffix: str, rgb: Pixels, alpha: Pixels | None = None, exif: bytes | None = None
+) -> bytes:
     """The bytes of a picture file of the kind that `suffix` (as ".png", in any case) names.
 
     `rgb` is uint8 (H, W, 3), `alpha` uint8 (H, W). PNG, WebP (lossless), TIFF and BMP keep every
-    pixel; JPEG has quality 95 and full colour resolution. JPEG and BMP have no transparency and
-    show the picture on white.
+    pixel, also those under full transparency, to which `read_photo` has given visible colours.
+    JPEG has quality 95 and full colour resolution. JPEG and BMP have no transparency and show the
+    picture on white.
+
+    `exif` is what a photo has under that name: it is written into JPEG, PNG, WebP and TIFF (which
+    then is not compressed), and left out of BMP, and of JPEG if it is longer than 64 KB. Without
+    it, a file holds the picture and nothing else.
 
     Raises ImageError for other suffixes and for sides that the format cannot hold, ValueError for
     other arrays.
@@ -77,19 +89,26 @@ def encode(suffix: str, rgb: Pixels, alpha: Pixels | None = None) -> bytes:
             image.putalpha(plane)
         else:
             image = Image.composite(image, Image.new("RGB", image.size, "white"), plane)
+    options = dict(writer.options)
+    if exif is not None and len(exif) <= writer.max_exif:
+        options["exif"] = exif
+        if writer is _TIFF:  # libtiff, which compresses, takes no EXIF data
+            del options["compression"]
     buffer = io.BytesIO()
-    image.save(buffer, writer.format, **writer.options)
+    image.save(buffer, writer.format, **options)
     return buffer.getvalue()
 
 
-def write_photo(path: str | Path, rgb: Pixels, alpha: Pixels | None = None) -> None:
+def write_photo(
+    path: str | Path, rgb: Pixels, alpha: Pixels | None = None, exif: bytes | None = None
+) -> None:
     """Writes a picture file of the kind that the suffix of `path` names; see `encode`.
 
     The file appears whole or not at all, and replaces an older one of that name. Raises what
     `encode` raises, and ImageError where the folder or the disk does not take the file.
     """
     path = Path(path)
-    data = encode(path.suffix, rgb, alpha)
+    data = encode(path.suffix, rgb, alpha, exif)
     try:
         write_whole(path, data)
     except OSError as error:

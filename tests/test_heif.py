@@ -1,0 +1,230 @@
+"""HEIC, HEIF and AVIF: the files of phones, written by the libraries themselves."""
+
+import io
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pillow_heif
+import pytest
+from photos import heic, noise, refusal, smooth, stored, swapped_profile
+from PIL import Image
+
+from masa.pictures.folders import pictures_in
+from masa.pictures.formats import ACCEPTED, FORMATS_IN_WORDS, SUFFIXES
+from masa.pictures.photo import Limits
+from masa.pictures.read import read_photo
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+def test_heic_gives_its_exact_pixels(tmp_path):
+    pixels = noise(33, 67)
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(heic(pixels))
+    for source in (path, str(path), path.read_bytes()):
+        photo = read_photo(source)
+        np.testing.assert_array_equal(photo.rgb, pixels)
+        assert photo.alpha is None
+        assert photo.rgb.flags.c_contiguous and photo.rgb.flags.writeable
+        assert photo.name == ("" if isinstance(source, bytes) else "IMG_1.HEIC")
+
+
+def test_heic_as_phones_store_it():
+    pixels = smooth(64, 96)
+    picture = pillow_heif.from_bytes("RGB", (96, 64), pixels.tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, quality=90)  # less colour than brightness, and its own matrix
+    assert np.abs(read_photo(buffer.getvalue()).rgb.astype(int) - pixels).max() <= 10
+
+
+def test_avif_gives_nearly_its_pixels():
+    pixels = smooth(64, 96)
+    photo = read_photo(stored(pixels, "AVIF", quality=98, subsampling="4:4:4"))
+    assert np.abs(photo.rgb.astype(int) - pixels).max() <= 4
+    pixels = np.dstack([pixels, smooth(64, 96)[:, :, 0]])
+    photo = read_photo(stored(pixels, "AVIF", quality=100, subsampling="4:4:4"))
+    np.testing.assert_array_equal(photo.alpha, pixels[:, :, 3])
+
+
+def test_grey_and_transparency_of_heic():
+    grey = noise(20, 24, 0)
+    np.testing.assert_array_equal(read_photo(heic(grey, "L")).rgb[:, :, 1], grey)
+    colour = noise(20, 24, 4)
+    colour[:, :, 3] |= 1  # nothing is hidden
+    photo = read_photo(heic(colour, "RGBA"))
+    np.testing.assert_array_equal(photo.rgb, colour[:, :, :3])
+    np.testing.assert_array_equal(photo.alpha, colour[:, :, 3])
+
+
+def test_colours_multiplied_by_alpha_are_divided_again():
+    multiplied = np.full((20, 24, 4), 100, np.uint8)
+    multiplied[:, :, 3] = 200
+    photo = read_photo(heic(multiplied, "RGBa"))
+    assert np.abs(photo.rgb.astype(int) - 127.5).max() <= 1
+    assert (photo.alpha == 200).all()
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("mode", ["RGB;16", "RGBA;16", "I;16L"])
+def test_deep_heic_is_scaled_to_the_nearest_level(monkeypatch, mode, bits):
+    monkeypatch.setattr(pillow_heif.options, "SAVE_HDR_TO_12_BIT", bits == 12)
+    full = 2**bits - 1
+    values = np.linspace(0, full, 64 * 32).round().astype(np.uint16).reshape(32, 64)
+    channels = {"RGB;16": 3, "RGBA;16": 4, "I;16L": 1}[mode]
+    pixels = np.repeat((values << (16 - bits))[:, :, None], channels, axis=2)
+    photo = read_photo(heic(pixels, mode))
+    expected = np.rint(values / full * 255)
+    shown = photo.rgb[:, :, 1] if channels < 4 else photo.alpha
+    np.testing.assert_array_equal(shown, expected)
+    assert photo.rgb[-1, -1, 0] == 255
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_deep_avif_is_scaled(bits):
+    full = 2**bits - 1
+    values = np.linspace(0, full, 64 * 32).round().astype(np.uint16).reshape(32, 64)
+    options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100]
+    _, file = cv2.imencode(".avif", np.dstack([values] * 3), options)
+    rgb = read_photo(file.tobytes()).rgb
+    assert np.abs(rgb - (values / full * 255)[:, :, None]).max() <= 1
+
+
+TURNED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_exactly_once(orientation):
+    """HEIF and AVIF turn by boxes of their own, and phones say the same again in EXIF."""
+    pixels, expected = smooth(48, 64), TURNED[orientation](smooth(48, 64))
+    exif = exif_of(orientation)
+    phone = heic(pixels, exif=exif)
+    assert b"irot" in phone or b"imir" in phone or orientation == 1
+    assert exif[6:] in phone
+    np.testing.assert_array_equal(read_photo(phone).rgb, expected)
+    web = stored(pixels, "AVIF", quality=100, subsampling="4:4:4", exif=exif)
+    rgb = read_photo(web).rgb
+    assert rgb.shape == expected.shape
+    assert np.abs(rgb.astype(int) - expected).max() <= 3
+
+
+def test_exif_alone_does_not_turn_heic():
+    """As the standard has it: some programs turn the picture and leave the old EXIF in place."""
+    upright = heic(smooth(48, 64), exif=exif_of(1))
+    stale = upright.replace(exif_of(1)[6:], exif_of(6)[6:])
+    assert stale != upright
+    np.testing.assert_array_equal(read_photo(stale).rgb, smooth(48, 64))
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_a_colour_profile_is_applied(kind):
+    pixels = np.full((32, 32, 3), (200, 40, 90), np.uint8)
+    profile = swapped_profile()
+    if kind == "HEIC":
+        data = heic(pixels, icc_profile=profile)
+    else:
+        data = stored(pixels, "AVIF", icc_profile=profile, quality=100, subsampling="4:4:4")
+    assert np.abs(read_photo(data).rgb.astype(int) - [40, 200, 90]).max() <= 2
+
+
+@pytest.mark.parametrize("full_range", [0, 1])
+@pytest.mark.parametrize("matrix", [1, 6])
+def test_matrix_and_range_of_the_colours_are_applied(matrix, full_range):
+    """Without regard to them, strong colours would be off by twenty levels and more."""
+    pixels = np.full((32, 32, 3), (200, 40, 90), np.uint8)
+    picture = pillow_heif.from_bytes("RGB", (32, 32), pixels.tobytes())
+    colours = {"color_primaries": 1, "transfer_characteristics": 13}
+    colours |= {"matrix_coefficients": matrix, "full_range_flag": full_range}
+    buffer = io.BytesIO()
+    picture.save(buffer, quality=100, chroma=444, **colours)
+    assert np.abs(read_photo(buffer.getvalue()).rgb.astype(int) - [200, 40, 90]).max() <= 3
+
+
+def test_the_primary_picture_of_several_is_taken():
+    first, second = (np.full((32, 48, 3), level, np.uint8) for level in (40, 200))
+    for primary, level in ((0, 40), (1, 200)):
+        several = pillow_heif.from_bytes("RGB", (48, 32), first.tobytes())
+        several.add_frombytes("RGB", (48, 32), second.tobytes())
+        buffer = io.BytesIO()
+        several.save(buffer, primary_index=primary)
+        assert np.abs(read_photo(buffer.getvalue()).rgb.astype(int) - level).max() <= 2
+
+
+def test_both_kinds_may_begin_with_the_general_brand():
+    phone = heic(noise(32, 32))
+    web = stored(smooth(32, 32), "AVIF", quality=98)
+    for data in (phone, web):
+        read_photo(data[:8] + b"mif1" + data[12:])
+
+
+# ---------------------------------------------------------------------------- refused
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_the_header_is_checked_before_anything_is_decoded(kind, monkeypatch):
+    pixels = smooth(64, 96)
+    data = heic(pixels) if kind == "HEIC" else stored(pixels, "AVIF")
+    for name in ("numpy.asarray", "PIL.Image.Image.load"):
+        monkeypatch.setattr(name, lambda *_: pytest.fail("it was decoded"))
+    assert "96 x 64 pixels" in refusal(data, limits=Limits(max_pixels=96 * 64 - 1))
+    size = struct.pack(">II", 96, 64)
+    assert "16000 x 9000 pixels" in refusal(data.replace(size, struct.pack(">II", 16000, 9000)))
+
+
+def test_a_small_header_does_not_hide_a_large_picture():
+    """libheif holds the decoder to about what the header says; 16384 is the least it allows."""
+    data = heic(np.zeros((5000, 4000, 3), np.uint8))
+    small = data.replace(struct.pack(">II", 4000, 5000), struct.pack(">II", 64, 64))
+    assert small != data
+    assert "damaged" in refusal(small)
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_truncated_files_are_refused_in_a_sentence(kind):
+    pixels = smooth(64, 96)
+    data = heic(pixels) if kind == "HEIC" else stored(pixels, "AVIF")
+    for part in (0.001, 0.02, 0.1, 0.3, 0.5, 0.8, 0.99):
+        sentence = refusal(data[: int(len(data) * part) or 1])
+        assert "damaged" in sentence or "cannot be read" in sentence
+
+
+def test_a_film_is_no_picture():
+    film = struct.pack(">I", 20) + b"ftypisom" + bytes(8) + bytes(200)
+    assert "cannot be read" in refusal(film)
+
+
+# ---------------------------------------------------------------------------- the list
+
+
+def test_one_list_of_formats(tmp_path):
+    assert FORMATS_IN_WORDS == "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF"
+    assert FORMATS_IN_WORDS in refusal(b"no picture")
+    assert FORMATS_IN_WORDS in (ROOT / "README.md").read_text()
+    assert {".heic", ".heif", ".avif", "image/heic", "image/avif"} <= set(ACCEPTED)
+    for suffix in (*SUFFIXES, ".txt", ".svg"):
+        (tmp_path / f"a{suffix.upper()}").touch()
+    assert {path.suffix.lower() for path in pictures_in(tmp_path)} == set(SUFFIXES)
+
+
+def test_pillow_stays_as_it_is_for_others():
+    data = heic(noise(16, 16))
+    read_photo(data)
+    with pytest.raises(Image.UnidentifiedImageError):
+        Image.open(io.BytesIO(data))
