@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from helpers import picture
 from packaging.requirements import Requirement
+from serving import ROOT, answers, free_port, wait_for
 
 from masa.pictures.read import read_photo
 from masa.pictures.write import write_photo
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("masa", "demo")
 SOURCES = (*PACKAGES, "weights", "assets", "pyproject.toml", "requirements.txt", "README.md")
 
@@ -126,6 +126,21 @@ def test_the_command_is_called_by_its_name(installed, tmp_path):
     assert "python -m" not in text + run(installed / "masa", "--help", folder=tmp_path)
     text = run(installed / "python", "-m", "masa", "upscale", "--help", folder=tmp_path)
     assert "usage: python -m masa upscale" in text and "python -m masa upscale small.jpg" in text
+
+
+def test_the_page_starts_in_an_empty_folder(installed, tmp_path):
+    port = free_port()
+    command = [str(installed / "masa-page"), "--port", str(port)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    with (tmp_path / "log").open("w") as log:
+        page = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: page.poll() is not None or answers(f"http://127.0.0.1:{port}"), 120)
+        assert page.poll() is None, (tmp_path / "log").read_text()
+    finally:
+        page.terminate()
+        page.wait(20)
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 ASK = """
