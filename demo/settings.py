@@ -7,7 +7,11 @@ from pathlib import Path
 
 from masa.pictures.photo import DEFAULT_LIMITS
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_PACKAGE = Path(__file__).resolve().parent
+_INSIDE = _PACKAGE / "_assets"
+ASSETS = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "assets"
+"""Where ``examples`` lie: inside the package where it was installed, beside it in the repository.
+"""
 
 LIMITS = replace(
     DEFAULT_LIMITS,

@@ -1,4 +1,4 @@
-"""``python -m masa COMMAND``: the command line."""
+"""The command line: ``python -m masa COMMAND``, or ``masa COMMAND`` once installed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from masa.errors import UserError
+
+_PROGRAM = "python -m masa"
 
 # Module and one line of help. Commands are imported only when called, so that none waits for
 # another's packages; those that draw figures live above this package, in `demo`.
@@ -29,10 +32,11 @@ COMMANDS = {
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command's arguments, with its function as ``run``; ``SystemExit`` for wrong usage."""
+    program = "masa" if Path(sys.argv[0]).stem == "masa" else _PROGRAM
     parser = argparse.ArgumentParser(
-        prog="python -m masa",
+        prog=program,
         description="MASA-SR: reference-based x4 super-resolution.",
-        epilog="'python -m masa COMMAND --help' explains a command and gives examples.",
+        epilog=f"'{program} COMMAND --help' explains a command and gives examples.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     called = next((word for word in argv if not word.startswith("-")), None)
@@ -45,7 +49,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         )
         if name == called:
             command = importlib.import_module(module)
-            subparser.epilog = command.EPILOG
+            subparser.epilog = command.EPILOG.replace(_PROGRAM, program)
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
     return parser.parse_args(argv)

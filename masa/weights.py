@@ -17,8 +17,11 @@ from masa.errors import UserError
 from masa.files import write_whole
 from masa.network.model import MASA
 
-WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
-"""Where shipped weights lie, as ``NAME.safetensors``."""
+_PACKAGE = Path(__file__).resolve().parent
+_INSIDE = _PACKAGE / "_weights"
+WEIGHTS_DIR = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "weights"
+"""Where shipped weights lie, as ``NAME.safetensors``: inside the package where it was installed,
+beside it in the repository."""
 
 DEFAULT_WEIGHTS = "masa-rec"
 

@@ -164,17 +164,16 @@ def test_an_error_is_one_sentence(client, server, photos):
 
 
 @pytest.fixture
-def readme(server, photos, tmp_path):
-    """The code of the README's section on the API, by language, and a folder to run it in."""
+def document(server, photos, tmp_path):
+    """The code of the page on the API, by language, and a folder to run it in."""
     write_photo(tmp_path / "small.jpg", picture(16, 24, 1))
     write_photo(tmp_path / "sharp.jpg", picture(72, 80, 3))
-    section = (ROOT / "README.md").read_text().partition("\n## API\n")[2].partition("\n## ")[0]
-    section = section.replace("http://127.0.0.1:7860", server)
-    return dict(re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)), tmp_path
+    text = (ROOT / "demo" / "API.md").read_text().replace("http://127.0.0.1:7860", server)
+    return dict(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)), tmp_path
 
 
-def test_the_readmes_python_runs(readme):
-    code, folder = readme
+def test_the_documents_python_runs(document):
+    code, folder = document
     check = "import json; print(json.dumps([png, everything, curve, numbers['summary']]))"
     done = subprocess.run(
         [sys.executable, "-c", f"{code['python']}\n{check}"],
@@ -191,8 +190,8 @@ def test_the_readmes_python_runs(readme):
 @pytest.mark.skipif(
     shutil.which("curl") is None and not os.environ.get("CI"), reason="curl is not installed"
 )
-def test_the_readmes_curl_runs(readme):
-    code, folder = readme
+def test_the_documents_curl_runs(document):
+    code, folder = document
     done = subprocess.run(
         ["bash", "-euc", code["sh"]], cwd=folder, capture_output=True, text=True, check=True
     )

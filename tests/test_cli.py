@@ -406,7 +406,9 @@ def commands_in(text):
     return [shlex.split(words) for words in found if not words.startswith("COMMAND")]
 
 
-@pytest.mark.parametrize("page", ["README.md", "weights/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "weights/README.md", "masa/BENCHMARKS.md", "masa/TRAINING.md"]
+)
 def test_commands_in_documents_can_be_called(page):
     found = commands_in((ROOT / page).read_text("utf-8"))
     assert len(found) > 3

@@ -107,15 +107,19 @@ def test_the_front_matter_is_whole(front_matter):
     assert DEFAULT_WEIGHTS in shipped and front_matter["models"] == [], "weights lie in weights/"
 
 
+HOSTING = ROOT / "demo" / "HOSTING.md"
+"""What whoever hosts the page has to know; the README's front matter is for a Space alone."""
+
+
 def table(title):
-    """Rows of the README's table whose first column is called so."""
-    lines = (ROOT / "README.md").read_text().splitlines()
+    """Rows of the hosting page's table whose first column is called so."""
+    lines = HOSTING.read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(f"| {title} |"))
     rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
     return {row[0]: row[1:] for row in ([c.strip() for c in r.strip("|").split("|")] for r in rows)}
 
 
-def test_the_readme_states_the_limits_that_hold():
+def test_the_hosting_page_states_the_limits_that_hold():
     def sides(pixels):
         side = math.isqrt(pixels)
         assert side**2 == pixels
@@ -203,7 +207,7 @@ def licence(name):
     )
 
 
-def test_licences_of_what_is_needed_are_those_the_readme_names():
+def test_licences_of_what_is_needed_are_those_the_hosting_page_names():
     licences = {name: licence(name) for name in needed(pins("requirements.txt"))}
     assert {"torch", "gradio", "starlette"} <= set(licences)
     mozilla = {name for name, text in licences.items() if re.search("MPL|Mozilla", text)}
@@ -213,7 +217,7 @@ def test_licences_of_what_is_needed_are_those_the_readme_names():
     others = {name: text for name, text in licences.items() if name not in MOZILLA | LESSER}
     assert not {n: t for n, t in others.items() if not any(free in t for free in FREE)}
     assert not {n: t for n, t in others.items() if re.search("GPL|General Public", t)}
-    text = (ROOT / "README.md").read_text()
+    text = HOSTING.read_text()
     assert all(name in text for name in MOZILLA | LESSER)
     assert "LGPL" in text
 
@@ -275,7 +279,7 @@ def test_the_page_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.glob("masa-*"))
 
 
-def test_the_readme_names_what_exists():
-    text = (ROOT / "README.md").read_text()
+def test_the_hosting_page_names_what_exists():
+    text = HOSTING.read_text()
     for name in ("packages.txt", "pre-requirements.txt", "tests/load.py"):
         assert name in text and Path(ROOT, name).is_file()

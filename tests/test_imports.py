@@ -35,6 +35,7 @@ ROOMS = (
     "demo.laboratory",
     "demo.page",
     "demo.commands",
+    "demo.serve",
     "app",
 )
 """Files and folders, bottom to top: each imports only those before it."""

@@ -22,7 +22,7 @@ from masa.machine.device import resolve_device
 from masa.network.fused import has_bf16
 
 EPILOG = """examples:
-  the README's table and figure:  python -m masa bench --plot assets/bench.png
+  what masa/BENCHMARKS.md shows:  python -m masa bench --plot assets/bench.png
   one size:                       python -m masa bench --lr 256 --ref 1024 --precision bf16
   five references, as JSON:       python -m masa bench --lr 128 --references 5 --json bench.json
 
@@ -140,7 +140,7 @@ def _json(measured: Sequence[tuple[Case | TrainingCase, Measured]]) -> str:
 
 
 def _usual_cases(half: str) -> list[Case | TrainingCase]:
-    """The README's table; ``half`` is bf16, or fp32 where that is all there is."""
+    """The table of ``masa/BENCHMARKS.md``; ``half`` is bf16, or fp32 where that is all there is."""
     cases: list[Case | TrainingCase] = [
         Case(128, 512),
         Case(128, 512, precision=half),
