@@ -37,6 +37,13 @@ QUEUE = 40
 KEEP_SECONDS = 3600
 """Age at which uploaded and computed files are deleted, and a session's results forgotten."""
 
+TEMPORARY = 4 * 2**30
+"""Bytes that all uploaded and computed files may take, and never more than half of what is free on
+their disk at the start."""
+
+SPARED_SECONDS = 300
+"""When these are used up, files that were used so recently stay: somebody may still fetch them."""
+
 SESSION_MEMORY = 2 * 2**30
 """Bytes that all visitors' last runs may hold; the least recently used are forgotten first."""
 
