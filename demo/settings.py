@@ -34,6 +34,9 @@ within two seconds on two cores: with larger ones, single steps take longer."""
 QUEUE = 40
 """Runs that may wait, of visitors and again of programs; the next one is asked to come back."""
 
+PREVIEW_QUEUE = 8
+"""Previews of the laboratory that may wait while one is made."""
+
 KEEP_SECONDS = 3600
 """Age at which uploaded and computed files are deleted, and a session's results forgotten."""
 

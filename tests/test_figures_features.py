@@ -17,7 +17,7 @@ from demo.figures.parts import Place, busiest, high_of, own
 from demo.figures.plots import Bar, bar_chart
 from demo.figures.tabs import FIGURES, View
 from demo.runs.exploration import explore
-from demo.runs.request import Request, Run
+from demo.runs.request import FinishedRun, Request
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.machine.cost import dense_matching_cost, executed_cost, paper_cost
@@ -40,7 +40,7 @@ def explored(lr=(32, 40), ref=(128, 160), config=SMALL, keep=(1, 2, 4), known=Tr
     hr = np.ascontiguousarray(enlarge_x4(picture(*lr)) // 2 + picture(4 * lr[0], 4 * lr[1], 1) // 2)
     small, refs = reduce_x4(hr), [picture(*ref, seed=2)]
     run = predictor.run(small, refs, keep=keep)
-    x = explore(Run(Request("photo.png"), run, hr if known else None, config))
+    x = explore(FinishedRun(Request("photo.png"), run, hr if known else None, config))
     if not late:
         return x
     off = {

@@ -17,7 +17,7 @@ from demo.figures.adaptation import channel_plots
 from demo.laboratory import (
     KEPT_BYTES,
     LR_SIDE,
-    Trial,
+    SweepRequest,
     robustness_report,
     robustness_rows,
     subject_of,
@@ -61,12 +61,12 @@ def request_(pair):
 
 @pytest.fixture(scope="module")
 def found(request_):
-    trial = Trial(request_, "gain", ("masa-rec",), 3)
-    return list(laboratory.run(trial, ignore))
+    trial = SweepRequest(request_, "gain", ("masa-rec",), 3)
+    return list(laboratory.run_sweep(trial, ignore))
 
 
 def test_a_report_has_the_numbers_of_single_runs(request_):
-    trial = Trial(request_, "blur", ("masa-rec",), 3)
+    trial = SweepRequest(request_, "blur", ("masa-rec",), 3)
     *_, rows = robustness_rows(trial, ignore)
     report = robustness_report(rows, measured=True)
     predictor = predictor_for("masa-rec")
@@ -94,9 +94,9 @@ def test_a_report_has_the_numbers_of_single_runs(request_):
     ],
 )
 def test_what_cannot_be_swept_is_said_in_one_sentence(request_, change, words):
-    trial = replace(Trial(request_, "gain", ("masa-rec",), 3), **change)
+    trial = replace(SweepRequest(request_, "gain", ("masa-rec",), 3), **change)
     with pytest.raises(UserError, match=words):
-        list(laboratory.run(trial, ignore))
+        list(laboratory.run_sweep(trial, ignore))
 
 
 def test_networks_are_compared_once_there_are_two(monkeypatch):
@@ -148,8 +148,8 @@ def test_what_a_session_keeps_is_bounded(found):
 
 def test_named_changes_of_light(request_):
     shifts = {"off": Shift(), "warm": PRESETS["warm"], "custom": Shift(gain=0.9)}
-    trial = Trial(request_, NAMED, ("masa-rec",), shifts=shifts)
-    *_, last = laboratory.run(trial, ignore)
+    trial = SweepRequest(request_, NAMED, ("masa-rec",), shifts=shifts)
+    *_, last = laboratory.run_sweep(trial, ignore)
     assert [kept.title for kept in last.results] == ["unchanged", "warm", "custom"]
     ref = read_photo(request_.refs[0]).rgb
     for title, shifted in laboratory.changed_references(trial)[1:]:
@@ -276,7 +276,9 @@ def test_pictures_are_drawn(found, request_):
     )
     assert cv2.imread(last.bicubic).shape == (64, 80, 3)
     assert shown.image.shape[1] > 3 * 60
-    preview = figures.preview(laboratory.changed_references(Trial(request_, "offset", (), 3)))
+    preview = figures.preview(
+        laboratory.changed_references(SweepRequest(request_, "offset", (), 3))
+    )
     assert preview.alt == "The reference as it is and changed: offset -60, offset 60."
     assert "to white" in preview.summary and "to black" in preview.summary
 

@@ -33,8 +33,9 @@ class Stopped(Exception):  # noqa: N818 - a wish, not an error
 class Turns:
     """Who may run the network: one at a time, first come first served, visitors first."""
 
-    def __init__(self, most_waiting: int = QUEUE) -> None:
-        self._most_waiting = most_waiting
+    def __init__(self, most_waiting: int = QUEUE, name: str = "runs") -> None:
+        """``name``: what is waited for, in the plural."""
+        self._most_waiting, self._name = most_waiting, name
         self._changed = threading.Condition()
         self._line: list[Turn] = []
         self._holder: object | None = None
@@ -52,11 +53,21 @@ class Turns:
                 wait = self._seconds_before(len(self._line))
                 later = "later" if wait is None else f"in about {wait:.0f} seconds"
                 raise UserError(
-                    f"{len(self._line)} runs are waiting already, as many as this page takes: "
-                    f"please come back {later}."
+                    f"{len(self._line)} {self._name} are waiting already, as many as this page "
+                    f"takes: please come back {later}."
                 )
             self._line.append(turn)
             return turn
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Ask, wait for the turn and keep it inside the block. Raises ``UserError`` as ``ask``."""
+        turn = self.ask()
+        try:
+            turn.wait()
+            yield
+        finally:
+            turn.end()
 
     @contextmanager
     def spare(self) -> Iterator[Progress]:

@@ -6,13 +6,14 @@ could become stale is stored. What visitors upload never gets in here.
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from demo.runs.examples import Example, load_examples
 from demo.runs.exploration import Exploration
@@ -20,7 +21,7 @@ from demo.runs.jobs import NETWORK, Stopped
 from demo.runs.request import Request
 from demo.runs.steps import paint, without_branches, without_reference
 from masa.errors import UserError
-from masa.pictures.shifts import Shift
+from masa.pictures.photo import Source
 from masa.weights import DEFAULT_WEIGHTS
 
 _NICE = 10
@@ -38,20 +39,35 @@ class Showcase:
 
     def __init__(self, examples: Sequence[Example] | None = None) -> None:
         self.examples = list(load_examples() if examples is None else examples)
-        self._digests = {request_for(e).digest(): e for e in self.examples}
+        self._by_sizes: dict[tuple[int, ...], list[Example]] = {}
+        for example in self.examples:
+            self._by_sizes.setdefault(_sizes(request_for(example)), []).append(example)
         self._ready: dict[str, Exploration] = {}
         self._given_up: set[str] = set()
         self._changed = threading.Condition()
 
     def example_of(self, request: Request) -> Example | None:
-        """The example whose pictures a request has, under whatever light and network, if any."""
-        plainly = replace(request, shift=Shift(), weights=DEFAULT_WEIGHTS)
-        return self._digests.get(plainly.digest())
+        """The example whose pictures a request has, under whatever light and network, if any.
+
+        Files are read only if all of them are as large as an example's. Raises ``OSError`` if one
+        is gone.
+        """
+        alike = self._by_sizes.get(_sizes(request), ())
+        for example in alike if request.is_hr else ():
+            wanted = request_for(example)
+            pairs = zip(_sources(request), _sources(wanted), strict=True)
+            if all(filecmp.cmp(str(given), str(own), shallow=False) for given, own in pairs):
+                return example
+        return None
 
     def get(self, request: Request) -> Exploration | None:
-        """The finished exploration of a request for an example as it is, if it is ready."""
-        example = self._digests.get(request.digest())
-        return None if example is None else self._ready.get(example.name)
+        """The finished exploration of a request for an example as it is, if it is ready.
+
+        Raises ``OSError`` if a file is gone.
+        """
+        example = self.example_of(request)
+        changed = not request.shift.is_identity or request.weights != DEFAULT_WEIGHTS
+        return None if example is None or changed else self._ready.get(example.name)
 
     def put(self, example: Example, exploration: Exploration) -> None:
         """Make an example ready."""
@@ -100,6 +116,18 @@ class Showcase:
             self.prepare()
 
         threading.Thread(target=work, name="showcase", daemon=True).start()
+
+
+def _sources(request: Request) -> tuple[Source, ...]:
+    return request.photo, *request.refs
+
+
+def _sizes(request: Request) -> tuple[int, ...]:
+    """Bytes of the files of a request; -1 for a picture that is no file."""
+    return tuple(
+        os.path.getsize(source) if isinstance(source, (str, Path)) else -1
+        for source in _sources(request)
+    )
 
 
 def _in_spare_time(step: Callable[..., Exploration]) -> Exploration:

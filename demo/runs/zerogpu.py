@@ -20,7 +20,7 @@ import torch
 from gradio.context import LocalContext
 
 from masa.errors import UserError
-from masa.predictor import Progress
+from masa.predictor import Progress, unwatched
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _borrowing(
     borrowed = lend(duration=lambda seconds, asked: seconds)(lent)
 
     @wraps(step)
-    def either(*args: Any, progress: Progress = _unwatched, **options: Any) -> Any:
+    def either(*args: Any, progress: Progress = unwatched, **options: Any) -> Any:
         if LocalContext.request.get(None) is None:  # the quota is a visitor's, and there is none
             return step(*args, progress=progress, **options)
         progress(0.05, "Computing on a GPU")
@@ -107,7 +107,3 @@ def _borrowing(
         return outcome
 
     return either
-
-
-def _unwatched(share: float, doing: str) -> None:
-    pass
