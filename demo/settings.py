@@ -7,7 +7,11 @@ from pathlib import Path
 
 from masa.pictures.photo import DEFAULT_LIMITS
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_HERE = Path(__file__).resolve().parent
+_REPOSITORYS = _HERE.parent / "assets"
+
+ASSETS = _REPOSITORYS if _REPOSITORYS.is_dir() else _HERE / "_assets"
+"""Where the examples lie: in the repository or, where this was installed, in the package."""
 
 LIMITS = replace(
     DEFAULT_LIMITS,
@@ -19,7 +23,20 @@ LIMITS = replace(
 """Smaller than the command line's: a free host has two cores, and others are waiting."""
 
 MEMORY = 6 * 2**30
-"""Bytes one run may take."""
+"""Bytes one run may take; less where :func:`memory_bound` says so."""
+
+AMPLE = 15 * 2**30
+"""Bytes of memory with which a machine, or its container, has enough for all bounds below."""
+
+
+def memory_bound(limit: int, most: int = MEMORY) -> int:
+    """``most`` bytes, or the same share of less memory, where only ``limit`` bytes may be used.
+
+    Where it bounds a run, the kept features and the sessions alike, a third of the limit is left
+    for everything else: a container is killed if all together take more.
+    """
+    return min(most, most * limit // AMPLE)
+
 
 FEATURES = 8
 """Encoded photos and references that all networks together keep: one of each for four networks."""
@@ -49,6 +66,9 @@ SPARED_SECONDS = 300
 
 SESSION_MEMORY = 2 * 2**30
 """Bytes that all visitors' last runs may hold; the least recently used are forgotten first."""
+
+DRAWN_MEMORY = 128 * 2**20
+"""Bytes that drawn figures of the examples may take."""
 
 SESSIONS = 200
 """Visitors whose session is remembered, at most; with one more the oldest is forgotten."""

@@ -11,17 +11,20 @@ import logging
 import os
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar, cast
 
 from demo.runs.examples import Example, load_examples
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import NETWORK, Stopped
 from demo.runs.request import Request
 from demo.runs.steps import paint, without_branches, without_reference
+from demo.settings import DRAWN_MEMORY
 from masa.errors import UserError
-from masa.pictures.photo import Source
+from masa.pictures.photo import Pixels, Source
 from masa.weights import DEFAULT_WEIGHTS
 
 _NICE = 10
@@ -32,6 +35,17 @@ log = logging.getLogger(__name__)
 def request_for(example: Example) -> Request:
     """The request that an example stands for."""
     return Request(str(example.hr), tuple(str(ref) for ref in example.refs), is_hr=True)
+
+
+class Picture(Protocol):
+    """What is drawn: a figure, with whatever else is known of it."""
+
+    @property
+    def image(self) -> Pixels:
+        """``(H, W, 3)``."""
+
+
+Drawn = TypeVar("Drawn", bound=Picture | None)
 
 
 class Showcase:
@@ -45,6 +59,7 @@ class Showcase:
         self._ready: dict[str, Exploration] = {}
         self._given_up: set[str] = set()
         self._changed = threading.Condition()
+        self._drawn: OrderedDict[tuple[str, str], Picture | None] = OrderedDict()
 
     def example_of(self, request: Request) -> Example | None:
         """The example whose pictures a request has, under whatever light and network, if any.
@@ -73,7 +88,29 @@ class Showcase:
         """Make an example ready."""
         with self._changed:
             self._ready[example.name] = exploration
+            for key in [key for key in self._drawn if key[0] == example.name]:
+                del self._drawn[key]
             self._changed.notify_all()
+
+    def drawn(self, name: str, figure: str, draw: Callable[[], Drawn]) -> Drawn:
+        """A figure of the ready example ``name`` as the page opens on it: from ``draw``, or kept.
+
+        ``figure`` is the figure's name. Many visitors look at an example, so what ``draw`` returned
+        is kept; beyond ``DRAWN_MEMORY`` bytes what was asked for longest ago is drawn again.
+        """
+        key = (name, figure)
+        with self._changed:
+            if key in self._drawn:
+                self._drawn.move_to_end(key)
+                return cast(Drawn, self._drawn[key])
+            shown = self._ready.get(name)
+        found = draw()  # without the lock: two who draw the same are no harm
+        with self._changed:
+            if self._ready.get(name) is shown:  # else another run was put there meanwhile
+                self._drawn[key] = found
+            while sum(map(_bytes_of, self._drawn.values())) > DRAWN_MEMORY:
+                self._drawn.popitem(last=False)
+        return found
 
     def wait(self, name: str, seconds: float) -> Exploration | None:
         """The exploration called ``name``, waiting for it so long at most."""
@@ -116,6 +153,10 @@ class Showcase:
             self.prepare()
 
         threading.Thread(target=work, name="showcase", daemon=True).start()
+
+
+def _bytes_of(picture: Picture | None) -> int:
+    return 0 if picture is None else picture.image.nbytes
 
 
 def _sources(request: Request) -> tuple[Source, ...]:
