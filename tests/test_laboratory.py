@@ -4,12 +4,14 @@ import csv
 import io
 import math
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-from helpers import fill, is_one_sentence, picture
+from helpers import fill, is_one_sentence, picture, taken
 
 from demo import laboratory
 from demo.figures import robustness as figures
@@ -24,6 +26,7 @@ from demo.laboratory import (
 )
 from demo.page import laboratory_tab
 from demo.runs.exploration import ChannelStatistics
+from demo.runs.jobs import Turns
 from demo.runs.request import Request, predictor_for
 from masa.__main__ import main
 from masa.config import MASAConfig
@@ -154,6 +157,34 @@ def test_named_changes_of_light(request_):
     ref = read_photo(request_.refs[0]).rgb
     for title, shifted in laboratory.changed_references(trial)[1:]:
         assert np.array_equal(shifted.rgb, shifts[title].apply(ref).rgb)
+
+
+def test_previews_wait_for_one_another_and_are_refused_if_many_wait(request_, monkeypatch):
+    turns = Turns(1, "previews")
+    monkeypatch.setattr(laboratory, "PREVIEWS", turns)
+    opened = []
+    read = laboratory.subject_of
+    monkeypatch.setattr(laboratory, "subject_of", lambda r: opened.append(r) or read(r))
+    asked = SweepRequest(request_, "gain", (), 3)
+    found = []
+    with taken(turns):
+        waiting = threading.Thread(
+            target=lambda: found.extend(laboratory.changed_references(asked)), daemon=True
+        )
+        waiting.start()
+        wait_until(lambda: turns._line)
+        with pytest.raises(UserError, match="1 previews are waiting already") as raised:
+            laboratory.changed_references(asked)
+        assert is_one_sentence(str(raised.value)) and not opened
+    waiting.join(60)
+    assert [title for title, _ in found] == ["gain 0.4", "unchanged", "gain 1.6"]
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_the_unrelated_photo_is_none_of_the_pair(examples):
