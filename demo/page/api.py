@@ -228,7 +228,7 @@ def offer_api() -> None:
         found = gr.JSON(label="Numbers")
         call = gr.Button()
     inputs = [photo, references, is_hr, shift, *amounts, weights]
-    # They wait in a line of their own: in Gradio's, forty of them would keep clicks out as well.
+    # They wait in the line of demo.runs.jobs: in Gradio's queue they would delay clicks too.
     free: dict[str, Any] = {"concurrency_limit": None}
     call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **free)
     call.click(explain, inputs, [archive, found], api_name="explain", **free)

@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 _PAUSE = 2.0  # seconds that spare time has to wait after a turn
 
 
-class Stopped(Exception):  # noqa: N818 - a wish, not an error
+class Stopped(Exception):  # noqa: N818 - it ends a job, and is no error
     """Raised inside a job that nobody wants any more, or that has to make way."""
 
 
@@ -82,7 +82,7 @@ class Turns:
                 raise Stopped
 
         with self._changed:
-            # A visitor's next step follows soon after the last, and should not have to stop this.
+            # A visitor's next step often follows at once: without a pause it would stop this work.
             while self._holder is not None or self._line or self._just_ended():
                 self._changed.wait(_PAUSE)
             self._holder, self._began = object(), time.monotonic()
@@ -153,7 +153,7 @@ PROGRAMS = Turns()
 """Where programs wait: only the first of them stands in the line of visitors."""
 
 Rank = tuple[bool, float]
-"""Who draws first: what fills tabs in the background comes later, and what was asked for later."""
+"""The lowest draws first: in the background or not, then when it was asked for."""
 
 
 def rank(background: bool = False) -> Rank:
@@ -193,7 +193,7 @@ EASEL = Easel()
 """Where the page's figures are drawn."""
 
 _PERIOD = 0.2  # seconds between reports
-_PERIOD_IN_LINE = 2.0  # thirty who wait are told often enough, and cost little
+_PERIOD_IN_LINE = 2.0  # seconds between reports to those who wait: fewer cost less
 
 
 @dataclass(frozen=True)

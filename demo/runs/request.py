@@ -167,7 +167,7 @@ def run(request: Request, progress: Progress, keep: bool = False) -> FinishedRun
             except MemoryNeededError:
                 if len(scales) < 2:
                     raise
-                scales = scales[:-1]  # rather less to look at than no picture
+                scales = scales[:-1]  # fewer scales can be looked at, but there is a picture
     result = replace(result, notes=prepared.notes + result.notes)
     return FinishedRun(request, result, prepared.hr, predictor.config, peak, lr.alpha)
 
@@ -179,7 +179,7 @@ def expected_work(request: Request) -> int:
         try:
             with Image.open(str(source)) as picture:
                 sizes.append(picture.size)
-        except Exception:  # what is wrong with it is found, and said, by who reads it
+        except Exception:  # read_photo will say what is wrong with it
             return 0
     (width, height), *refs = sizes
     factor = SCALE if request.is_hr else 1

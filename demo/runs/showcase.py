@@ -1,7 +1,7 @@
 """Finished explorations of the examples, shared by all visitors and ready at once.
 
-They are computed once per process, in the background, from the files in ``assets``: nothing that
-could become stale is stored. What visitors upload never gets in here.
+They are computed once per process, in the background, from the files in ``assets``, and not stored
+on disk, where they could be out of date. What visitors upload is never kept here.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 ON_ZEROGPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 """Whether this is such a Space, as its own package ``spaces`` finds out."""
 
-NOTE = "No GPU was to be had for you now, so this was computed on the CPU, which takes longer."
+NOTE = "No GPU was free for you, so this was computed on the CPU, which takes longer."
 
 if ON_ZEROGPU:
-    import spaces  # before anything uses CUDA
+    import spaces  # it must be imported before anything uses CUDA
 
 _lent = False  # true only in the forked process
 
@@ -45,7 +45,7 @@ def device() -> str:
 def seconds_on_gpu(multiply_adds: int) -> int:
     """GPU time to ask for: the fork and the copies, and the network at a modest speed.
 
-    A visitor's daily quota must exceed what is asked for, 1.5 times over, so it should be little.
+    A visitor needs 1.5 times as much left of the daily quota, so ask for no more than is needed.
     """
     return min(60, 6 + round(multiply_adds / 1e12))
 
