@@ -6,6 +6,7 @@ steady, and whether matching or adaptation gave way.
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,10 @@ from demo.figures.result import DETAIL, decibels
 from demo.figures.steadiness import table
 from demo.runs.examples import load_examples
 from demo.runs.exploration import ChannelStatistics
-from demo.runs.request import Request, predictor_for
+from demo.runs.jobs import Turns
+from demo.runs.request import Request, predictor_for, prepare
 from demo.runs.served import serve_png
+from demo.settings import PREVIEW_QUEUE
 from masa.config import SCALE
 from masa.errors import UserError
 from masa.measuring.ladder import FAMILIES, NAMED, Rung, Substitutes, family_called, named_rungs
@@ -38,12 +41,11 @@ from masa.measuring.robustness import (
     rows_of,
     sweep,
 )
-from masa.pictures.degradation import lr_from_hr
-from masa.pictures.photo import Pixels, Role
+from masa.pictures.photo import Pixels
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
 from masa.pictures.shifts import Shift, Shifted
-from masa.predictor import Predictor, Progress
+from masa.predictor import Predictor, Progress, unwatched
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
 LR_SIDE = 128
@@ -70,7 +72,7 @@ def default_networks() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SweepRequest:
     """A sweep that a visitor asked for."""
 
     request: Request
@@ -106,44 +108,50 @@ class Trial:
         return {name: predictor_for(name) for name in names}
 
 
-def subject_of(request: Request) -> Subject:
-    """The pair as a sweep needs it; of a large LR the middle. Raises ``UserError``."""
+def subject_of(request: Request, progress: Progress = unwatched) -> Subject:
+    """The pair as a sweep needs it; of a large LR the middle. Raises ``UserError``.
+
+    The request's own change of light plays no part. ``progress`` is called as by
+    :func:`demo.runs.request.prepare`.
+    """
     if not request.refs:
         raise UserError("Add a reference first: without one there is nothing to change.")
-    predictor = predictor_for(DEFAULT_WEIGHTS)
-    role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
-    rgb = read_photo(request.photo, role, predictor.limits).rgb
-    lr, hr = lr_from_hr(rgb) if request.is_hr else (rgb, None)
-    _, refs, _ = predictor.read(lr, request.refs)
-    top, left = (max(0, (side - LR_SIDE) // 2) for side in lr.shape[:2])
-    lr = np.ascontiguousarray(lr[top : top + LR_SIDE, left : left + LR_SIDE])
+    prepared = prepare(replace(request, shift=Shift()), progress)
+    whole, hr = prepared.lr.rgb, prepared.hr
+    top, left = (max(0, (side - LR_SIDE) // 2) for side in whole.shape[:2])
+    lr = np.ascontiguousarray(whole[top : top + LR_SIDE, left : left + LR_SIDE])
     if hr is not None:
         place = Place(SCALE * top, SCALE * left, SCALE * lr.shape[0], SCALE * lr.shape[1])
         hr = place.cut(hr)
-    return Subject(lr, tuple(ref.rgb for ref in refs), hr, _something_else(request))
+    return Subject(lr, tuple(ref.rgb for ref in prepared.refs), hr, _something_else(request))
 
 
 def _something_else(request: Request) -> Pixels:
     """The reference of the first example that has nothing to do with the pair."""
-    given = {
-        Path(source).read_bytes()
-        for source in (request.photo, *request.refs)
-        if isinstance(source, (str, Path))
-    }
+    given = [s for s in (request.photo, *request.refs) if isinstance(s, (str, Path))]
     examples = load_examples()
     for example in examples:
-        if not given & {path.read_bytes() for path in (example.hr, *example.refs)}:
+        own = (example.hr, *example.refs)
+        if not any(filecmp.cmp(str(g), str(o), shallow=False) for g in given for o in own):
             break
     return read_photo(example.refs[0]).rgb
 
 
-def changed_references(trial: Trial) -> list[tuple[str, Shifted]]:
-    """The first reference as it is and with each change, in the order of the curve."""
-    subject = subject_of(trial.request)
-    ref, substitutes = subject.refs[0], Substitutes(subject.other, subject.hr)
-    neutral = neutral_value(trial.family)
-    found = [(rung.value, rung.title, rung.apply(ref, substitutes)) for rung in trial.rungs()]
-    found.append((neutral, UNCHANGED, Shifted(ref)))
+PREVIEWS = Turns(PREVIEW_QUEUE, "previews")
+"""Taken by who makes a preview, which decodes pictures as a run does, but beside the network."""
+
+
+def changed_references(asked: SweepRequest) -> list[tuple[str, Shifted]]:
+    """The first reference as it is and with each change, in the order of the curve.
+
+    Waits while others are made. Raises ``UserError``, also if too many wait already.
+    """
+    rungs = asked.rungs()
+    with PREVIEWS.held():
+        subject = subject_of(replace(asked.request, refs=asked.request.refs[:1]))
+        ref, substitutes = subject.refs[0], Substitutes(subject.other, subject.hr)
+        found = [(rung.value, rung.title, rung.apply(ref, substitutes)) for rung in rungs]
+    found.append((neutral_value(asked.family), UNCHANGED, Shifted(ref)))
     found.sort(key=lambda entry: entry[0])
     return [(title, shifted) for _, title, shifted in found]
 
@@ -152,7 +160,7 @@ def changed_references(trial: Trial) -> list[tuple[str, Shifted]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class SweepResult:
     """One result, as a visitor's session keeps it."""
 
     network: str
@@ -183,21 +191,21 @@ class Sweep:
     truth: str | None
     """Path of the sharp photo's part that was used; ``None`` if unknown."""
     rows: tuple[Row, ...] = ()
-    results: tuple[Kept, ...] = ()
+    results: tuple[SweepResult, ...] = ()
 
     @property
     def curves(self) -> list[Curve]:
         """One per network, as far as they are."""
         return curves(self.rows, [self.family])
 
-    def result(self, network: str, value: float) -> Kept:
+    def result(self, network: str, value: float) -> SweepResult:
         """The result of ``network`` nearest to ``value``. Raises ``LookupError`` without any."""
         own = [kept for kept in self.results if kept.network == network] or list(self.results)
         if not own:
             raise LookupError("no results yet")
         return min(own, key=lambda kept: abs(kept.value - value))
 
-    def unchanged(self, network: str) -> Kept:
+    def unchanged(self, network: str) -> SweepResult:
         """The result of ``network`` with the reference as it is."""
         return self.result(network, neutral_value(self.family))
 
@@ -224,13 +232,13 @@ class Sweep:
         return held + words
 
 
-def run(trial: Trial, progress: Progress) -> Iterator[Sweep]:
+def run_sweep(asked: SweepRequest, progress: Progress) -> Iterator[Sweep]:
     """The sweep, yielded again with each new result; the last one is whole.
 
     What ``progress`` raises ends it. Raises ``UserError``.
     """
-    predictors, rungs = trial.predictors(), trial.rungs()
-    subject = subject_of(trial.request)
+    predictors, rungs = asked.predictors(), asked.rungs()
+    subject = subject_of(asked.request, progress)
     bicubic = enlarge_x4(subject.lr)
     found: Sweep | None = None
     for item in sweep(subject, rungs, predictors, progress, statistics=True):
@@ -240,7 +248,7 @@ def run(trial: Trial, progress: Progress) -> Iterator[Sweep]:
             if subject.hr is not None:
                 others = {"the sharp photo": place.cut(subject.hr), **others}
             found = Sweep(
-                trial.family,
+                asked.family,
                 subject.hr is not None,
                 place,
                 others,
@@ -260,7 +268,7 @@ def _with(found: Sweep, item: Point | Baseline) -> Sweep:
     value, title = neutral_value(found.family), UNCHANGED
     if item.rung is not None:
         value, title = item.rung.value, item.rung.title
-    kept = Kept(
+    kept = SweepResult(
         item.network,
         value,
         title,
@@ -291,7 +299,7 @@ def strips(found: Sweep) -> Drawn:
     return figures.strips(crops, list(found.others.items()))
 
 
-def words_on(found: Sweep, kept: Kept) -> str:
+def words_on(found: Sweep, kept: SweepResult) -> str:
     """Markdown: one result's numbers."""
     row = next(
         row
@@ -322,22 +330,22 @@ class Report:
     """Markdown: PSNR of each network at each value, and what the change cost."""
 
 
-def robustness_rows(trial: Trial, progress: Progress) -> Iterator[tuple[Row, ...]]:
-    """How steady networks are in a trial, in numbers alone: all so far, with each new result.
+def robustness_rows(asked: SweepRequest, progress: Progress) -> Iterator[tuple[Row, ...]]:
+    """How steady networks are in a sweep, in numbers alone: all so far, with each new result.
 
     They hold the unchanged reference, the result without reference and bicubic as families of their
     own (:class:`masa.measuring.robustness.Row`). Raises ``UserError``; what ``progress`` raises
     ends it.
     """
-    rungs, predictors = trial.rungs(), trial.predictors()
+    rungs, predictors = asked.rungs(), asked.predictors()
     rows: tuple[Row, ...] = ()
-    for item in sweep(subject_of(trial.request), rungs, predictors, progress):
+    for item in sweep(subject_of(asked.request, progress), rungs, predictors, progress):
         rows += tuple(rows_of(item))
         yield rows
 
 
 def robustness_report(rows: Sequence[Row], measured: bool) -> Report:
-    """What all rows of a trial say; ``measured``: against the sharp photo."""
+    """What all rows of a sweep say; ``measured``: against the sharp photo."""
     found = curves(rows)
     drawn, _ = figures.quality(found, measured, width=WIDE)
     return Report(tuple(rows), drawn, table(found, measured))

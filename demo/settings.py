@@ -23,7 +23,20 @@ LIMITS = replace(
 """Smaller than the command line's: a free host has two cores, and others are waiting."""
 
 MEMORY = 6 * 2**30
-"""Bytes one run may take."""
+"""Bytes one run may take; less where :func:`memory_bound` says so."""
+
+AMPLE = 15 * 2**30
+"""Bytes of memory with which a machine, or its container, has enough for all bounds below."""
+
+
+def memory_bound(limit: int, most: int = MEMORY) -> int:
+    """``most`` bytes, or the same share of less memory, where only ``limit`` bytes may be used.
+
+    Where it bounds a run, the kept features and the sessions alike, a third of the limit is left
+    for everything else: a container is killed if all together take more.
+    """
+    return min(most, most * limit // AMPLE)
+
 
 FEATURES = 8
 """Encoded photos and references that all networks together keep: one of each for four networks."""
@@ -38,11 +51,24 @@ within two seconds on two cores: with larger ones, single steps take longer."""
 QUEUE = 40
 """Runs that may wait, of visitors and again of programs; the next one is asked to come back."""
 
+PREVIEW_QUEUE = 8
+"""Previews of the laboratory that may wait while one is made."""
+
 KEEP_SECONDS = 3600
 """Age at which uploaded and computed files are deleted, and a session's results forgotten."""
 
+TEMPORARY = 4 * 2**30
+"""Bytes that all uploaded and computed files may take, and never more than half of what is free on
+their disk at the start."""
+
+SPARED_SECONDS = 300
+"""When these are used up, files that were used so recently stay: somebody may still fetch them."""
+
 SESSION_MEMORY = 2 * 2**30
 """Bytes that all visitors' last runs may hold; the least recently used are forgotten first."""
+
+DRAWN_MEMORY = 128 * 2**20
+"""Bytes that drawn figures of the examples may take."""
 
 SESSIONS = 200
 """Visitors whose session is remembered, at most; with one more the oldest is forgotten."""

@@ -41,8 +41,8 @@ class MemoryNeededError(UserError):
     """Pictures that would take more memory than is allowed or there."""
 
 
-def _no_progress(done: float, doing: str) -> None:
-    pass
+def unwatched(share: float, doing: str) -> None:
+    """A :data:`Progress` for work that nobody watches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,30 @@ class Result:
     def bicubic(self) -> Pixels:
         """``(4H, 4W, 3)``: the baseline."""
         return enlarge_x4(self.lr.crop(self.lr.rgb).copy())
+
+
+def check_count(references: int, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise ``UserError`` for more references than allowed; to be called before they are read."""
+    if references > limits.max_references:
+        raise UserError(
+            f"{references} references are too many: choose the best {limits.max_references}."
+        )
+
+
+def read_reference(
+    source: Source, number: int, limits: Limits = DEFAULT_LIMITS
+) -> tuple[Photo, tuple[str, ...]]:
+    """One reference as the network uses it, and notes on what was done to it.
+
+    If it has more pixels than allowed it is reduced, and nothing holds the full size afterwards.
+    ``number``, counted from 1, is how notes call it. Raises ``UserError``.
+    """
+    photo = read_photo(source, "reference", limits)
+    fitted = resize_to_fit(photo, limits.max_ref_pixels)
+    if fitted is photo:
+        return photo, ()
+    sizes = f"from {photo.width}x{photo.height} to {fitted.width}x{fitted.height} pixels"
+    return fitted, (f"Reference {number} was reduced {sizes}.",)
 
 
 class Predictor:
@@ -120,29 +144,17 @@ class Predictor:
 
         A reference with more pixels than allowed is reduced, which is noted. Raises ``UserError``.
         """
-        if len(refs) > self.limits.max_references:
-            raise UserError(
-                f"{len(refs)} references are too many: choose the best "
-                f"{self.limits.max_references}."
-            )
-        notes: list[str] = []
-        photos: list[Photo] = []
-        for source in refs:
-            photo = read_photo(source, "reference", self.limits)
-            fitted = resize_to_fit(photo, self.limits.max_ref_pixels)
-            if fitted is not photo:
-                notes.append(
-                    f"Reference {len(photos) + 1} was reduced from {photo.width}x{photo.height} "
-                    f"to {fitted.width}x{fitted.height} pixels."
-                )
-            photos.append(fitted)
-        return read_photo(lr, "low-resolution photo", self.limits), photos, notes
+        check_count(len(refs), self.limits)
+        read = [read_reference(ref, number, self.limits) for number, ref in enumerate(refs, 1)]
+        notes = [note for _, of_one in read for note in of_one]
+        photo = read_photo(lr, "low-resolution photo", self.limits)
+        return photo, [ref for ref, _ in read], notes
 
     def upscale(
         self,
         lr: Source,
         refs: Sequence[Source] = (),
-        progress: Progress = _no_progress,
+        progress: Progress = unwatched,
         keep: Collection[int] = (),
     ) -> Result:
         """Enlarge one LR four times with 0 to 5 references.
@@ -154,21 +166,34 @@ class Predictor:
         a reference of 1024x1024 in float32: of many results, keep what you need.
         """
         photo, references, notes = self.read(lr, refs)
-        result = self.run(photo.rgb, [ref.rgb for ref in references], progress, keep)
-        alpha = None if photo.alpha is None else enlarge_x4(photo.alpha)
-        return replace(result, alpha=alpha, notes=tuple(notes) + result.notes)
+        result = self.upscale_photos(photo, references, progress, keep)
+        return replace(result, notes=tuple(notes) + result.notes)
+
+    def upscale_photos(
+        self,
+        photo: Photo,
+        refs: Sequence[Photo] = (),
+        progress: Progress = unwatched,
+        keep: Collection[int] = (),
+    ) -> Result:
+        """:meth:`upscale` for decoded photos of sizes that are allowed, as :meth:`read` gives them.
+
+        The LR's transparency is enlarged too.
+        """
+        result = self.run(photo.rgb, [ref.rgb for ref in refs], progress, keep)
+        return replace(result, alpha=None if photo.alpha is None else enlarge_x4(photo.alpha))
 
     @torch.inference_mode()
     def run(
         self,
         lr_rgb: Pixels,
         ref_rgbs: Sequence[Pixels] = (),
-        progress: Progress = _no_progress,
+        progress: Progress = unwatched,
         keep: Collection[int] = (),
         branches: Branches | None = None,
         matching: MASAConfig | None = None,
     ) -> Result:
-        """:meth:`upscale` for decoded pictures: uint8 ``(h, w, 3)`` and ``(H, W, 3)``.
+        """:meth:`upscale` for arrays: uint8 ``(h, w, 3)`` and ``(H, W, 3)``.
 
         ``branches`` may switch off a branch of DRAM, and ``matching`` may vary block sizes and
         dilations of the matching, for this run.

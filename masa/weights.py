@@ -1,8 +1,13 @@
-"""Weights: shipped ones by name, others from a file, checked before they are used."""
+"""Weights: by name those that were shipped or lie in a named folder, others from a file.
+
+All are checked before they are used.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,24 +28,48 @@ WEIGHTS_DIR = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "weights"
 """Where shipped weights lie, as ``NAME.safetensors``: inside the package where it was installed,
 beside it in the repository."""
 
+OWN_WEIGHTS = "MASA_WEIGHTS"
+"""Environment variable: a folder of more weights, which are then known by name too."""
+
 DEFAULT_WEIGHTS = "masa-rec"
 
 _BGR_NAMES = {"masa_rec.pth", "masa.pth"}  # the released checkpoints, trained on BGR pictures
 _CONFIG_KEY = "masa_config"
+_KINDS = (".safetensors", ".pth", ".pt")
 
 
 def shipped_weights() -> list[str]:
-    """Names of the weights that came with the project, the default first."""
-    names = sorted(path.stem for path in WEIGHTS_DIR.glob("*.safetensors"))
-    return sorted(names, key=lambda name: name != DEFAULT_WEIGHTS)
+    """Names of weights, the default first: those that came with the project, and those of files in
+    the folder that ``MASA_WEIGHTS`` names. Warns if that is no folder.
+    """
+    return sorted(_named(), key=lambda name: (name != DEFAULT_WEIGHTS, name))
+
+
+def _named() -> dict[str, Path]:
+    """Files of weights by name; of two with one name the shipped one, or the safetensors."""
+    files = sorted(WEIGHTS_DIR.glob("*.safetensors"))
+    if own := os.environ.get(OWN_WEIGHTS):
+        folder = Path(own).expanduser()
+        if not folder.is_dir():
+            warnings.warn(
+                f"The variable {OWN_WEIGHTS} names '{own}', which is no folder: let it name one "
+                "that holds weights, or unset it.",
+                stacklevel=3,
+            )
+        files += [path for kind in _KINDS for path in sorted(folder.glob(f"*{kind}"))]
+    named: dict[str, Path] = {}
+    for path in files:
+        named.setdefault(path.stem, path)
+    return named
 
 
 def load_model(name_or_path: str | Path = DEFAULT_WEIGHTS, bgr: bool | None = None) -> MASA:
     """A ready network (float32, on the CPU, in evaluation mode, without gradients).
 
-    ``name_or_path`` is a shipped name or a ``.safetensors``, ``.pth`` or ``.pt`` file. ``bgr``
-    says that the file was trained on BGR pictures, as the released checkpoints were; by default
-    they are recognised by their file names. Raises ``UserError`` if the file cannot be used.
+    ``name_or_path`` is one of :func:`shipped_weights` or a ``.safetensors``, ``.pth`` or ``.pt``
+    file. ``bgr`` says that the file was trained on BGR pictures, as the released checkpoints were;
+    by default they are recognised by their file names. Raises ``UserError`` if the file cannot be
+    used.
     """
     path = find_weights(name_or_path)
     state, metadata = read_state(path)
@@ -53,10 +82,10 @@ def load_model(name_or_path: str | Path = DEFAULT_WEIGHTS, bgr: bool | None = No
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """The file behind a shipped name or a path; ``UserError`` if there is none."""
-    name = str(name_or_path)
-    if name in shipped_weights():
-        return WEIGHTS_DIR / f"{name}.safetensors"
+    """The file behind a name or a path; ``UserError`` if there is none."""
+    name, named = str(name_or_path), _named()
+    if name in named:
+        return named[name]
     path = Path(name_or_path)
     if path.is_file():
         return path

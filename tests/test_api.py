@@ -1,6 +1,7 @@
 """The endpoints for programs, over HTTP: Gradio's client, and requests as curl sends them."""
 
 import base64
+import io
 import json
 import os
 import re
@@ -17,7 +18,9 @@ from gradio_client.exceptions import AppError
 from helpers import is_one_sentence, picture
 from serving import ROOT, served
 
-from demo.runs.request import predictor_for
+from demo.page import api
+from demo.runs import jobs
+from demo.runs.request import Request, predictor_for
 from demo.runs.showcase import Showcase
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.read import read_photo
@@ -158,9 +161,35 @@ def test_an_error_is_one_sentence(client, server, photos):
         )
     assert str(raised.value) == "The shift's gain is 9: choose a value from 0.4 to 1.6."
     six = [handle_file(photos / "ref.png")] * 6
-    with pytest.raises(AppError) as raised:
-        client.predict(handle_file(photos / "lr.png"), six, api_name="/explain")
-    assert is_one_sentence(str(raised.value))
+    for name in ("/super_resolve", "/explain", "/robustness"):
+        with pytest.raises(AppError, match="6 references are too many") as raised:
+            client.predict(handle_file(photos / "lr.png"), six, api_name=name)
+        assert is_one_sentence(str(raised.value))
+
+
+def test_explaining_keeps_its_turn_until_the_archive_is_written(photos, monkeypatch):
+    turns = jobs.Turns()
+    monkeypatch.setattr(jobs, "NETWORK", turns)
+    written = []
+
+    def watched(data, name):
+        written.append((turns._holder, zipfile.is_zipfile(io.BytesIO(data))))
+        return name
+
+    monkeypatch.setattr(api, "serve", watched)
+    found, _ = api.explain(str(photos / "lr.png"))
+    ((holder, whole),) = written
+    assert found == "masa.zip" and whole and isinstance(holder, jobs.Turn)
+    assert turns._holder is None
+
+
+def test_packing_can_be_stopped(photos):
+    def stop(share, doing):
+        if doing == "Packing":
+            raise jobs.Stopped
+
+    with pytest.raises(jobs.Stopped):
+        api.explained(Request(str(photos / "lr.png")), stop)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from demo.runs import jobs
 from demo.runs import served as demo_files
 from demo.runs.exploration import KEPT_BYTES, explore
 from demo.runs.jobs import Finished, Step, follow
-from demo.runs.request import Request, predictor_for, run, shift_references
+from demo.runs.request import Request, predictor_for, prepare, run
 from demo.runs.showcase import Showcase
 from demo.runs.steps import explore_whole, paint, without_branches, without_reference
 from masa.__main__ import main
@@ -169,7 +169,7 @@ def test_a_shift_changes_the_reference_and_nothing_else(files, no_examples):
     assert np.array_equal(dark.visitors_lr(), read_photo(files / "lr.png").rgb)
     own = inputs(files / "lr.png", [files / "ref.png"], shift=callbacks.CUSTOM, gain=0.6)
     assert own.request().shift == Shift(gain=0.6)
-    assert [s.rgb.shape for s in shift_references(own.request())] == [ref.shape]
+    assert [r.rgb.shape for r in prepare(own.request()).refs] == [ref.shape]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from demo.figures.tabs import FIGURES
 from demo.figures.view import View, lr_pixel, result_pixel
 from demo.runs import rematch
 from demo.runs.exploration import explore
-from demo.runs.request import Request, Run
+from demo.runs.request import FinishedRun, Request
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.machine.cost import dense_matching_cost, executed_cost, paper_cost
@@ -43,7 +43,7 @@ def explored(lr=(32, 40), ref=(128, 160), config=SMALL, keep=(1, 2, 4), known=Tr
     hr = np.ascontiguousarray(enlarge_x4(picture(*lr)) // 2 + picture(4 * lr[0], 4 * lr[1], 1) // 2)
     small, refs = reduce_x4(hr), [picture(*ref, seed=2)]
     run = predictor.run(small, refs, keep=keep)
-    x = explore(Run(Request("photo.png"), run, hr if known else None, config))
+    x = explore(FinishedRun(Request("photo.png"), run, hr if known else None, config))
     if not late:
         return x
     off = {

@@ -26,7 +26,7 @@ from demo.figures.places import (
 from demo.figures.view import View
 from demo.runs.examples import load_examples
 from demo.runs.exploration import explore
-from demo.runs.request import Request, Run, run
+from demo.runs.request import FinishedRun, Request, run
 from masa.config import MASAConfig
 from masa.network.matching import Geometry
 from masa.network.model import MASA
@@ -96,7 +96,7 @@ def unusual():
     result = Predictor(model, "cpu", "fp32").run(
         picture(41, 30), [picture(130, 210, 2)], keep=(1, 2, 4)
     )
-    return explore(Run(Request("photo.png"), result, None, config))
+    return explore(FinishedRun(Request("photo.png"), result, None, config))
 
 
 EXPLORATIONS = ("shifted", "cameras", "stacked", "alone", "strip", "unusual")

@@ -4,12 +4,14 @@ import csv
 import io
 import math
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-from helpers import fill, is_one_sentence, picture
+from helpers import fill, is_one_sentence, picture, taken
 
 from demo import laboratory
 from demo.figures import robustness as figures
@@ -18,13 +20,14 @@ from demo.figures.steadiness import verdict
 from demo.laboratory import (
     KEPT_BYTES,
     LR_SIDE,
-    Trial,
+    SweepRequest,
     robustness_report,
     robustness_rows,
     subject_of,
 )
 from demo.page import laboratory_tab
 from demo.runs.exploration import ChannelStatistics
+from demo.runs.jobs import Turns
 from demo.runs.request import Request, predictor_for
 from masa.__main__ import main
 from masa.config import MASAConfig
@@ -62,12 +65,12 @@ def request_(pair):
 
 @pytest.fixture(scope="module")
 def found(request_):
-    trial = Trial(request_, "gain", ("masa-rec",), 3)
-    return list(laboratory.run(trial, ignore))
+    trial = SweepRequest(request_, "gain", ("masa-rec",), 3)
+    return list(laboratory.run_sweep(trial, ignore))
 
 
 def test_a_report_has_the_numbers_of_single_runs(request_):
-    trial = Trial(request_, "blur", ("masa-rec",), 3)
+    trial = SweepRequest(request_, "blur", ("masa-rec",), 3)
     *_, rows = robustness_rows(trial, ignore)
     report = robustness_report(rows, measured=True)
     predictor = predictor_for("masa-rec")
@@ -95,9 +98,9 @@ def test_a_report_has_the_numbers_of_single_runs(request_):
     ],
 )
 def test_what_cannot_be_swept_is_said_in_one_sentence(request_, change, words):
-    trial = replace(Trial(request_, "gain", ("masa-rec",), 3), **change)
+    trial = replace(SweepRequest(request_, "gain", ("masa-rec",), 3), **change)
     with pytest.raises(UserError, match=words):
-        list(laboratory.run(trial, ignore))
+        list(laboratory.run_sweep(trial, ignore))
 
 
 def test_networks_are_compared_once_there_are_two(monkeypatch):
@@ -149,12 +152,40 @@ def test_what_a_session_keeps_is_bounded(found):
 
 def test_named_changes_of_light(request_):
     shifts = {"off": Shift(), "warm": PRESETS["warm"], "custom": Shift(gain=0.9)}
-    trial = Trial(request_, NAMED, ("masa-rec",), shifts=shifts)
-    *_, last = laboratory.run(trial, ignore)
+    trial = SweepRequest(request_, NAMED, ("masa-rec",), shifts=shifts)
+    *_, last = laboratory.run_sweep(trial, ignore)
     assert [kept.title for kept in last.results] == ["unchanged", "warm", "custom"]
     ref = read_photo(request_.refs[0]).rgb
     for title, shifted in laboratory.changed_references(trial)[1:]:
         assert np.array_equal(shifted.rgb, shifts[title].apply(ref).rgb)
+
+
+def test_previews_wait_for_one_another_and_are_refused_if_many_wait(request_, monkeypatch):
+    turns = Turns(1, "previews")
+    monkeypatch.setattr(laboratory, "PREVIEWS", turns)
+    opened = []
+    read = laboratory.subject_of
+    monkeypatch.setattr(laboratory, "subject_of", lambda r: opened.append(r) or read(r))
+    asked = SweepRequest(request_, "gain", (), 3)
+    found = []
+    with taken(turns):
+        waiting = threading.Thread(
+            target=lambda: found.extend(laboratory.changed_references(asked)), daemon=True
+        )
+        waiting.start()
+        wait_until(lambda: turns._line)
+        with pytest.raises(UserError, match="1 previews are waiting already") as raised:
+            laboratory.changed_references(asked)
+        assert is_one_sentence(str(raised.value)) and not opened
+    waiting.join(60)
+    assert [title for title, _ in found] == ["gain 0.4", "unchanged", "gain 1.6"]
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_the_unrelated_photo_is_none_of_the_pair(examples):
@@ -277,7 +308,9 @@ def test_pictures_are_drawn(found, request_):
     )
     assert cv2.imread(last.bicubic).shape == (64, 80, 3)
     assert shown.image.shape[1] > 3 * 60
-    preview = figures.preview(laboratory.changed_references(Trial(request_, "offset", (), 3)))
+    preview = figures.preview(
+        laboratory.changed_references(SweepRequest(request_, "offset", (), 3))
+    )
     assert preview.alt == "The reference as it is and changed: offset -60, offset 60."
     assert "to white" in preview.summary and "to black" in preview.summary
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import is_one_sentence, picture, taken, work_until_stopped
 
-from demo.laboratory import Sweep, Trial
+from demo.laboratory import Sweep, SweepRequest
 from demo.page import laboratory_tab
 from demo.page.callbacks import CUSTOM, HR_MODE, LR_MODE, Newest
 from demo.page.laboratory_tab import LaboratoryTab, choose, trial_of, watch
@@ -43,7 +43,7 @@ def values(pair, photo="hr.png", mode=HR_MODE, family="gain", points=3, named=()
 
 def trial(pair, points=3):
     request = Request(str(pair / "hr.png"), (str(pair / "ref.png"),), is_hr=True)
-    return Trial(request, "gain", ("masa-rec",), points)
+    return SweepRequest(request, "gain", ("masa-rec",), points)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,20 @@
 """Weights files: good ones load unchanged, bad ones are refused in one sentence."""
 
 import json
+import os
 import pickle
 import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import fill, inputs, is_one_sentence
 from safetensors.torch import load_file, save_file
 
+from masa import weights
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.network.model import MASA
@@ -22,6 +28,8 @@ from masa.weights import (
     shipped_weights,
     swap_red_and_blue,
 )
+
+ROOT = Path(weights.__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
@@ -123,6 +131,53 @@ def test_checkpoints_in_wrappings(pth, full_model, change):
     assert loaded.enc.conv_L1.weight.dtype == torch.float32
     for name, tensor in loaded.state_dict().items():
         torch.testing.assert_close(tensor, full_model.state_dict()[name], atol=1e-3, rtol=1e-3)
+
+
+# ---------------------------------------------------------------------------- names
+
+
+def test_weights_of_an_own_folder_are_known_by_name(pth, full_model, tmp_path, monkeypatch):
+    before = shipped_weights()
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(pth(), own / "mine.pth")
+    shutil.copy(pth(), own / f"{DEFAULT_WEIGHTS}.pth")  # a shipped name
+    shutil.copy(pth(), own / "both.pth")
+    save_weights(own / "both.safetensors", full_model.state_dict(), full_model.config)
+    (own / "notes.txt").touch()
+    monkeypatch.setenv("MASA_WEIGHTS", str(own))
+    assert shipped_weights() == [before[0], *sorted([*before[1:], "both", "mine"])]
+    assert same(load_model("mine"), full_model)
+    assert find_weights("both") == own / "both.safetensors"
+    assert find_weights(DEFAULT_WEIGHTS).parent == weights.WEIGHTS_DIR
+    monkeypatch.setenv("MASA_WEIGHTS", str(own / "mine.pth"))
+    with pytest.warns(UserWarning, match="MASA_WEIGHTS") as warned:
+        assert shipped_weights() == before
+    assert is_one_sentence(str(warned[0].message))
+    monkeypatch.setenv("MASA_WEIGHTS", "")
+    assert shipped_weights() == before
+
+
+def test_weights_are_found_from_any_folder_and_inside_the_installed_package(tmp_path):
+    """As in a notebook: the package lies elsewhere, without the repository around it."""
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "masa", site / "masa", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(weights.WEIGHTS_DIR, site / "masa" / "_weights")
+    (tmp_path / "empty").mkdir()
+    code = "import masa; print(masa.__file__, masa.shipped_weights()); masa.load_model()"
+    for path in (site, ROOT):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path / "empty",
+            env=os.environ | {"PYTHONPATH": str(path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [
+            str(path / "masa" / "__init__.py"),
+            *str(shipped_weights()).split(),
+        ]
 
 
 # ---------------------------------------------------------------------------- BGR

@@ -20,7 +20,7 @@ from demo.runs.steps import paint, without_reference
 from masa.errors import UserError
 from masa.pictures.write import write_photo
 
-ROOT = Path(zerogpu.__file__).resolve().parent.parent
+ROOT = Path(zerogpu.__file__).resolve().parents[2]
 
 
 def noted(x, note):

@@ -42,7 +42,7 @@ from masa.measuring.scenes import (
 )
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.read import read_photo
-from masa.predictor import Predictor
+from masa.predictor import Predictor, unwatched
 from masa.weights import find_weights, load_model
 
 EPILOG = f"""examples:
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
                 continue
             subject = _subject(scenes, number)
             found: list[Row] = []
-            for item in sweep(subject, rungs, {n: networks[n] for n in names}, _unwatched):
+            for item in sweep(subject, rungs, {n: networks[n] for n in names}, unwatched):
                 found += rows_of(item, scene.name)
                 bar.update()
             replaced = {(row.scene, row.network, row.family, row.value) for row in found}
@@ -163,10 +163,6 @@ def run(args: argparse.Namespace) -> int:
     write(args.out / "robustness.png", png(drawn.image))
     print(f"Wrote robustness.csv, robustness.json and robustness.png to {args.out}.")
     return 0
-
-
-def _unwatched(share: float, doing: str) -> None:
-    """The bar counts whole runs."""
 
 
 def _rungs(args: argparse.Namespace) -> list[Rung]:

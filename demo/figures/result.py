@@ -23,7 +23,7 @@ from demo.figures.parts import (
 )
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
-from demo.runs.request import Score, score
+from demo.runs.request import Likeness, likeness
 from masa.config import SCALE
 from masa.pictures.photo import Pixels
 
@@ -45,10 +45,10 @@ DETAIL = 96
 class Scores:
     """How close each picture comes to the known sharp photo."""
 
-    masa: Score
-    plain: Score | None
+    masa: Likeness
+    plain: Likeness | None
     """Of the same network without the reference; ``None`` until that is computed."""
-    bicubic: Score
+    bicubic: Likeness
 
 
 def measure(x: Exploration) -> Scores | None:
@@ -58,8 +58,8 @@ def measure(x: Exploration) -> Scores | None:
     """
     if x.hr is None:
         return None
-    plain = None if x.plain is None else score(x.plain, x.hr)
-    return Scores(score(x.result, x.hr), plain, score(x.bicubic, x.hr))
+    plain = None if x.plain is None else likeness(x.plain, x.hr)
+    return Scores(likeness(x.result, x.hr), plain, likeness(x.bicubic, x.hr))
 
 
 def gain_db(better: float, worse: float) -> float:

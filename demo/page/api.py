@@ -12,21 +12,27 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from demo.export import as_zip, plain, settings
-from demo.laboratory import MOST_POINTS, Trial, default_networks, robustness_report, robustness_rows
+from demo.export import pack, plain, settings
+from demo.laboratory import (
+    MOST_POINTS,
+    SweepRequest,
+    default_networks,
+    robustness_report,
+    robustness_rows,
+)
 from demo.page.callbacks import CUSTOM, SHIFTS, chosen_shift, told_kindly
 from demo.page.front import client_left, photos_field
-from demo.runs.jobs import finish, follow, follow_each
-from demo.runs.request import Request, Run, expected_work, run, score
+from demo.runs.jobs import Step, finish, follow, follow_each
+from demo.runs.request import FinishedRun, Request, expected_work, likeness, run
 from demo.runs.served import serve, serve_png
-from demo.runs.steps import explore_whole, unwatched
+from demo.runs.steps import explore_whole, part
 from demo.runs.zerogpu import borrows, seconds_on_gpu
 from demo.settings import LIMITS
 from masa.errors import UserError
 from masa.measuring.ladder import FAMILIES
 from masa.pictures.photo import Pixels
 from masa.pictures.shifts import RANGES
-from masa.predictor import Progress
+from masa.predictor import Progress, unwatched
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
 FIELDS = """Args:
@@ -106,8 +112,7 @@ def explain(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
         request = _request(photo, references, is_hr, shift, amounts, weights)
-        x = finish(follow(lambda progress: explore_whole(request, progress=progress)), client_left)
-        return serve(as_zip(x), "masa.zip"), settings(x)
+        return finish(follow(lambda progress: explained(request, progress)), client_left)
 
 
 def robustness(
@@ -134,8 +139,9 @@ def robustness(
     """
     with told_kindly():
         request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, DEFAULT_WEIGHTS)
-        trial = Trial(request, change, tuple(networks or default_networks()), int(points or 0))
-        rows = finish(follow_each(lambda progress: robustness_rows(trial, progress)), client_left)
+        chosen = tuple(networks or default_networks())
+        asked = SweepRequest(request, change, chosen, int(points or 0))
+        rows = finish(follow_each(lambda progress: robustness_rows(asked, progress)), client_left)
         report = robustness_report(rows, request.is_hr)
         found = {
             "summary": report.figure.summary,
@@ -143,6 +149,24 @@ def robustness(
             "points": [asdict(row) for row in report.rows],
         }
         return serve_png(report.figure.image, "robustness.png"), plain(found)
+
+
+_RUNNING = 0.9  # of explaining's time, the networks' share
+
+
+def explained(request: Request, progress: Progress) -> tuple[str, dict[str, Any]]:
+    """What :func:`explain` returns. Raises ``UserError``.
+
+    Drawing and packing take seconds too, so the turn lasts until the archive is written.
+    """
+    x = explore_whole(request, progress=part(progress, 0, _RUNNING))
+    packing = part(progress, _RUNNING, 1)
+    for step in pack(x):
+        if isinstance(step, Step):
+            packing(step.share, step.doing)
+        else:
+            path = serve(step.value, "masa.zip")
+    return path, settings(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +189,13 @@ def enlarge(request: Request, progress: Progress = unwatched) -> Enlarged:
     return Enlarged(finished.result.rgb, finished.result.alpha, numbers(finished))
 
 
-def numbers(finished: Run) -> dict[str, Any]:
+def numbers(finished: FinishedRun) -> dict[str, Any]:
     """What is known of a run, as plain values; scores are on Y, no border cropped."""
     result = finished.result
     pictures = {"result": result.rgb, "bicubic": result.bicubic}
     scores = None
     if finished.hr is not None:
-        scores = {name: asdict(score(p, finished.hr)) for name, p in pictures.items()}
+        scores = {name: asdict(likeness(p, finished.hr)) for name, p in pictures.items()}
     return plain(
         {
             "weights": finished.request.weights,
@@ -204,7 +228,7 @@ def offer_api() -> None:
         found = gr.JSON(label="Numbers")
         call = gr.Button()
     inputs = [photo, references, is_hr, shift, *amounts, weights]
-    # They wait in a line of their own: in Gradio's, forty of them would keep clicks out as well.
+    # They wait in the line of demo.runs.jobs: in Gradio's queue they would delay clicks too.
     free: dict[str, Any] = {"concurrency_limit": None}
     call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **free)
     call.click(explain, inputs, [archive, found], api_name="explain", **free)

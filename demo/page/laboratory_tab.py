@@ -14,7 +14,7 @@ from demo import laboratory
 from demo.figures import robustness as figures
 from demo.figures.figure import Drawn
 from demo.figures.steadiness import table
-from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Kept, Sweep, Trial
+from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Sweep, SweepRequest, SweepResult
 from demo.page import callbacks
 from demo.page.callbacks import CUSTOM, Inputs, Newest, told_kindly
 from demo.page.front import GONE
@@ -63,7 +63,7 @@ def own_change() -> list[gr.Slider]:
         ]
 
 
-def trial_of(values: Sequence[Any]) -> Trial:
+def trial_of(values: Sequence[Any]) -> SweepRequest:
     """What the page's inputs and the tab's own controls, in this order, ask for.
 
     Raises ``UserError``.
@@ -74,17 +74,19 @@ def trial_of(values: Sequence[Any]) -> Trial:
     if CUSTOM in (named or ()):
         shifts[CUSTOM] = Shift(**dict(zip(RANGES, amounts, strict=True)))
     request = Inputs(*values[:count]).request()
-    return Trial(request, family, tuple(networks or ()), int(points), shifts)
+    return SweepRequest(request, family, tuple(networks or ()), int(points), shifts)
 
 
-def watch(trial: Trial) -> Generator[Step | Sweep, None, None]:
+def watch(trial: SweepRequest) -> Generator[Step | Sweep, None, None]:
     """A sweep as it grows, with its steps between. Raises ``gr.Error`` with one sentence."""
     with told_kindly():
-        for step in follow_each(lambda progress: laboratory.run(trial, progress)):
+        for step in follow_each(lambda progress: laboratory.run_sweep(trial, progress)):
             yield step.value if isinstance(step, Finished) else step
 
 
-def choose(sweep: Sweep, network: str, value: float, compared: str) -> tuple[Kept, tuple[str, str]]:
+def choose(
+    sweep: Sweep, network: str, value: float, compared: str
+) -> tuple[SweepResult, tuple[str, str]]:
     """The result nearest to a choice, and the files of the two pictures to compare.
 
     Raises ``UserError`` if they were deleted meanwhile.
@@ -312,7 +314,7 @@ class LaboratoryTab:
             trial = trial_of(values)
         yield from sweeps.only(sweeps.begin(), self._swept(trial))
 
-    def _swept(self, trial: Trial) -> Generator[Updates, None, None]:
+    def _swept(self, trial: SweepRequest) -> Generator[Updates, None, None]:
         begun = False
         latest: Sweep | None = None
         with closing(watch(trial)) as steps:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from demo.runs.request import Run
+from demo.runs.request import FinishedRun
 from masa.machine.cost import Cost, dense_matching_cost, executed_cost, paper_cost
 from masa.machine.memory import Peak
 from masa.network.decoder import ScaleTrace
@@ -144,7 +144,7 @@ class Exploration:
 
 
 @torch.inference_mode()
-def explore(run: Run, on_share: OnShare = ignore) -> Exploration:
+def explore(run: FinishedRun, on_share: OnShare = ignore) -> Exploration:
     """Condense a finished run whose trace kept the scales that are to be shown."""
     result, trace = run.result, run.result.trace
     matches = _to_cpu(trace.matches)

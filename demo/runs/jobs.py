@@ -26,15 +26,16 @@ Value = TypeVar("Value")
 _PAUSE = 2.0  # seconds that spare time has to wait after a turn
 
 
-class Stopped(Exception):  # noqa: N818 - a wish, not an error
+class Stopped(Exception):  # noqa: N818 - it ends a job, and is no error
     """Raised inside a job that nobody wants any more, or that has to make way."""
 
 
 class Turns:
     """Who may run the network: one at a time, first come first served, visitors first."""
 
-    def __init__(self, most_waiting: int = QUEUE) -> None:
-        self._most_waiting = most_waiting
+    def __init__(self, most_waiting: int = QUEUE, name: str = "runs") -> None:
+        """``name``: what is waited for, in the plural."""
+        self._most_waiting, self._name = most_waiting, name
         self._changed = threading.Condition()
         self._line: list[Turn] = []
         self._holder: object | None = None
@@ -52,11 +53,21 @@ class Turns:
                 wait = self._seconds_before(len(self._line))
                 later = "later" if wait is None else f"in about {wait:.0f} seconds"
                 raise UserError(
-                    f"{len(self._line)} runs are waiting already, as many as this page takes: "
-                    f"please come back {later}."
+                    f"{len(self._line)} {self._name} are waiting already, as many as this page "
+                    f"takes: please come back {later}."
                 )
             self._line.append(turn)
             return turn
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Ask, wait for the turn and keep it inside the block. Raises ``UserError`` as ``ask``."""
+        turn = self.ask()
+        try:
+            turn.wait()
+            yield
+        finally:
+            turn.end()
 
     @contextmanager
     def spare(self) -> Iterator[Progress]:
@@ -71,7 +82,7 @@ class Turns:
                 raise Stopped
 
         with self._changed:
-            # A visitor's next step follows soon after the last, and should not have to stop this.
+            # A visitor's next step often follows at once: without a pause it would stop this work.
             while self._holder is not None or self._line or self._just_ended():
                 self._changed.wait(_PAUSE)
             self._holder, self._began = object(), time.monotonic()
@@ -142,7 +153,7 @@ PROGRAMS = Turns()
 """Where programs wait: only the first of them stands in the line of visitors."""
 
 Rank = tuple[bool, float]
-"""Who draws first: what fills tabs in the background comes later, and what was asked for later."""
+"""The lowest draws first: in the background or not, then when it was asked for."""
 
 
 def rank(background: bool = False) -> Rank:
@@ -182,7 +193,7 @@ EASEL = Easel()
 """Where the page's figures are drawn."""
 
 _PERIOD = 0.2  # seconds between reports
-_PERIOD_IN_LINE = 2.0  # thirty who wait are told often enough, and cost little
+_PERIOD_IN_LINE = 2.0  # seconds between reports to those who wait: fewer cost less
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +19,26 @@ from masa.machine.memory import Peak, measured_peak
 from masa.network.model import SCALES
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.metrics import psnr_y, ssim_y
-from masa.pictures.photo import Pixels, Role, Source
+from masa.pictures.photo import Photo, Pixels, Role, Source
 from masa.pictures.read import read_photo
-from masa.pictures.shifts import Shift, Shifted
-from masa.predictor import MemoryNeededError, Predictor, Progress, Result
+from masa.pictures.shifts import Shift
+from masa.predictor import (
+    MemoryNeededError,
+    Predictor,
+    Progress,
+    Result,
+    check_count,
+    read_reference,
+    unwatched,
+)
 from masa.weights import DEFAULT_WEIGHTS, load_model, shipped_weights
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a visitor asked for."""
+    """What a visitor asked for. Raises ``UserError`` for too many references, of which none is
+    opened.
+    """
 
     photo: Source
     refs: tuple[Source, ...] = ()
@@ -40,31 +48,65 @@ class Request:
     shift: Shift = field(default_factory=Shift)
     """Applied to every reference before it is used."""
 
-    def digest(self) -> bytes:
-        """Equal for requests with equal files and settings. Raises ``OSError``."""
-        parts = [repr((self.is_hr, self.weights, self.shift)).encode()]
-        for source in (self.photo, *self.refs):
-            parts.append(Path(source).read_bytes() if isinstance(source, (str, Path)) else b"")
-        lengths = repr([len(part) for part in parts]).encode()
-        return hashlib.blake2b(b"".join([lengths, *parts]), digest_size=16).digest()
+    def __post_init__(self) -> None:
+        check_count(len(self.refs), LIMITS)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The pictures of a request, ready for the network."""
+
+    lr: Photo
+    """``(h, w)`` pixels, with the visitor's transparency."""
+    refs: tuple[Photo, ...]
+    """Reduced to what is allowed, then shifted."""
+    hr: Pixels | None
+    """``(4h, 4w, 3)``: the known target, cropped as the LR was made; ``None`` if unknown."""
+    notes: tuple[str, ...] = ()
+    """What was done to the pictures that a visitor may not expect, a sentence each."""
+
+
+def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
+    """Read the photo and make the LR of a sharp one; then read, reduce and shift each reference.
+
+    The only place where a visitor's pictures are decoded. At most one of them is held at its full
+    size, so this has to be called by who has the turn (:mod:`demo.runs.jobs`); ``progress`` is
+    called before each, and what it raises ends the work. Raises ``UserError``.
+    """
+    progress(0, "Opening the photo")
+    role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
+    lr, hr = read_photo(request.photo, role, LIMITS), None
+    if request.is_hr:
+        rgb, hr = lr_from_hr(lr.rgb)
+        lr = replace(lr, rgb=rgb, alpha=None if lr.alpha is None else lr_from_hr(lr.alpha)[0])
+    refs: list[Photo] = []
+    notes: tuple[str, ...] = ()
+    for number, source in enumerate(request.refs, start=1):
+        progress(0, f"Opening reference {number}")
+        ref, of_one = read_reference(source, number, LIMITS)
+        notes += of_one
+        if not request.shift.is_identity:
+            ref = replace(ref, rgb=request.shift.apply(ref.rgb).rgb)
+        refs.append(ref)
+    return Prepared(lr, tuple(refs), hr, notes)
 
 
 @dataclass(frozen=True)
-class Score:
-    """Likeness to the known HR on Y, no border cropped."""
+class Likeness:
+    """How close a picture comes to the known HR, on Y, no border cropped."""
 
     psnr: float
     """Decibels; infinite for identical pictures."""
     ssim: float
 
 
-def score(picture: Pixels, hr: Pixels) -> Score:
+def likeness(picture: Pixels, hr: Pixels) -> Likeness:
     """How close ``picture`` ``(H, W, 3)`` comes to ``hr`` of the same size."""
-    return Score(psnr_y(picture, hr), ssim_y(picture, hr))
+    return Likeness(psnr_y(picture, hr), ssim_y(picture, hr))
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class FinishedRun:
     """A request and what came of it."""
 
     request: Request
@@ -106,35 +148,28 @@ Fewer scales are kept where the memory of a run does not allow for them.
 """
 
 
-def run(request: Request, progress: Progress, keep: bool = False) -> Run:
-    """Decode, check, shift and enlarge; ``keep`` keeps the features that figures show.
+def run(request: Request, progress: Progress, keep: bool = False) -> FinishedRun:
+    """Prepare the pictures and enlarge; ``keep`` keeps the features that figures show.
 
     Raises ``UserError`` with a sentence for the visitor.
     """
     predictor = predictor_for(request.weights)
-    role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
-    photo = read_photo(request.photo, role, predictor.limits)
-    lr, alpha, hr = photo.rgb, photo.alpha, None
-    if request.is_hr:
-        lr, hr = lr_from_hr(photo.rgb)
-        alpha = None if alpha is None else lr_from_hr(alpha)[0]
-    refs = request.refs
-    if not request.shift.is_identity:
-        refs = tuple(shifted.rgb for shifted in shift_references(request))
+    prepared = prepare(request, progress)
+    lr = prepared.lr
     scales: tuple[int, ...] = ()
     if keep:
-        scales = SCALES if lr.shape[0] * lr.shape[1] <= DETAIL_PIXELS else SCALES[:2]
-    pixels = lr if alpha is None else np.dstack((lr, alpha))
+        scales = SCALES if lr.height * lr.width <= DETAIL_PIXELS else SCALES[:2]
     with measured_peak(predictor.device) as peak:
         while True:
             try:
-                result = predictor.upscale(pixels, refs, progress, scales)
+                result = predictor.upscale_photos(lr, prepared.refs, progress, scales)
                 break
             except MemoryNeededError:
                 if len(scales) < 2:
                     raise
-                scales = scales[:-1]  # rather less to look at than no picture
-    return Run(request, result, hr, predictor.config, peak, alpha)
+                scales = scales[:-1]  # fewer scales can be looked at, but there is a picture
+    result = replace(result, notes=prepared.notes + result.notes)
+    return FinishedRun(request, result, prepared.hr, predictor.config, peak, lr.alpha)
 
 
 def expected_work(request: Request) -> int:
@@ -144,7 +179,7 @@ def expected_work(request: Request) -> int:
         try:
             with Image.open(str(source)) as picture:
                 sizes.append(picture.size)
-        except Exception:  # what is wrong with it is found, and said, by who reads it
+        except Exception:  # read_photo will say what is wrong with it
             return 0
     (width, height), *refs = sizes
     factor = SCALE if request.is_hr else 1
@@ -152,9 +187,3 @@ def expected_work(request: Request) -> int:
     pixels = sum(min(w * h, LIMITS.max_ref_pixels) for w, h in refs) // SCALE**2
     down = (max(pixels // lr[1], lr[0]), lr[1]) if refs else lr
     return executed_cost(lr, down).total
-
-
-def shift_references(request: Request) -> list[Shifted]:
-    """The references after the shift, with the number of clipped pixels. Raises ``UserError``."""
-    limits = predictor_for(request.weights).limits
-    return [request.shift.apply(read_photo(ref, "reference", limits).rgb) for ref in request.refs]

@@ -1,11 +1,19 @@
-"""Pictures as files that the page serves and, after a while, deletes."""
+"""Pictures as files that the page serves and, after a while, deletes.
+
+They lie in Gradio's temporary folder, beside what visitors upload. All of it together has a quota.
+"""
 
 from __future__ import annotations
 
 import atexit
+import errno
+import filecmp
 import hashlib
+import logging
 import os
+import re
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -13,10 +21,26 @@ from collections.abc import Collection
 from pathlib import Path
 
 import cv2
-from gradio.utils import get_upload_folder
 
+from demo.runs.examples import load_examples
+from demo.settings import SPARED_SECONDS, TEMPORARY
+from masa.errors import UserError
 from masa.machine.memory import give_back
 from masa.pictures.photo import Pixels
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+FULL = "The page's disk is full: please try again in a few minutes."
+
+_RECOUNT = 5.0  # seconds after which the folder is counted again, as Gradio writes there too
+_LOG_AGAIN = 600.0  # seconds for which a full disk is not logged again
+_DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")  # folders of this page, and of Gradio
+_LOCK = "lock"
 
 
 def png(rgb: Pixels, alpha: Pixels | None = None) -> bytes:
@@ -30,32 +54,70 @@ def png(rgb: Pixels, alpha: Pixels | None = None) -> bytes:
     return data.tobytes()
 
 
-def serve(data: bytes, name: str) -> str:
-    """Path of a file called ``name`` with these bytes, inside the folder that Gradio serves from.
+# ---------------------------------------------------------------------------- the folder
 
-    The folder's name is a digest of the bytes, so no two visitors can get each other's file under
-    one name; :func:`sweep` deletes it when it is old.
+
+def folder() -> Path:
+    """The folder that Gradio serves from, and writes uploads to."""
+    # Imported here, as Gradio must not be imported before use_own_folder was called.
+    from gradio.utils import get_upload_folder
+
+    return Path(get_upload_folder())
+
+
+def use_own_folder() -> None:
+    """Let uploads and results lie in a folder of this process alone, which goes when it ends.
+
+    What processes left that were killed is removed. A folder that ``GRADIO_TEMP_DIR`` names already
+    is used, and stays.
     """
-    folder = Path(get_upload_folder()) / hashlib.blake2b(data, digest_size=16).hexdigest()
-    path = folder / name
-    if path.exists():
-        os.utime(path)  # still in use: age counts from here
-        return str(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{os.getpid()}-{os.urandom(4).hex()}"
-    partial.write_bytes(data)
-    os.replace(partial, path)
-    return str(path)
+    if os.environ.get("GRADIO_TEMP_DIR"):
+        return
+    remove_leftovers()
+    own = Path(tempfile.mkdtemp(prefix="masa-"))
+    _claim(own)
+    (own / "files").mkdir()
+    os.environ["GRADIO_TEMP_DIR"] = str(own / "files")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
 
 
-def serve_png(rgb: Pixels, name: str = "picture.png", alpha: Pixels | None = None) -> str:
-    """:func:`serve` for a picture."""
-    return serve(png(rgb, alpha), name)
+def _claim(own: Path) -> None:
+    """Locks a file in the folder for as long as this process lives, however it ends.
+
+    A process' number would not do: in containers that share a folder it names another process.
+    """
+    if fcntl is None:
+        return
+    # Under its own name only once it is locked: nobody may find it unlocked.
+    file = os.open(own / "new", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    os.rename(own / "new", own / _LOCK)
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of this user's processes that ended without removing them."""
+    if fcntl is None:
+        return
+    for own in Path(tempfile.gettempdir()).glob("masa-*"):
+        try:
+            found = own.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                continue
+            file = os.open(own / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # no folder of this page, or gone already
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(own, ignore_errors=True)
+        except BlockingIOError:  # its process lives
+            continue
+        finally:
+            os.close(file)
 
 
 def is_served(path: str) -> bool:
     """Whether a path lies in the folder that the page serves from, where uploads are."""
-    return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+    return Path(path).resolve().is_relative_to(folder().resolve())
 
 
 def in_use(path: str) -> None:
@@ -64,45 +126,187 @@ def in_use(path: str) -> None:
         os.utime(path)
 
 
-def use_own_folder() -> None:
-    """Let uploads and results lie in a folder of this process alone, which goes when it ends.
-
-    A folder that ``GRADIO_TEMP_DIR`` names already is used, and left.
-    """
-    if not os.environ.get("GRADIO_TEMP_DIR"):
-        folder = tempfile.mkdtemp(prefix="masa-")
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-
-
 def files() -> set[Path]:
     """All files in the folder that the page serves from."""
     # Unlike a glob, a walk does not mind that others make and remove folders meanwhile.
-    return {Path(top, name) for top, _, names in os.walk(get_upload_folder()) for name in names}
+    return {Path(top, name) for top, _, names in os.walk(folder()) for name in names}
+
+
+# ---------------------------------------------------------------------------- writing
+
+
+def serve(data: bytes, name: str) -> str:
+    """Path of a file called ``name`` with these bytes, inside the folder that Gradio serves from.
+
+    The subfolder's name is a digest of the bytes, so no two visitors can get each other's file
+    under one name; :func:`sweep` deletes it when it is old. Raises ``UserError`` if the disk is
+    full.
+    """
+    place = folder() / hashlib.blake2b(data, digest_size=16).hexdigest()
+    path = place / name
+    if path.exists():
+        os.utime(path)  # still in use: age counts from here
+        return str(path)
+    _QUOTA.take(len(data))
+    partial = place / f".{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if (sentence := full_disk(error)) is None:
+            raise
+        raise UserError(sentence) from None
+    return str(path)
+
+
+def serve_png(rgb: Pixels, name: str = "picture.png", alpha: Pixels | None = None) -> str:
+    """:func:`serve` for a picture."""
+    return serve(png(rgb, alpha), name)
+
+
+_logged = -_LOG_AGAIN
+
+
+def full_disk(error: OSError) -> str | None:
+    """What to say if ``error`` means that the disk is full, which is logged; else ``None``."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    _log_full("The disk under %s is full.", folder())
+    return FULL
+
+
+def _log_full(words: str, *values: object) -> None:
+    """Logs once in a while: visitors may try again many times."""
+    global _logged
+    if time.monotonic() - _logged > _LOG_AGAIN:
+        _logged = time.monotonic()
+        log.warning(words, *values)
+
+
+class Quota:
+    """Bounds what the served folder holds: uploads, results, figures and archives together."""
+
+    def __init__(self, most: int = TEMPORARY) -> None:
+        """``most``: bytes; never more than half of what is free when the folder is first used."""
+        self._most = most
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+        self._limit = self._used = 0
+        self._counted = 0.0
+        self.kept: frozenset[Path] = frozenset()
+        """Files that are not deleted."""
+
+    def room(self) -> int:
+        """Bytes that may still be written."""
+        with self._lock:
+            return self._room()
+
+    def take(self, size: int) -> None:
+        """Make room for ``size`` bytes that are about to be written.
+
+        Files that nobody used in the last ``SPARED_SECONDS`` are deleted if need be, the oldest
+        first. Raises ``UserError`` if that is not enough.
+        """
+        with self._lock:
+            if size > self._room():
+                self._delete(size - self._room())
+            if size > self._room():
+                _log_full("The quota of %s, %d bytes, is used up.", self._folder, self._limit)
+                raise UserError(FULL)
+            self._used += size
+
+    def _room(self) -> int:
+        own = folder()
+        own.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(own).free
+        if own != self._folder:
+            self._folder, self._limit = own, min(self._most, free // 2)
+            self._counted = -_RECOUNT
+        if time.monotonic() - self._counted > _RECOUNT:
+            self._counted = time.monotonic()
+            self._used = sum(size for _, size, _ in _by_age())
+        return max(0, min(self._limit - self._used, free))
+
+    def _delete(self, size: int) -> None:
+        """Delete at least ``size`` bytes of old files, if there are as many."""
+        for time_used, bytes_of_it, path in _by_age():
+            if size <= 0 or time.time() - time_used < SPARED_SECONDS:
+                return
+            if path not in self.kept and _remove(path):
+                size -= bytes_of_it
+                self._used -= bytes_of_it
+
+
+_QUOTA = Quota()
+
+
+def room() -> int:
+    """Bytes that uploads and results may still take."""
+    return _QUOTA.room()
+
+
+def _by_age() -> list[tuple[float, int, Path]]:
+    """Time of last use, size and path of all files, the oldest first."""
+    found = []
+    for path in files():
+        try:
+            status = path.stat()
+        except OSError:  # deleted meanwhile
+            continue
+        found.append((status.st_mtime, status.st_size, path))
+    return sorted(found)
+
+
+def _remove(path: Path) -> bool:
+    """Whether the file could be deleted; its subfolder goes too if nothing else is in it."""
+    try:
+        path.unlink()
+    except OSError:  # gone already
+        return False
+    try:
+        if path.parent != folder():
+            path.parent.rmdir()
+    except OSError:  # it holds, or just got, another file
+        pass
+    return True
+
+
+# ---------------------------------------------------------------------------- deleting
 
 
 def sweep(age: float, keep: Collection[Path] = ()) -> None:
     """Delete files that nobody wrote or asked for again in the last ``age`` seconds."""
-    for path in files().difference(keep):
-        try:
-            if time.time() - path.stat().st_mtime > age:
-                path.unlink()
-                path.parent.rmdir()
-        except OSError:  # gone already, or the folder holds or just got another file
-            continue
+    for time_used, _, path in _by_age():
+        if time.time() - time_used > age and path not in keep:
+            _remove(path)
 
 
 def sweep_in_background(age: float) -> None:
-    """:func:`sweep` now and then for as long as the process lives; what is there now stays.
+    """:func:`sweep` now and then for as long as the process lives.
 
-    Memory that is free by then is given back too.
+    The examples stay. So do files that lie there now and are not this page's: those outside of
+    subfolders that are named by a digest. What an earlier process left in such subfolders is
+    deleted like everything else. Memory that is free by then is given back too.
     """
-    keep = files()  # the examples
+    _QUOTA.kept = keep = frozenset(
+        path for path in files() if not _DIGEST.fullmatch(path.parent.name) or _is_example(path)
+    )
 
     def work() -> None:
         while True:
-            time.sleep(min(60.0, age / 4))
             sweep(age, keep)
             give_back()
+            time.sleep(min(60.0, age / 4))
 
     threading.Thread(target=work, name="sweep", daemon=True).start()
+
+
+def _is_example(path: Path) -> bool:
+    """Whether a file is Gradio's copy of an example's picture."""
+    pictures = (picture for example in load_examples() for picture in (example.hr, *example.refs))
+    return any(
+        picture.name == path.name and filecmp.cmp(picture, path, shallow=False)
+        for picture in pictures
+    )

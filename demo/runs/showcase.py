@@ -1,26 +1,30 @@
 """Finished explorations of the examples, shared by all visitors and ready at once.
 
-They are computed once per process, in the background, from the files in ``assets``: nothing that
-could become stale is stored. What visitors upload never gets in here.
+They are computed once per process, in the background, from the files in ``assets``, and not stored
+on disk, where they could be out of date. What visitors upload is never kept here.
 """
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import os
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
 
 from demo.runs.examples import Example, load_examples
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import NETWORK, Stopped
 from demo.runs.request import Request
 from demo.runs.steps import paint, without_branches, without_reference
+from demo.settings import DRAWN_MEMORY
 from masa.errors import UserError
-from masa.pictures.shifts import Shift
+from masa.pictures.photo import Pixels, Source
 from masa.weights import DEFAULT_WEIGHTS
 
 _NICE = 10
@@ -33,31 +37,80 @@ def request_for(example: Example) -> Request:
     return Request(str(example.hr), tuple(str(ref) for ref in example.refs), is_hr=True)
 
 
+class Picture(Protocol):
+    """What is drawn: a figure, with whatever else is known of it."""
+
+    @property
+    def image(self) -> Pixels:
+        """``(H, W, 3)``."""
+
+
+Drawn = TypeVar("Drawn", bound=Picture | None)
+
+
 class Showcase:
     """The examples and what is known of them so far."""
 
     def __init__(self, examples: Sequence[Example] | None = None) -> None:
         self.examples = list(load_examples() if examples is None else examples)
-        self._digests = {request_for(e).digest(): e for e in self.examples}
+        self._by_sizes: dict[tuple[int, ...], list[Example]] = {}
+        for example in self.examples:
+            self._by_sizes.setdefault(_sizes(request_for(example)), []).append(example)
         self._ready: dict[str, Exploration] = {}
         self._given_up: set[str] = set()
         self._changed = threading.Condition()
+        self._drawn: OrderedDict[tuple[str, str], Picture | None] = OrderedDict()
 
     def example_of(self, request: Request) -> Example | None:
-        """The example whose pictures a request has, under whatever light and network, if any."""
-        plainly = replace(request, shift=Shift(), weights=DEFAULT_WEIGHTS)
-        return self._digests.get(plainly.digest())
+        """The example whose pictures a request has, under whatever light and network, if any.
+
+        Files are read only if all of them are as large as an example's. Raises ``OSError`` if one
+        is gone.
+        """
+        alike = self._by_sizes.get(_sizes(request), ())
+        for example in alike if request.is_hr else ():
+            wanted = request_for(example)
+            pairs = zip(_sources(request), _sources(wanted), strict=True)
+            if all(filecmp.cmp(str(given), str(own), shallow=False) for given, own in pairs):
+                return example
+        return None
 
     def get(self, request: Request) -> Exploration | None:
-        """The finished exploration of a request for an example as it is, if it is ready."""
-        example = self._digests.get(request.digest())
-        return None if example is None else self._ready.get(example.name)
+        """The finished exploration of a request for an example as it is, if it is ready.
+
+        Raises ``OSError`` if a file is gone.
+        """
+        example = self.example_of(request)
+        changed = not request.shift.is_identity or request.weights != DEFAULT_WEIGHTS
+        return None if example is None or changed else self._ready.get(example.name)
 
     def put(self, example: Example, exploration: Exploration) -> None:
         """Make an example ready."""
         with self._changed:
             self._ready[example.name] = exploration
+            for key in [key for key in self._drawn if key[0] == example.name]:
+                del self._drawn[key]
             self._changed.notify_all()
+
+    def drawn(self, name: str, figure: str, draw: Callable[[], Drawn]) -> Drawn:
+        """A figure of the ready example ``name`` as the page opens on it: from ``draw``, or kept.
+
+        ``figure`` is the figure's name. Many visitors look at an example, so what ``draw`` returned
+        is kept; beyond ``DRAWN_MEMORY`` bytes what was asked for longest ago is drawn again.
+        """
+        key = (name, figure)
+        with self._changed:
+            if key in self._drawn:
+                self._drawn.move_to_end(key)
+                return cast(Drawn, self._drawn[key])
+            shown = self._ready.get(name)
+        found = draw()  # without the lock: two who draw the same are no harm
+        with self._changed:
+            if self._ready.get(name) is shown:  # else another run was put there meanwhile
+                self._drawn[key] = found
+            while sum(map(_bytes_of, self._drawn.values())) > DRAWN_MEMORY:
+                self._drawn.popitem(last=False)
+        return found
 
     def wait(self, name: str, seconds: float) -> Exploration | None:
         """The exploration called ``name``, waiting for it so long at most."""
@@ -100,6 +153,22 @@ class Showcase:
             self.prepare()
 
         threading.Thread(target=work, name="showcase", daemon=True).start()
+
+
+def _bytes_of(picture: Picture | None) -> int:
+    return 0 if picture is None else picture.image.nbytes
+
+
+def _sources(request: Request) -> tuple[Source, ...]:
+    return request.photo, *request.refs
+
+
+def _sizes(request: Request) -> tuple[int, ...]:
+    """Bytes of the files of a request; -1 for a picture that is no file."""
+    return tuple(
+        os.path.getsize(source) if isinstance(source, (str, Path)) else -1
+        for source in _sources(request)
+    )
 
 
 def _in_spare_time(step: Callable[..., Exploration]) -> Exploration:

@@ -11,12 +11,7 @@ from demo.runs.exploration import Exploration, explore
 from demo.runs.request import Request, expected_work, predictor_for, run
 from demo.runs.zerogpu import borrows, seconds_on_gpu
 from masa.network.aggregation import Branches
-from masa.predictor import Progress
-
-
-def unwatched(share: float, doing: str) -> None:
-    """A :data:`Progress` for work that nobody watches."""
-
+from masa.predictor import Progress, unwatched
 
 _RUNNING = 0.9  # of painting's time, the network's share
 

@@ -20,17 +20,17 @@ import torch
 from gradio.context import LocalContext
 
 from masa.errors import UserError
-from masa.predictor import Progress
+from masa.predictor import Progress, unwatched
 
 log = logging.getLogger(__name__)
 
 ON_ZEROGPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 """Whether this is such a Space, as its own package ``spaces`` finds out."""
 
-NOTE = "No GPU was to be had for you now, so this was computed on the CPU, which takes longer."
+NOTE = "No GPU was free for you, so this was computed on the CPU, which takes longer."
 
 if ON_ZEROGPU:
-    import spaces  # before anything uses CUDA
+    import spaces  # it must be imported before anything uses CUDA
 
 _lent = False  # true only in the forked process
 
@@ -45,7 +45,7 @@ def device() -> str:
 def seconds_on_gpu(multiply_adds: int) -> int:
     """GPU time to ask for: the fork and the copies, and the network at a modest speed.
 
-    A visitor's daily quota must exceed what is asked for, 1.5 times over, so it should be little.
+    A visitor needs 1.5 times as much left of the daily quota, so ask for no more than is needed.
     """
     return min(60, 6 + round(multiply_adds / 1e12))
 
@@ -92,7 +92,7 @@ def _borrowing(
     borrowed = lend(duration=lambda seconds, asked: seconds)(lent)
 
     @wraps(step)
-    def either(*args: Any, progress: Progress = _unwatched, **options: Any) -> Any:
+    def either(*args: Any, progress: Progress = unwatched, **options: Any) -> Any:
         if LocalContext.request.get(None) is None:  # the quota is a visitor's, and there is none
             return step(*args, progress=progress, **options)
         progress(0.05, "Computing on a GPU")
@@ -107,7 +107,3 @@ def _borrowing(
         return outcome
 
     return either
-
-
-def _unwatched(share: float, doing: str) -> None:
-    pass

@@ -1,0 +1,88 @@
+"""From what a visitor asks for to pictures that the network can take."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from helpers import picture
+
+from demo.runs import request as module
+from demo.runs.request import Request, predictor_for, prepare, run
+from masa import predictor as reading
+from masa.errors import UserError
+from masa.pictures.degradation import lr_from_hr
+from masa.pictures.photo import Photo
+from masa.pictures.read import read_photo
+from masa.pictures.resize import enlarge_x4, resize_to_fit
+from masa.pictures.shifts import Shift
+
+DARK = Shift(gain=0.6, saturation=0.5)
+
+
+def ignore(share, doing):
+    pass
+
+
+def test_six_references_are_refused_before_any_is_opened():
+    with pytest.raises(UserError, match=r"^6 references are too many: choose the best 5\.$"):
+        Request("/nonexistent.png", ("/nonexistent.png",) * 6)
+    assert Request("/nonexistent.png", ("/nonexistent.png",) * 5).refs
+
+
+def test_references_are_reduced_and_then_shifted(monkeypatch):
+    monkeypatch.setattr(module, "LIMITS", module.replace(module.LIMITS, max_ref_pixels=1200))
+    large, small = picture(80, 60, 1), picture(24, 30, 2)
+    prepared = prepare(Request(picture(16, 16), (large, small), shift=DARK))
+    reduced = resize_to_fit(Photo(large), 1200).rgb
+    assert reduced.shape == (40, 30, 3)
+    for ref, expected in zip(prepared.refs, (reduced, small), strict=True):
+        assert np.array_equal(ref.rgb, DARK.apply(expected).rgb)
+    assert prepared.notes == ("Reference 1 was reduced from 60x80 to 30x40 pixels.",)
+    assert prepared.hr is None
+
+
+def test_a_sharp_photo_is_reduced_with_its_transparency():
+    rgba = np.dstack([picture(66, 97), picture(66, 97, 1)[:, :, 0]])
+    request = Request(rgba, is_hr=True)
+    prepared = prepare(request)
+    lr, hr = lr_from_hr(rgba[:, :, :3])
+    alpha = lr_from_hr(rgba[:, :, 3])[0]
+    assert np.array_equal(prepared.lr.rgb, lr) and np.array_equal(prepared.hr, hr)
+    assert np.array_equal(prepared.lr.alpha, alpha)
+    finished = run(request, ignore)
+    assert np.array_equal(finished.alpha, alpha)
+    assert np.array_equal(finished.result.alpha, enlarge_x4(alpha))
+    assert np.array_equal(finished.result.rgb, predictor_for("masa-rec").run(lr).rgb)
+
+
+def test_one_picture_at_a_time_is_held_at_its_full_size(monkeypatch):
+    monkeypatch.setattr(module, "LIMITS", module.replace(module.LIMITS, max_ref_pixels=1200))
+    whole = []
+
+    def watched(source, role, limits):
+        gc.collect()
+        assert not any(seen() is not None for seen in whole), "the last one is still held"
+        photo = read_photo(source, role, limits)
+        whole.append(weakref.ref(photo.rgb))
+        return photo
+
+    monkeypatch.setattr(reading, "read_photo", watched)
+    prepare(Request(picture(16, 16), tuple(picture(60, 60, n) for n in range(3)), shift=DARK))
+    assert len(whole) == 3
+
+
+def test_preparing_can_be_stopped_before_each_picture(monkeypatch):
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    told = []
+
+    def stop(share, doing):
+        told.append(doing)
+        if len(told) == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        prepare(Request(picture(16, 16), (picture(24, 24), b"no picture")), stop)
+    assert told == ["Opening the photo", "Opening reference 1", "Opening reference 2"]

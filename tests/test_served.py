@@ -1,0 +1,185 @@
+"""The folder that the page serves from: its quota, a full disk, and what killed processes leave."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from helpers import is_one_sentence
+
+from demo.runs import served
+from demo.runs.examples import load_examples
+from demo.runs.served import FULL, Quota
+from demo.settings import SPARED_SECONDS
+from masa.errors import UserError
+
+ROOT = Path(served.__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to serve from, and a quota of 1000 bytes."""
+    own = tmp_path / "files"
+    own.mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(own))
+    monkeypatch.setattr(served, "_QUOTA", Quota(1000))
+    monkeypatch.setattr(served, "_logged", -served._LOG_AGAIN)
+    return own
+
+
+def age(path, seconds):
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_the_room_is_what_the_quota_leaves(folder, monkeypatch):
+    assert served.room() == 1000
+    served.serve(b"a" * 400, "a.png")
+    assert served.room() == 600
+    served.serve(b"a" * 400, "a.png")  # it is there already
+    assert served.room() == 600
+    (folder / "upload").write_bytes(bytes(500))  # by Gradio
+    monkeypatch.setattr(served, "_RECOUNT", -1.0)
+    assert served.room() == 100
+    (folder / "upload").unlink()
+    assert served.room() == 600
+
+
+def test_a_quota_is_at_most_half_of_what_is_free(folder, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=600))
+    assert served.room() == 300
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    assert served.room() == 100  # of the quota 300 are left, but others filled the disk
+
+
+def test_old_files_make_room_and_recent_ones_are_spared(folder, caplog):
+    old, older, recent, kept = (
+        Path(served.serve(letter * 240, "a.png")) for letter in (b"a", b"b", b"c", b"d")
+    )
+    served._QUOTA.kept = frozenset({kept})
+    for path, seconds in ((old, 1.1), (older, 1.2), (recent, 0.5), (kept, 2)):
+        age(path, seconds * SPARED_SECONDS)
+    new = Path(served.serve(b"e" * 100, "a.png"))
+    assert served.files() == {old, recent, kept, new} and not older.parent.exists()
+    with pytest.raises(UserError) as raised:
+        served.serve(b"f" * 700, "a.png")
+    assert str(raised.value) == FULL and is_one_sentence(FULL)
+    assert served.files() == {recent, kept, new}
+    with pytest.raises(UserError):
+        served.serve(b"f" * 701, "a.png")
+    assert len([r for r in caplog.records if "used up" in r.message]) == 1
+    assert served.serve(b"g" * 400, "a.png")
+
+
+def test_a_full_disk_is_called_that_and_logged_once(folder, monkeypatch, caplog):
+    def full(self, data):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for _ in range(3):
+        with pytest.raises(UserError, match="disk is full"):
+            served.serve(b"a", "a.png")
+    assert not served.files()
+    assert len(caplog.records) == 1 and "is full" in caplog.text
+    assert served.full_disk(FileNotFoundError(errno.ENOENT, "gone")) is None
+
+
+PROCESS = """
+import time
+from demo.runs.served import serve, use_own_folder
+use_own_folder()
+serve(b"secret", "photo.png")
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def start(tmp_path):
+    given = {"TMPDIR": str(tmp_path), "GRADIO_TEMP_DIR": "", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS], env=os.environ | given, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.skipif(served.fcntl is None, reason="no locks of files here")
+def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "masa-of-somebody").mkdir()
+    (tmp_path / "masa-link").symlink_to(tmp_path / "masa-of-somebody")
+    foreign = set(tmp_path.glob("masa-*"))
+    killed, alive = start(tmp_path), start(tmp_path)
+    try:
+        own = set(tmp_path.glob("masa-*")) - foreign
+        assert len(own) == 2
+        served.remove_leftovers()
+        assert set(tmp_path.glob("masa-*")) == foreign | own
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(10)
+        served.remove_leftovers()
+        left = set(tmp_path.glob("masa-*"))
+        assert foreign < left and len(left & own) == 1
+        assert [path.name for path in tmp_path.rglob("photo.png")] == ["photo.png"]
+    finally:
+        for process in (killed, alive):
+            process.kill()
+            process.wait(10)
+            process.stdout.close()
+
+
+@pytest.mark.skipif(served.fcntl is None, reason="no locks of files here")
+def test_folders_of_others_are_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "masa-x").mkdir()
+    (tmp_path / "masa-x" / "lock").touch()
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    served.remove_leftovers()
+    assert (tmp_path / "masa-x").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    served.remove_leftovers()
+    assert not (tmp_path / "masa-x").exists()
+
+
+def test_a_named_folder_is_swept_of_what_the_page_left_there(folder, monkeypatch):
+    """Uploads of an earlier process go; examples, and files of others, stay."""
+    example = load_examples()[0].hr
+    places = {"upload": "0" * 64, "result": "0" * 32, "foreign": "notes", example.name: "1" * 64}
+    paths = {}
+    for name, place in places.items():
+        paths[name] = folder / place / name
+        paths[name].parent.mkdir(exist_ok=True)
+        paths[name].write_bytes(b"x")
+    shutil.copy(example, paths[example.name])
+    other = folder / ("2" * 64) / example.name  # called like an example
+    other.parent.mkdir()
+    other.write_bytes(b"x")
+    for path in (*paths.values(), other):
+        age(path, 100)
+    fresh = folder / ("3" * 64) / "fresh"
+    fresh.parent.mkdir()
+    fresh.write_bytes(b"x")
+
+    class Now:
+        def __init__(self, target, **_):
+            self.start = target
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def enough(seconds):
+        raise Enough
+
+    monkeypatch.setattr(served.threading, "Thread", Now)
+    monkeypatch.setattr(served.time, "sleep", enough)
+    with pytest.raises(Enough):
+        served.sweep_in_background(60)
+    assert served.files() == {paths["foreign"], paths[example.name], fresh}
