@@ -14,8 +14,9 @@ import gradio as gr
 
 from demo.export import as_zip, plain, settings
 from demo.laboratory import MOST_POINTS, Trial, default_networks, robustness_report, robustness_rows
-from demo.page.callbacks import CUSTOM, SHIFTS, chosen_shift, told_kindly
+from demo.page.form import CUSTOM, SHIFTS, chosen_shift
 from demo.page.front import client_left, photos_field
+from demo.page.messages import told_kindly
 from demo.runs.jobs import finish, follow, follow_each
 from demo.runs.request import Request, Run, expected_work, run, score
 from demo.runs.served import serve, serve_png

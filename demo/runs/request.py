@@ -19,7 +19,7 @@ from masa.machine.cache import FeatureCache
 from masa.machine.cost import executed_cost
 from masa.machine.memory import Peak, measured_peak
 from masa.network.model import SCALES
-from masa.pictures.degradation import lr_from_hr
+from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y, ssim_y
 from masa.pictures.photo import Pixels, Role, Source
 from masa.pictures.read import read_photo
@@ -39,10 +39,12 @@ class Request:
     weights: str = DEFAULT_WEIGHTS
     shift: Shift = field(default_factory=Shift)
     """Applied to every reference before it is used."""
+    degradation: str = "clean"
+    """Name of the preset by which the LR is made of an HR photo."""
 
     def digest(self) -> bytes:
         """Equal for requests with equal files and settings. Raises ``OSError``."""
-        parts = [repr((self.is_hr, self.weights, self.shift)).encode()]
+        parts = [repr((self.is_hr, self.weights, self.shift, self.degradation)).encode()]
         for source in (self.photo, *self.refs):
             parts.append(Path(source).read_bytes() if isinstance(source, (str, Path)) else b"")
         lengths = repr([len(part) for part in parts]).encode()
@@ -116,7 +118,7 @@ def run(request: Request, progress: Progress, keep: bool = False) -> Run:
     photo = read_photo(request.photo, role, predictor.limits)
     lr, alpha, hr = photo.rgb, photo.alpha, None
     if request.is_hr:
-        lr, hr = lr_from_hr(photo.rgb)
+        lr, hr = lr_from_hr(photo.rgb, preset_called(request.degradation))
         alpha = None if alpha is None else lr_from_hr(alpha)[0]
     refs = request.refs
     if not request.shift.is_identity:
