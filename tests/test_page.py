@@ -17,7 +17,6 @@ from demo.figures.tabs import FIGURES, TABS, View
 from demo.page import look, work
 from demo.page.form import HR_MODE, LR_MODE, Inputs
 from demo.page.handlers import Handlers
-from demo.page.messages import told_kindly
 from demo.page.page import Page
 from demo.page.session import Session
 from demo.runs import served as demo_files
@@ -461,22 +460,6 @@ def test_a_forgotten_run_is_a_sentence(do):
         assert is_one_sentence(raised.value.message)
     # But no error of somebody who has only opened the page, before its example is there.
     assert list(do.fill(session, 0, None)) == []
-
-
-def test_using_an_upload_keeps_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
-    upload, example = tmp_path / "served" / "photo.png", tmp_path / "example.png"
-    (tmp_path / "served").mkdir()
-    for path in (upload, example):
-        Image.new("RGB", (16, 16)).save(path)
-        os.utime(path, (0, 0))
-    Inputs(str(upload), [(str(example), None)], *FORM[2:]).request()
-    assert upload.stat().st_mtime > 0 and example.stat().st_mtime == 0
-    demo_files.sweep(60)
-    assert upload.exists()
-    upload.unlink()
-    with pytest.raises(gr.Error, match="no longer on the server"), told_kindly():
-        Inputs(str(upload), [], *FORM[2:]).request()
 
 
 def test_old_files_are_swept_and_the_others_stay(tmp_path, monkeypatch):
