@@ -55,7 +55,7 @@ def fairness() -> str:
 
 
 def trial_of(values: Sequence[Any]) -> Trial:
-    """What the page's inputs and the tab's own controls, in this order, ask for.
+    """The sweep that the values of the form and then of the tab's controls ask for.
 
     Raises ``UserError``.
     """
@@ -90,7 +90,7 @@ def choose(sweep: Sweep, network: str, value: float, compared: str) -> tuple[Kep
 
 
 class LaboratoryTab:
-    """Lays itself out where it is made; :meth:`wire` connects it with the page's inputs."""
+    """Its components, laid out where it is made, and what happens on their events."""
 
     def __init__(self, keep_seconds: float) -> None:
         self.found = gr.State(None, time_to_live=keep_seconds)
@@ -207,7 +207,7 @@ class LaboratoryTab:
             trigger_mode="multiple",
             **free,
         )
-        # A result that was chosen meanwhile is marked again.
+        # The sweep's last figures may be drawn without a choice made meanwhile: draw it again.
         looked = [session, self.found, *choice]
         swept.success(self.show_chosen, looked, shown, **free)
         swept.failure(lambda: "", None, self.bar, **free)
@@ -237,7 +237,7 @@ class LaboratoryTab:
                 self._clicked(draw),
                 [session, self.found, self.compared],
                 [self.network, self.value, *shown],
-                # What comes last of a waiting event is its values, not where it was.
+                # ``always_last`` would send a later click's values without its place.
                 trigger_mode="multiple",
                 **free,
             )
@@ -288,7 +288,8 @@ class LaboratoryTab:
                 if isinstance(step, Step):
                     yield {self.bar: progress_bar(step)}
                     if step.share > 0 and not begun:
-                        # Before a result: what is new to a browser may miss its first value.
+                        # Shown before there is a result: a browser may lose the first value of
+                        # a component that it shows in the same message.
                         yield {self.results: gr.Column(visible=True)}
                         begun = True
                     continue
