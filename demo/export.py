@@ -118,16 +118,7 @@ def pack(x: Exploration, view: View | None = None) -> Steps[bytes]:
 
 def _entry(name: str) -> zipfile.ZipInfo:
     """An archive's entry without what differs from day to day, or from system to system."""
-    entry = zipfile.ZipInfo(
-        name, date_time=(1980, 1, 1, 0, 0, 0)
-    )  # the earliest that a zip can hold
+    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))  # the earliest that zips hold
     entry.create_system = 3  # Unix, whose permissions are next: readable by all
     entry.external_attr = 0o644 << 16
     return entry
-
-
-def as_zip(x: Exploration) -> bytes:
-    """:func:`pack` for those who only wait."""
-    *_, packed = pack(x)
-    assert isinstance(packed, Finished)
-    return packed.value

@@ -7,13 +7,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
-from helpers import fill
+from helpers import fill, picture
 from hypothesis import settings
 
 from masa.config import MASAConfig
 from masa.network.model import MASA
+from masa.pictures.write import write_photo
 from masa.predictor import Predictor
 from masa.weights import load_model
 
@@ -67,3 +69,23 @@ def all_cores():
     torch.set_num_threads(os.cpu_count() or 1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A folder with a small photo, the same one sharp, and the sharp one as a reference."""
+    folder = tmp_path_factory.mktemp("pictures")
+    scene = picture(128, 160, 3)
+    write_photo(folder / "lr.png", cv2.resize(scene, (40, 32), interpolation=cv2.INTER_AREA))
+    write_photo(folder / "ref.png", scene)
+    write_photo(folder / "hr.png", scene)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def x(files):
+    """The exploration of the sharp photo with the reference, with all later steps."""
+    from demo.runs.request import Request
+    from demo.runs.steps import explore_whole
+
+    return explore_whole(Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True))

@@ -27,7 +27,7 @@ import psutil
 from helpers import picture
 from serving import served_apart, wait_for
 
-from demo.page.callbacks import LR_MODE
+from demo.page.form import LR_MODE
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.resize import reduce_x4

@@ -1,13 +1,15 @@
 """The page's border, over HTTP: what visitors send comes in bounded, and nothing is undone."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
 import pytest
 from serving import free_port
 
-from demo.page.front import Front
+from demo.page.front import Front, Shelf
 
 KEEP = 60
 
@@ -96,3 +98,41 @@ def test_calls_of_programs_take_no_visitors_place(page):
 def test_what_a_closed_page_held_is_kept_no_longer_than_stated(page):
     told(page, "told")
     assert page[0].state_holder.session_data["visitor"].STATE_TTL_WHEN_CLOSED == KEEP
+
+
+def test_sessions_share_a_bounded_shelf(x):
+    size = x.kept_bytes()
+    shelf = Shelf(most_bytes=2 * size + 1)
+    kept = [shelf.put(dataclasses.replace(x)) for _ in range(2)]
+    assert shelf.get(kept[0]) is not None  # used last
+    third = shelf.put(x)
+    assert shelf.get(kept[1]) is None
+    assert shelf.get(kept[0]) is not None and shelf.get(third) is x
+    assert shelf.bytes() == 2 * size
+    del kept, third
+    assert shelf.bytes() == 0
+
+
+def test_an_example_counts_once_however_many_look_at_it(x):
+    size = x.kept_bytes()
+    shelf = Shelf(most_bytes=2 * size + 1)
+    own = shelf.put(dataclasses.replace(x))
+    looking = [shelf.put(x) for _ in range(9)]
+    assert shelf.bytes() == 2 * size
+    assert shelf.get(own) is not None and all(shelf.get(kept) is x for kept in looking)
+
+
+def test_what_follows_an_update_does_not_take_it_back():
+    """Its value may not have been shown yet when the next message comes."""
+    page = Front()
+    block_fn = SimpleNamespace(outputs=[None, None])
+
+    def sent(data, final=False):
+        return page.handle_streaming_diffs(block_fn, data, "session", "run", final)
+
+    update = {"__type__": "update", "value": {"path": "figure.png"}}
+    assert sent([update, "words"]) == [update, "words"]
+    assert sent([gr.skip(), "words"]) == [[["replace", [], gr.skip()]], []]
+    assert sent([gr.skip(), "more words"]) == [[], [["replace", [], "more words"]]]
+    # Nor does its end bring back what another may have replaced since.
+    assert sent([None, None], final=True) == [gr.skip(), gr.skip()]

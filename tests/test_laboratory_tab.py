@@ -1,4 +1,4 @@
-"""The laboratory's callbacks, called as plain functions."""
+"""What happens on the laboratory's tab, called as plain functions."""
 
 import contextlib
 import threading
@@ -10,8 +10,9 @@ from helpers import is_one_sentence, picture, taken, work_until_stopped
 
 from demo.laboratory import Sweep, SweepRequest
 from demo.page import laboratory_tab
-from demo.page.callbacks import CUSTOM, HR_MODE, LR_MODE, Newest
+from demo.page.form import CUSTOM, HR_MODE, LR_MODE
 from demo.page.laboratory_tab import LaboratoryTab, choose, trial_of, watch
+from demo.page.session import Session
 from demo.runs.jobs import NETWORK, Step
 from demo.runs.request import Request
 from masa.errors import UserError
@@ -37,7 +38,7 @@ def pair(tmp_path_factory):
 
 def values(pair, photo="hr.png", mode=HR_MODE, family="gain", points=3, named=(), amounts=NEUTRAL):
     gallery = [(str(pair / "ref.png"), None)]
-    page = [str(pair / photo), gallery, mode, "masa-rec", "off", *NEUTRAL]
+    page = [str(pair / photo), gallery, mode, "clean", "masa-rec", "off", *NEUTRAL]
     return [*page, family, points, ["masa-rec"], list(named), *amounts]
 
 
@@ -116,7 +117,7 @@ def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
     updates = {}
     asked = values(pair, photo="lr.png", mode=LR_MODE)
     asked[asked.index(["masa-rec"])] = ["masa-rec", "masa-sam"]
-    for change in tab.sweep(Newest(), *asked):
+    for change in tab.sweep(Session(), *asked):
         updates.update(change)
     assert updates[tab.bar] == ""
     assert [name for name, _ in updates[tab.network].choices] == ["masa-rec", "masa-sam"]
@@ -135,38 +136,38 @@ def test_a_click_on_a_mark_shows_its_result(found, tab, monkeypatch):
     wanted = next(spot for spot in spots if spot.value == 1.6)
     clicked = tab._clicked(laboratory_tab._quality)
     event = gr.EventData(None, {"index": [round(wanted.x), round(wanted.y)]})
-    updates = clicked(Newest(), found, "bicubic", event)
+    updates = clicked(Session(), found, "bicubic", event)
     assert updates[tab.value].value == 1.6
     shown = read_photo(updates[tab.slider][1]).rgb
     assert np.array_equal(shown, read_photo(found.result("masa-rec", 1.6).picture).rgb)
     assert "gain 1.6" in updates[tab.chosen] and "gain 1.6" in updates[tab.statistics.words]
-    assert clicked(Newest(), found, "bicubic", gr.EventData(None, {"index": "x"})) == {}
-    assert clicked(Newest(), None, "bicubic", event) == {}
-    looks, shown = Newest(), tab._chosen
-    monkeypatch.setattr(tab, "_chosen", lambda *chosen: looks.begin() and shown(*chosen))
-    assert clicked(looks, found, "bicubic", event) == {}  # there was another click meanwhile
-    assert tab.show_chosen(looks, found, "masa-rec", 1.6, "bicubic") == {}
+    assert clicked(Session(), found, "bicubic", gr.EventData(None, {"index": "x"})) == {}
+    assert clicked(Session(), None, "bicubic", event) == {}
+    session, shown = Session(), tab._chosen
+    monkeypatch.setattr(tab, "_chosen", lambda *chosen: session.begin("mark") and shown(*chosen))
+    assert clicked(session, found, "bicubic", event) == {}  # there was another click meanwhile
+    assert tab.show_chosen(session, found, "masa-rec", 1.6, "bicubic") == {}
 
 
 def test_the_preview_says_what_is_missing(pair, tab):
-    assert "clip" in tab.show_preview(Newest(), *values(pair))[tab.preview.words]
+    assert "clip" in tab.show_preview(Session(), *values(pair))[tab.preview.words]
     missing = values(pair)
     missing[1] = []
-    assert "Add a reference" in tab.show_preview(Newest(), *missing)[tab.preview.words]
+    assert "Add a reference" in tab.show_preview(Session(), *missing)[tab.preview.words]
     gone = values(pair)
     gone[1] = [(str(pair / "deleted.png"), None)]
-    assert is_one_sentence(tab.show_preview(Newest(), *gone)[tab.preview.words])
+    assert is_one_sentence(tab.show_preview(Session(), *gone)[tab.preview.words])
 
 
 def test_the_preview_follows_the_form_while_it_is_seen(pair, tab):
-    assert "clip" in tab.renew_preview("laboratory", Newest(), *values(pair))[tab.preview.words]
-    assert tab.renew_preview("result", Newest(), *values(pair)) == {}
+    assert "clip" in tab.renew_preview("laboratory", Session(), *values(pair))[tab.preview.words]
+    assert tab.renew_preview("result", Session(), *values(pair)) == {}
 
 
 def test_a_preview_that_took_too_long_comes_too_late(pair, tab, monkeypatch):
-    previews, drawn = Newest(), tab._preview
-    monkeypatch.setattr(tab, "_preview", lambda asked: previews.begin() and drawn(asked))
-    assert tab.show_preview(previews, *values(pair)) == {}
+    session, drawn = Session(), tab._preview
+    monkeypatch.setattr(tab, "_preview", lambda asked: session.begin("preview") and drawn(asked))
+    assert tab.show_preview(session, *values(pair)) == {}
 
 
 def test_a_newer_sweep_or_stop_ends_the_older_one(pair, tab, found, monkeypatch):
@@ -176,13 +177,13 @@ def test_a_newer_sweep_or_stop_ends_the_older_one(pair, tab, found, monkeypatch)
             for _ in range(99):
                 yield Step(0.1, "working", None)
 
-    closed, sweeps = [], Newest()
+    closed, session = [], Session()
     monkeypatch.setattr(laboratory_tab, "watch", endless)
-    older, newer = (tab.sweep(sweeps, *values(pair)) for _ in range(2))
+    older, newer = (tab.sweep(session, *values(pair)) for _ in range(2))
     for steps in (older, newer):
         assert "working" in next(steps)[tab.bar]
     assert list(older) == [] and len(closed) == 1
-    stopped = tab.halt(sweeps, None)
+    stopped = tab.halt(session, None)
     assert stopped[tab.bar] == "" and not stopped[tab.results].visible
     assert list(newer) == [] and len(closed) == 2
-    assert tab.halt(sweeps, found)[tab.results].visible
+    assert tab.halt(session, found)[tab.results].visible

@@ -6,6 +6,7 @@ import io
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -14,9 +15,11 @@ from PIL import Image
 
 from demo.figures.tabs import FIGURES, TABS
 from demo.figures.view import View
-from demo.page import callbacks
-from demo.page.callbacks import HR_MODE, LR_MODE, Inputs, Latest
+from demo.page import look, work
+from demo.page.form import HR_MODE, LR_MODE, Inputs
+from demo.page.handlers import Handlers
 from demo.page.page import Page
+from demo.page.session import Session
 from demo.runs import served as demo_files
 from demo.runs.examples import THUMBNAIL, card, load_examples
 from demo.runs.jobs import Finished, Step
@@ -25,7 +28,7 @@ from masa.errors import UserError
 from masa.pictures.shifts import RANGES
 
 NEUTRAL = tuple(neutral for _, neutral, _ in RANGES.values())
-FORM = ("photo.png", [], LR_MODE, "masa-rec", "off", *NEUTRAL)
+FORM = ("photo.png", [], LR_MODE, "clean", "masa-rec", "off", *NEUTRAL)
 OPENING = View(3, 4)
 
 
@@ -33,16 +36,22 @@ OPENING = View(3, 4)
 def page(tmp_path, monkeypatch):
     """A page with one example that is not ready; new runs are told apart by what they are."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(Page, "_new", lambda self, run, x: {self.run: run, "x": x})
+    monkeypatch.setattr(Handlers, "_new", lambda self, run, x: {self.results.run: run, "x": x})
     monkeypatch.setattr(View, "opening", lambda x: OPENING)
     return Page(Showcase(load_examples()[:1]), 60)
 
 
+@pytest.fixture
+def do(page):
+    """The page's handlers."""
+    return page.handlers
+
+
 def looking():
     """A visitor whose browser has the picture of run 0, and its figures."""
-    latest = Latest()
-    latest.filled = 0
-    return latest
+    session = Session()
+    session.drawn = 0
+    return session
 
 
 class Slow:
@@ -60,108 +69,108 @@ class Slow:
             yield Finished(self.result)
 
 
-def test_the_newest_run_ends_the_others(page, monkeypatch):
-    latest, slow = Latest(), Slow()
-    monkeypatch.setattr(callbacks, "enlarge", slow)
-    older = page.enlarge(latest, None, *FORM)
-    assert "working" in next(older)[page.bar]
-    monkeypatch.setattr(callbacks, "enlarge", Slow("newer"))
-    (newer,) = page.enlarge(latest, None, "another.png", *FORM[1:])
-    assert newer == {page.bar: "", page.run: 2, "x": "newer"} and latest.shown.number == 2
+def test_the_newest_run_ends_the_others(do, monkeypatch):
+    session, slow = Session(), Slow()
+    monkeypatch.setattr(work, "enlarge", slow)
+    older = do.enlarge(session, None, *FORM)
+    assert "working" in next(older)[do.results.bar]
+    monkeypatch.setattr(work, "enlarge", Slow("newer"))
+    (newer,) = do.enlarge(session, None, "another.png", *FORM[1:])
+    assert newer == {do.results.bar: "", do.results.run: 2, "x": "newer"} and session.shown == 2
     assert list(older) == [] and slow.closed
 
 
-def test_a_picture_that_took_long_to_write_comes_too_late(page, monkeypatch):
-    latest = Latest()
-    monkeypatch.setattr(callbacks, "enlarge", Slow("older"))
-    monkeypatch.setattr(page, "_new", lambda run, x: latest.start(None) and {page.run: run})
-    assert list(page.enlarge(latest, None, *FORM)) == []
-    monkeypatch.setattr(callbacks, "complete", Slow("compared"))
-    monkeypatch.setattr(page, "_drawn", lambda *_: latest.start(None) and {})
-    monkeypatch.setattr(callbacks, "pictures_of", lambda x: {})
-    monkeypatch.setattr(callbacks, "report", lambda x: "")
-    assert list(page.complete(latest, latest.number, "x")) == []
+def test_a_picture_that_took_long_to_write_comes_too_late(do, monkeypatch):
+    session = Session()
+    monkeypatch.setattr(work, "enlarge", Slow("older"))
+    monkeypatch.setattr(do, "_new", lambda run, x: session.start(None) and {do.results.run: run})
+    assert list(do.enlarge(session, None, *FORM)) == []
+    monkeypatch.setattr(work, "complete", Slow("compared"))
+    monkeypatch.setattr(do, "_drawn", lambda *_: session.start(None) and {})
+    monkeypatch.setattr("demo.page.handlers.pictures_of", lambda x: {})
+    monkeypatch.setattr("demo.page.handlers.report", lambda x: "")
+    assert list(do.complete(session, session.start(None), "x")) == []
 
 
-def test_pressing_twice_keeps_the_place_in_the_line(page, monkeypatch):
-    latest = Latest()
-    monkeypatch.setattr(callbacks, "enlarge", Slow())
-    first = page.enlarge(latest, None, *FORM)
+def test_pressing_twice_keeps_the_place_in_the_line(do, monkeypatch):
+    session = Session()
+    monkeypatch.setattr(work, "enlarge", Slow())
+    first = do.enlarge(session, None, *FORM)
     next(first)
-    assert list(page.enlarge(latest, None, *FORM)) == []
-    assert "working" in next(first)[page.bar]
-    assert page.halt(latest) == ""  # Stop, which the browser may have lost the run for
+    assert list(do.enlarge(session, None, *FORM)) == []
+    assert "working" in next(first)[do.results.bar]
+    assert do.halt(session) == ""  # Stop, which the browser may have lost the run for
     assert list(first) == []
-    assert "working" in next(page.enlarge(latest, None, *FORM))[page.bar]
+    assert "working" in next(do.enlarge(session, None, *FORM))[do.results.bar]
 
 
-def test_who_changes_a_run_that_waits_is_not_sent_away(page, monkeypatch):
+def test_who_changes_a_run_that_waits_is_not_sent_away(do, monkeypatch):
     """It leaves the line for the newer one."""
-    latest, told = Latest(), []
+    session, told = Session(), []
 
     def enlarge(inputs, showcase, before, admitted):
         told.append(admitted)
         yield from Slow()()
 
-    monkeypatch.setattr(callbacks, "enlarge", enlarge)
-    runs = [page.enlarge(latest, None, photo, *FORM[1:]) for photo in ("a.png", "b.png")]
+    monkeypatch.setattr(work, "enlarge", enlarge)
+    runs = [do.enlarge(session, None, photo, *FORM[1:]) for photo in ("a.png", "b.png")]
     for steps in runs:
         next(steps)
-    page.halt(latest)
-    next(page.enlarge(latest, None, *FORM))
+    do.halt(session)
+    next(do.enlarge(session, None, *FORM))
     assert told == [False, True, False]
 
 
 def test_no_two_runs_have_one_number():
-    latest = Latest()
-    numbers = [latest.start(None) for _ in range(3)]
-    latest.fail(numbers[-1])
-    assert latest.number == latest.shown.number == 0
-    assert latest.start(None) not in numbers
+    session = Session()
+    numbers = [session.start(None) for _ in range(3)]
+    session.end(numbers[-1])
+    assert session.is_current(0) and session.is_shown(0)
+    assert session.start(None) not in numbers
 
 
-def test_a_run_that_failed_can_be_repeated(page, monkeypatch):
+def test_a_run_that_failed_can_be_repeated(do, monkeypatch):
     def fails(*_):
         yield Step(0, "Starting", None)
         raise gr.Error("no")
 
-    latest = Latest()
-    monkeypatch.setattr(callbacks, "enlarge", fails)
+    session = Session()
+    monkeypatch.setattr(work, "enlarge", fails)
     for _ in range(2):
-        steps = page.enlarge(latest, None, *FORM)
+        steps = do.enlarge(session, None, *FORM)
         next(steps)
         with pytest.raises(gr.Error):
             next(steps)
 
 
-def test_what_is_incomplete_ends_nothing(page, monkeypatch):
-    latest = Latest()
-    monkeypatch.setattr(callbacks, "complete", Slow())
-    comparing = page.complete(latest, 0, "x")
-    opening = page.open(latest)
+def test_what_is_incomplete_ends_nothing(do, monkeypatch):
+    session = Session()
+    monkeypatch.setattr(work, "complete", Slow())
+    comparing = do.complete(session, 0, "x")
+    opening = do.open(session)
     for steps in (comparing, opening):
         next(steps)
     with pytest.raises(gr.Error, match="Add a photo first"):
-        next(page.enlarge(latest, None, None, *FORM[1:]))
-    assert list(page.complete(latest, 0, "x")) == []  # which is asked for then, goes on already
-    assert "working" in next(comparing)[page.bar]
-    assert "Preparing" in next(opening)[page.bar]
+        next(do.enlarge(session, None, None, *FORM[1:]))
+    assert list(do.complete(session, 0, "x")) == []  # which is asked for then, goes on already
+    assert "working" in next(comparing)[do.results.bar]
+    assert "Preparing" in next(opening)[do.results.bar]
     comparing.close()
-    assert "working" in next(page.complete(latest, 0, "x"))[page.bar]
+    assert "working" in next(do.complete(session, 0, "x"))[do.results.bar]
 
 
-def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, monkeypatch):
+def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, do, monkeypatch):
     def fails(*_):
         yield Step(0, "Starting", None)
         raise gr.Error("no")
 
-    latest = Latest()
-    latest.show(latest.start(None))
-    monkeypatch.setattr(callbacks, "enlarge", fails)
+    session = Session()
+    session.show(session.start(None))
+    monkeypatch.setattr(work, "enlarge", fails)
     with pytest.raises(gr.Error):
-        list(page.enlarge(latest, None, *FORM))
-    monkeypatch.setattr(callbacks, "complete", Slow())
-    assert "working" in next(page.complete(latest, 1, "x"))[page.bar]
+        list(do.enlarge(session, None, *FORM))
+    monkeypatch.setattr(work, "complete", Slow())
+    assert "working" in next(do.complete(session, 1, "x"))[do.results.bar]
     functions = page.blocks.fns.values()
     starts = {fn._id for fn in functions if fn.name == "enlarge"}
     followed = {
@@ -170,25 +179,25 @@ def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, monkeypatch)
         if fn.name == "complete"
     }
     assert followed == {(start, failed) for start in starts for failed in (False, True)}
-    assert list(page.complete(latest, 1, None)) == []  # where there was none
+    assert list(do.complete(session, 1, None)) == []  # where there was none
 
 
-def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, monkeypatch):
-    latest, slow = looking(), Slow()
-    monkeypatch.setattr(callbacks, "try_matching", slow)
-    trying = page.match_otherwise(latest, 0, "x", None, 8, 1.5, [1])
+def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, do, monkeypatch):
+    session, slow = looking(), Slow()
+    monkeypatch.setattr(work, "try_matching", slow)
+    trying = do.match_otherwise(session, 0, "x", None, 8, 1.5, [1])
     next(trying)
-    page.halt(latest)
+    do.halt(session)
     assert list(trying) == [] and slow.closed
-    trying = page.match_otherwise(latest, 0, "x", None, 8, 1.5, [1])
-    assert "working" in next(trying)[page.bar]
-    monkeypatch.setattr("demo.page.page.pack", Slow())
-    packing = page.make_archive(latest, 0, "x", 0, 0, 4, -1)
+    trying = do.match_otherwise(session, 0, "x", None, 8, 1.5, [1])
+    assert "working" in next(trying)[do.results.bar]
+    monkeypatch.setattr("demo.page.handlers.pack", Slow())
+    packing = do.make_archive(session, 0, "x", 0, 0, 4, -1)
     next(packing)
-    page.halt(latest)
+    do.halt(session)
     assert list(packing) == []
-    packing = page.make_archive(latest, 0, "x", 0, 0, 4, -1)
-    assert "working" in next(packing)[page.bar]
+    packing = do.make_archive(session, 0, "x", 0, 0, 4, -1)
+    assert "working" in next(packing)[do.results.bar]
     functions = page.blocks.fns.values()
     assert not any(fn.cancels for fn in functions)
     # Nor does the browser keep what it would send after that.
@@ -196,135 +205,138 @@ def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, monke
     assert mode == "multiple"
 
 
-def test_every_click_on_a_tab_is_followed(page):
+def test_every_click_on_a_tab_is_followed(page, do):
     """Also the third of three quick ones, which leads back to the first tab."""
-    for tab in page.tab_of.values():
+    for tab in do.results.tab_of.values():
         (mode,) = {
             fn.trigger_mode
             for fn in page.blocks.fns.values()
-            if (tab._id, "select") in fn.targets and page.open_tab in fn.outputs
+            if (tab._id, "select") in fn.targets and do.results.open_tab in fn.outputs
         }
         assert mode == "multiple"
 
 
-def test_what_follows_an_older_run_is_dropped(page, monkeypatch):
-    latest = Latest()
-    run = latest.shown.number = latest.start(Inputs(*FORM))
-    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
-    filling = page.fill(latest, run, "x")
+def test_what_follows_an_older_run_is_dropped(do, monkeypatch):
+    session = Session()
+    run = session.shown = session.start(Inputs(*FORM))
+    monkeypatch.setattr(do, "_drawn", lambda x, view, names, place=None: {"drawn": names})
+    filling = do.fill(session, run, "x")
     assert next(filling)["drawn"]
-    comparing = page.complete(latest, run, "x")
+    comparing = do.complete(session, run, "x")
     slow = Slow()
-    monkeypatch.setattr(callbacks, "complete", slow)
-    assert "working" in next(comparing)[page.bar]
-    newer = latest.start(Inputs(*FORM))
+    monkeypatch.setattr(work, "complete", slow)
+    assert "working" in next(comparing)[do.results.bar]
+    newer = session.start(Inputs(*FORM))
     assert list(comparing) == [] and slow.closed
-    assert list(page.complete(latest, run, "x")) == []
+    assert list(do.complete(session, run, "x")) == []
     # What is still shown is drawn to its end: the newer run may be stopped.
     assert next(filling)["drawn"]
-    latest.shown.number = newer
-    assert list(filling) == list(page.fill(latest, run, "x")) == []
+    session.shown = newer
+    assert list(filling) == list(do.fill(session, run, "x")) == []
 
 
-def test_late_figures_are_called_missing_first_or_never(page, monkeypatch):
+def test_late_figures_are_called_missing_first_or_never(do, monkeypatch):
     """What comes meanwhile must not be replaced by the word that it is missing."""
-    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: names)
-    latest = Latest()
-    first, *others = page.fill(latest, 0, "x")
+    monkeypatch.setattr(do, "_drawn", lambda x, view, names, place=None: names)
+    session = Session()
+    first, *others = do.fill(session, 0, "x")
     assert all(FIGURES[name].late for name in first)
     drawn = [name for names in (first, *others) for name in names]
     assert sorted(drawn) == sorted(FIGURES)
-    assert list(page.fill(latest, 0, "x")) == []  # once is enough
+    assert list(do.fill(session, 0, "x")) == []  # once is enough
 
 
-def test_what_is_chosen_while_tabs_are_filled_is_what_they_show(page, monkeypatch):
-    latest, seen = looking(), []
-    latest.filled = -1
+def test_what_is_chosen_while_tabs_are_filled_is_what_they_show(do, monkeypatch):
+    session, seen = looking(), []
+    session.drawn = None
 
     def drawn(x, view, names, place=None):
         seen.append((view.row, "lr_blocks" in names))
         if len(seen) == 3:  # of the tab of blocks
-            next(page.moved("pixel", latest, 0, "x", "fine", 9, 9, 4, -1))
+            next(do.moved("pixel", session, 0, "x", "fine", 9, 9, 4, -1))
         return {}
 
-    monkeypatch.setattr(page, "_drawn", drawn)
-    list(page.fill(latest, 0, "x"))
+    monkeypatch.setattr(do, "_drawn", drawn)
+    list(do.fill(session, 0, "x"))
     blocks = [row for row, of_blocks in seen if of_blocks]
     assert blocks[0] == OPENING.row and blocks[-1] == 9
     assert {row for row, _ in seen[5:]} == {9}
-    latest.show(1)  # of a new picture nothing was chosen yet
-    assert latest.looks.view is None
+    session.show(1)  # of a new picture nothing was chosen yet
+    assert session.view is None
 
 
 @pytest.mark.parametrize("what", ["archive", "trial"])
-def test_what_was_made_of_the_run_before_comes_too_late(page, monkeypatch, what):
-    latest, slow = Latest(), Slow()
-    monkeypatch.setattr("demo.page.page.pack", slow)
-    monkeypatch.setattr(callbacks, "try_matching", slow)
+def test_what_was_made_of_the_run_before_comes_too_late(do, monkeypatch, what):
+    session, slow = Session(), Slow()
+    monkeypatch.setattr("demo.page.handlers.pack", slow)
+    monkeypatch.setattr(work, "try_matching", slow)
     steps = {
-        "archive": lambda: page.make_archive(latest, 0, "x", 0, 0, 4, -1),
-        "trial": lambda: page.match_otherwise(latest, 0, "x", None, 8, 1.5, [1]),
+        "archive": lambda: do.make_archive(session, 0, "x", 0, 0, 4, -1),
+        "trial": lambda: do.match_otherwise(session, 0, "x", None, 8, 1.5, [1]),
     }[what]()
-    assert "working" in next(steps)[page.bar]
-    latest.start(Inputs(*FORM))  # it may be stopped, and then the older one is still there
-    assert "working" in next(steps)[page.bar]
-    latest.shown.number = 1
+    assert "working" in next(steps)[do.results.bar]
+    session.start(Inputs(*FORM))  # it may be stopped, and then the older one is still there
+    assert "working" in next(steps)[do.results.bar]
+    session.shown = 1
     assert list(steps) == [] and slow.closed
 
 
-def test_the_newest_click_ends_the_others(page, monkeypatch):
-    latest = looking()
-    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
-    monkeypatch.setattr(callbacks, "click", lambda x, view, name, at: View(*at))
-    clicked = page._clicked("similarity", TABS[2])
+def test_the_newest_click_ends_the_others(do, monkeypatch):
+    session = looking()
+    monkeypatch.setattr(do, "_drawn", lambda x, view, names, place=None: {"drawn": names})
+    monkeypatch.setattr(look, "click", lambda x, view, name, at: View(*at))
+    clicked = do.clicked("similarity", TABS[2])
 
     def at(row):
         event = gr.EventData(None, {"index": [row, 0]})
-        return clicked(latest, 0, "x", 0, 0, 4, -1, event)
+        return clicked(session, 0, "x", 0, 0, 4, -1, event)
 
     older, newer = at(5), at(7)
     for steps, row in ((older, 5), (newer, 7)):
-        assert next(steps) == {page.row: row, page.column: 0}  # arrow keys start from there
+        assert next(steps) == {
+            do.results.row: row,
+            do.results.column: 0,
+        }  # arrow keys start from there
         assert next(steps)["drawn"]
     assert list(older) == []
-    moved = page.moved("pixel", latest, 0, "x", "fine", 0, 0, 4, -1)
+    moved = do.moved("pixel", session, 0, "x", "fine", 0, 0, 4, -1)
     next(moved)
     assert list(newer) == [] and list(moved)
     # One that hits nothing ends nothing.
     newer = at(7)
     next(newer)
-    monkeypatch.setattr(callbacks, "click", lambda x, view, name, at: None)
+    monkeypatch.setattr(look, "click", lambda x, view, name, at: None)
     assert list(at(9)) == [] and list(newer)
     # Nor is anything of a run drawn that is no longer shown.
-    moved = page.moved("pixel", latest, 0, "x", "fine", 0, 0, 4, -1)
+    moved = do.moved("pixel", session, 0, "x", "fine", 0, 0, 4, -1)
     next(moved)
-    latest.show(1)
+    session.show(1)
     assert list(moved) == list(at(9)) == []
     for run in (0, 1):  # nor of one whose picture the browser does not have yet
-        assert list(page.moved("pixel", latest, run, "x", "fine", 0, 0, 4, -1)) == []
+        assert list(do.moved("pixel", session, run, "x", "fine", 0, 0, 4, -1)) == []
 
 
-def test_a_move_while_it_is_found_out_what_a_click_hit_is_newer(page, monkeypatch):
-    latest = looking()
-    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: {"drawn": names})
-    moved = page.moved("pixel", latest, 0, "x", "fine", 9, 9, 4, -1)
+def test_a_move_while_it_is_found_out_what_a_click_hit_is_newer(do, monkeypatch):
+    session = looking()
+    monkeypatch.setattr(do, "_drawn", lambda x, view, names, place=None: {"drawn": names})
+    moved = do.moved("pixel", session, 0, "x", "fine", 9, 9, 4, -1)
 
     def click(x, view, name, at):
         next(moved)
         return View(*at)
 
-    monkeypatch.setattr(callbacks, "click", click)
+    monkeypatch.setattr(look, "click", click)
     event = gr.EventData(None, {"index": [5, 5]})
-    assert list(page._clicked("similarity", TABS[2])(latest, 0, "x", 0, 0, 4, -1, event)) == []
-    assert latest.looks.view.row == 9 and list(moved)
+    assert list(do.clicked("similarity", TABS[2])(session, 0, "x", 0, 0, 4, -1, event)) == []
+    assert session.view.row == 9 and list(moved)
 
 
-def test_a_newer_look_draws_the_rest_of_an_older_one(page, monkeypatch):
-    latest, drawn = looking(), []
-    monkeypatch.setattr(page, "_drawn", lambda x, view, names, place=None: drawn.extend(names))
+def test_a_newer_look_draws_the_rest_of_an_older_one(do, monkeypatch):
+    session, drawn = looking(), []
+    monkeypatch.setattr(do, "_drawn", lambda x, view, names, place=None: drawn.extend(names))
 
     def moved(what):
-        return page.moved(what, latest, 0, "x", "adaptation", 0, 0, 2, 5)
+        return do.moved(what, session, 0, "x", "adaptation", 0, 0, 2, 5)
 
     next(moved("scale"))  # begun
     drawn.clear()
@@ -336,75 +348,76 @@ def test_a_newer_look_draws_the_rest_of_an_older_one(page, monkeypatch):
     assert set(drawn) == {f.id for f in FIGURES.values() if "channel" in f.depends}
 
 
-def test_a_picture_that_is_written_while_stop_is_pressed_comes_too_late(page, monkeypatch):
-    latest = looking()
-    monkeypatch.setattr(callbacks, "enlarge", Slow("newer"))
-    monkeypatch.setattr(page, "_new", lambda run, x: page.halt(latest) or {page.run: run})
-    assert list(page.enlarge(latest, None, *FORM)) == []
-    assert latest.shown.number == 0  # whose figures and archive can still be made
-    assert list(page.fill(latest, 0, None)) == []
+def test_a_picture_that_is_written_while_stop_is_pressed_comes_too_late(do, monkeypatch):
+    session = looking()
+    monkeypatch.setattr(work, "enlarge", Slow("newer"))
+    monkeypatch.setattr(do, "_new", lambda run, x: do.halt(session) or {do.results.run: run})
+    assert list(do.enlarge(session, None, *FORM)) == []
+    assert session.shown == 0  # whose figures and archive can still be made
+    assert list(do.fill(session, 0, None)) == []
 
 
-def test_pictures_to_compare_are_of_the_run_that_is_shown(page, monkeypatch):
-    latest = looking()
-    monkeypatch.setattr(callbacks, "compared_files", lambda *chosen: chosen)
+def test_pictures_to_compare_are_of_the_run_that_is_shown(do, monkeypatch):
+    session = looking()
+    monkeypatch.setattr("demo.page.handlers.compared_files", lambda *chosen: chosen)
     chosen = ("x", "Bicubic", "The sharp photo")
-    assert page.choose_pictures(latest, 0, *chosen) == chosen
-    latest.show(1)
+    assert do.choose_pictures(session, 0, *chosen) == chosen
+    session.show(1)
     for run in (0, 1):  # the older one, and one that the browser does not have yet
-        assert page.choose_pictures(latest, run, *chosen) == gr.skip()
+        assert do.choose_pictures(session, run, *chosen) == gr.skip()
 
 
-def test_what_a_photo_is_is_guessed_until_it_is_said(page, tmp_path):
-    latest = Latest()
+def test_what_a_photo_is_is_guessed_until_it_is_said(do, tmp_path):
+    session = Session()
     for name, side in (("small", 512), ("large", 513)):
         Image.new("RGB", (side, 512)).save(tmp_path / f"{name}.png")
     (tmp_path / "letter.png").write_text("Dear reader, this is no picture.")
     small, large, letter = (str(tmp_path / f"{n}.png") for n in ("small", "large", "letter"))
-    assert page.guess_mode(latest, small) == LR_MODE and latest.touched
-    assert page.guess_mode(latest, large) == HR_MODE
-    assert page.guess_mode(latest, letter) == page.guess_mode(latest, None) == gr.skip()
-    page.tell_mode(latest)
-    assert page.guess_mode(latest, small) == gr.skip() and latest.touched
-    page.take_example(latest)
-    assert page.guess_mode(latest, small) == LR_MODE
+    assert do.guess_mode(session, small) == LR_MODE and session.touched
+    assert do.guess_mode(session, large) == HR_MODE
+    assert do.guess_mode(session, letter) == do.guess_mode(session, None) == gr.skip()
+    do.tell_mode(session)
+    assert do.guess_mode(session, small) == gr.skip() and session.touched
+    do.take_example(session)
+    assert do.guess_mode(session, small) == LR_MODE
 
 
-def test_an_example_replaces_nothing_that_was_chosen(page):
-    name = page.showcase.examples[0].name
+def test_an_example_replaces_nothing_that_was_chosen(do):
+    name = do.showcase.examples[0].name
 
-    def opening(latest):
-        steps = page.open(latest)
-        assert "Preparing" in next(steps)[page.bar]
+    def opening(session):
+        steps = do.open(session)
+        assert "Preparing" in next(steps)[do.results.bar]
         return steps
 
-    chosen, started, waiting = Latest(), Latest(), Latest()
-    openings = [opening(latest) for latest in (chosen, started, waiting)]
-    page.touch(chosen)
+    chosen, started, waiting = Session(), Session(), Session()
+    openings = [opening(session) for session in (chosen, started, waiting)]
+    do.touch(chosen)
     number = started.start(Inputs(*FORM))
-    page.showcase._ready[name] = "example"
-    assert list(openings[0]) == [{page.bar: ""}]
+    do.showcase._ready[name] = "example"
+    assert list(openings[0]) == [{do.results.bar: ""}]
     assert list(openings[1]) == []  # the bar is the run's
     (shown,) = openings[2]
-    assert shown["x"] == "example" and page.photo in shown
+    assert shown["x"] == "example" and do.form.photo in shown
+    started.show(number)
     started.end(number)
-    assert list(page.open(started)) == [{page.bar: ""}]
+    assert list(do.open(started)) == [{do.results.bar: ""}]
 
 
-def test_an_example_replaces_nothing_chosen_while_it_was_written(page, monkeypatch):
-    latest = Latest()
-    page.showcase._ready[page.showcase.examples[0].name] = "example"
-    monkeypatch.setattr(page, "_new", lambda run, x: page.touch(latest) or {"x": x})
-    assert list(page.open(latest)) == [{page.bar: ""}]
+def test_an_example_replaces_nothing_chosen_while_it_was_written(do, monkeypatch):
+    session = Session()
+    do.showcase._ready[do.showcase.examples[0].name] = "example"
+    monkeypatch.setattr(do, "_new", lambda run, x: do.touch(session) or {"x": x})
+    assert list(do.open(session)) == [{do.results.bar: ""}]
 
 
-def test_a_click_on_an_example_is_a_choice(page):
-    clicked = (page.examples.dataset._id, "click")
+def test_a_click_on_an_example_is_a_choice(page, do):
+    clicked = (page.form.examples.dataset._id, "click")
     called = [fn.name for fn in page.blocks.fns.values() if clicked in fn.targets]
     assert "take_example" in called
-    latest = Latest()
-    page.take_example(latest)
-    assert latest.touched
+    session = Session()
+    do.take_example(session)
+    assert session.touched
 
 
 def test_an_example_is_listed_with_its_pictures(page, tmp_path):
@@ -420,47 +433,44 @@ def test_an_example_is_listed_with_its_pictures(page, tmp_path):
     assert [picture.size for picture in small] == [THUMBNAIL] * 2
     (red, _, _), (_, _, blue) = (picture.getpixel((9, 9)) for picture in small)
     assert red > 200 and blue > 200
-    assert [row[0] for row in page.examples.dataset.samples] == [card(load_examples()[0])]
+    assert [row[0] for row in page.form.examples.dataset.samples] == [card(load_examples()[0])]
 
 
 @pytest.mark.parametrize("error", [UserError("no"), RuntimeError("no")], ids=type)
-def test_an_example_that_fails_keeps_nobody_waiting(page, monkeypatch, error):
+def test_an_example_that_fails_keeps_nobody_waiting(do, monkeypatch, error):
     def fails(*_, **__):
         raise error
 
     monkeypatch.setattr("demo.runs.showcase.paint", fails)
-    steps = page.open(Latest())
+    steps = do.open(Session())
     next(steps)
-    page.showcase.prepare()
-    assert list(steps) == [{page.bar: ""}]
+    do.showcase.prepare()
+    assert list(steps) == [{do.results.bar: ""}]
 
 
-def test_a_forgotten_run_is_a_sentence(page):
-    latest = Latest()
+def test_a_forgotten_run_is_a_sentence(do):
+    session = Session()
     for called in (
-        lambda: list(page.moved("pixel", looking(), 0, None, "fine", 0, 0, 4, -1)),
-        lambda: list(page.make_archive(latest, 0, None, 0, 0, 4, -1)),
-        lambda: list(page.match_otherwise(latest, 0, None, None, 8, 1.5, [1])),
-        lambda: page.choose_pictures(latest, 0, None, "Bicubic", "Bicubic"),
+        lambda: list(do.moved("pixel", looking(), 0, None, "fine", 0, 0, 4, -1)),
+        lambda: list(do.make_archive(session, 0, None, 0, 0, 4, -1)),
+        lambda: list(do.match_otherwise(session, 0, None, None, 8, 1.5, [1])),
+        lambda: do.choose_pictures(session, 0, None, "Bicubic", "Bicubic"),
     ):
         with pytest.raises(gr.Error, match="press Enlarge") as raised:
             called()
         assert is_one_sentence(raised.value.message)
     # But no error of somebody who has only opened the page, before its example is there.
-    assert list(page.fill(latest, 0, None)) == []
+    assert list(do.fill(session, 0, None)) == []
 
 
-def test_using_an_upload_keeps_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
-    upload, example = tmp_path / "served" / "photo.png", tmp_path / "example.png"
-    (tmp_path / "served").mkdir()
-    for path in (upload, example):
-        Image.new("RGB", (16, 16)).save(path)
+def test_old_files_are_swept_and_the_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "example.png").write_text("kept")
+    keep = demo_files.files()
+    old, used = (Path(demo_files.serve(name.encode(), "a.png")) for name in ("old", "used"))
+    for path in (tmp_path / "example.png", old, used):
         os.utime(path, (0, 0))
-    Inputs(str(upload), [(str(example), None)], *FORM[2:]).request()
-    assert upload.stat().st_mtime > 0 and example.stat().st_mtime == 0
-    demo_files.sweep(60)
-    assert upload.exists()
-    upload.unlink()
-    with pytest.raises(gr.Error, match="no longer on the server"), callbacks.told_kindly():
-        Inputs(str(upload), [], *FORM[2:]).request()
+    assert demo_files.serve(b"used", "a.png") == str(used)
+    demo_files.sweep(60, keep)
+    assert demo_files.files() == {tmp_path / "example.png", used}
+    assert not old.parent.exists()

@@ -15,8 +15,8 @@ from helpers import is_one_sentence, picture, taken, work_until_stopped
 from load import run
 from serving import served, wait_for
 
-from demo.page import api, callbacks
-from demo.page.callbacks import LR_MODE, SHIFTS
+from demo.page import api, work
+from demo.page.form import LR_MODE, SHIFTS
 from demo.page.front import OUR_FAULT
 from demo.runs import jobs
 from demo.runs.showcase import Showcase
@@ -42,11 +42,11 @@ def endless(monkeypatch):
     """Runs that never end by themselves; set as soon as one has begun, or was stopped."""
     began, stopped = threading.Event(), threading.Event()
 
-    def work(request, progress, **options):
+    def lasts(request, progress, **options):
         work_until_stopped(progress, stopped, began)
 
-    monkeypatch.setattr(api, "enlarge", work)
-    monkeypatch.setattr(callbacks, "paint", work)
+    monkeypatch.setattr(api, "enlarge", lasts)
+    monkeypatch.setattr(work, "paint", lasts)
     yield began, stopped
     monkeypatch.undo()
 

@@ -20,8 +20,9 @@ from demo.laboratory import (
     robustness_report,
     robustness_rows,
 )
-from demo.page.callbacks import CUSTOM, SHIFTS, chosen_shift, told_kindly
+from demo.page.form import CLEAN, CUSTOM, SHIFTS, chosen_shift
 from demo.page.front import client_left, photos_field
+from demo.page.messages import told_kindly
 from demo.runs.jobs import Step, finish, follow, follow_each
 from demo.runs.request import FinishedRun, Request, expected_work, likeness, run
 from demo.runs.served import serve, serve_png
@@ -30,6 +31,7 @@ from demo.runs.zerogpu import borrows, seconds_on_gpu
 from demo.settings import LIMITS
 from masa.errors import UserError
 from masa.measuring.ladder import FAMILIES
+from masa.pictures.degradation import PRESETS
 from masa.pictures.photo import Pixels
 from masa.pictures.shifts import RANGES
 from masa.predictor import Progress, unwatched
@@ -47,6 +49,7 @@ FIELDS = """Args:
         temperature: for "custom": above 0 warmer, below 0 cooler.
         saturation: for "custom": 0 is grey.
         weights: which shipped weights to use.
+        degradation: for a sharp photo: how the small one is made, clean or as the web sends it.
 """
 
 _NEUTRAL = tuple(neutral for _, neutral, _ in RANGES.values())
@@ -73,6 +76,7 @@ def super_resolve(
     temperature: float = 0.0,
     saturation: float = 1.0,
     weights: str = DEFAULT_WEIGHTS,
+    degradation: str = CLEAN,
 ) -> tuple[str, dict[str, Any]]:
     """Enlarge a small photo four times, with real texture from up to five sharp reference photos.
 
@@ -82,7 +86,7 @@ def super_resolve(
     """
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
-        request = _request(photo, references, is_hr, shift, amounts, weights)
+        request = _request(photo, references, is_hr, shift, amounts, weights, degradation)
         found = finish(follow(lambda progress: enlarge(request, progress=progress)), client_left)
         return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
 
@@ -100,6 +104,7 @@ def explain(
     temperature: float = 0.0,
     saturation: float = 1.0,
     weights: str = DEFAULT_WEIGHTS,
+    degradation: str = CLEAN,
 ) -> tuple[str, dict[str, Any]]:
     """Enlarge a small photo four times and explain the result: every figure, map and number.
 
@@ -111,7 +116,7 @@ def explain(
     """
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
-        request = _request(photo, references, is_hr, shift, amounts, weights)
+        request = _request(photo, references, is_hr, shift, amounts, weights, degradation)
         return finish(follow(lambda progress: explained(request, progress)), client_left)
 
 
@@ -138,7 +143,7 @@ def robustness(
         A figure of quality against the change, and in the numbers what it says and every point.
     """
     with told_kindly():
-        request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, DEFAULT_WEIGHTS)
+        request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, DEFAULT_WEIGHTS, CLEAN)
         chosen = tuple(networks or default_networks())
         asked = SweepRequest(request, change, chosen, int(points or 0))
         rows = finish(follow_each(lambda progress: robustness_rows(asked, progress)), client_left)
@@ -227,7 +232,8 @@ def offer_api() -> None:
         archive = gr.File(label="Everything (zip)")
         found = gr.JSON(label="Numbers")
         call = gr.Button()
-    inputs = [photo, references, is_hr, shift, *amounts, weights]
+        degradation = gr.Radio(list(PRESETS), value=CLEAN, label="How the small photo is made")
+    inputs = [photo, references, is_hr, shift, *amounts, weights, degradation]
     # They wait in the line of demo.runs.jobs: in Gradio's queue they would delay clicks too.
     free: dict[str, Any] = {"concurrency_limit": None}
     call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **free)
@@ -253,8 +259,11 @@ def _request(
     shift: str,
     amounts: Sequence[float],
     weights: str,
+    degradation: str,
 ) -> Request:
     if not photo:
         raise UserError("There is no photo in this request: upload one and name it.")
     named = dict(zip(RANGES, amounts, strict=True))
-    return Request(photo, tuple(references or ()), bool(is_hr), weights, chosen_shift(shift, named))
+    changed = chosen_shift(shift, named)
+    how = degradation if is_hr else CLEAN
+    return Request(photo, tuple(references or ()), bool(is_hr), weights, changed, how)

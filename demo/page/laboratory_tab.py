@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from demo.figures import robustness as figures
 from demo.figures.figure import Drawn
 from demo.figures.steadiness import table
 from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Sweep, SweepRequest, SweepResult
-from demo.page import callbacks
-from demo.page.callbacks import CUSTOM, Inputs, Newest, told_kindly
+from demo.page import look
+from demo.page.figure_slot import FigureSlot, Updates
+from demo.page.form import CUSTOM, Inputs, own_change
 from demo.page.front import GONE
+from demo.page.messages import progress_bar, told_kindly
+from demo.page.session import Session, while_wanted
 from demo.runs.jobs import Finished, Step, follow_each
-from demo.runs.served import serve, serve_png
+from demo.runs.served import serve
 from masa.config import SCALE
 from masa.errors import UserError
 from masa.measuring.ladder import NAMED
@@ -42,8 +45,6 @@ COMPARED = {
 }
 """What the chosen result is compared with."""
 
-Updates = dict[Any, Any]
-
 
 def fairness() -> str:
     """Markdown: what the networks that are offered for comparison have in common."""
@@ -54,17 +55,8 @@ def fairness() -> str:
     )
 
 
-def own_change() -> list[gr.Slider]:
-    """Laid out where it is called: the numbers of a change of light that is no preset."""
-    with gr.Accordion(f"Your own change of light, “{CUSTOM}”", open=False):
-        return [
-            gr.Slider(low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title())
-            for name, (low, neutral, high) in RANGES.items()
-        ]
-
-
 def trial_of(values: Sequence[Any]) -> SweepRequest:
-    """What the page's inputs and the tab's own controls, in this order, ask for.
+    """The sweep that the values of the form and then of the tab's controls ask for.
 
     Raises ``UserError``.
     """
@@ -100,30 +92,11 @@ def choose(
     return kept, (left, kept.picture)
 
 
-@dataclass(frozen=True)
-class Slot:
-    """A figure's place on the tab."""
-
-    name: str
-    image: gr.Image
-    words: gr.Markdown
-
-    def fill(self, drawn: Drawn) -> Updates:
-        """The figure, its alternative text and what it says."""
-        return {
-            self.image: gr.Image(
-                value=serve_png(drawn.image, f"{self.name}.png"), alt_text=drawn.alt, visible=True
-            ),
-            self.words: drawn.summary,
-        }
-
-
 class LaboratoryTab:
-    """Lays itself out where it is made; :meth:`wire` connects it with the page's inputs."""
+    """Its components, laid out where it is made, and what happens on their events."""
 
     def __init__(self, keep_seconds: float) -> None:
         self.found = gr.State(None, time_to_live=keep_seconds)
-        self.sweeps, self.looks, self.previews = (gr.State(Newest()) for _ in range(3))
         gr.Markdown(INTRO)
         with gr.Row():
             self.family = gr.Dropdown(
@@ -208,46 +181,41 @@ class LaboratoryTab:
                 "Download the numbers (CSV)", visible=False, elem_id="lab-download"
             )
 
-    def _slot(self, name: str, title: str, caption: str, wide: bool = True) -> Slot:
+    def _slot(self, name: str, title: str, caption: str, wide: bool = True) -> FigureSlot:
         gr.Markdown(f"### {title}\n{caption}")
-        image = gr.Image(
-            label=title,
-            show_label=False,
-            format="png",
-            type="filepath",
-            interactive=False,
-            buttons=["download", "fullscreen"],
-            elem_id=name,
-            elem_classes=["figure", "wide"] if wide else "figure",
-            visible=False,
-        )
-        return Slot(name, image, gr.Markdown(elem_id=f"{name}-words"))
+        classes = ["wide"] if wide else []
+        return FigureSlot.lay_out(name, title, (name, f"{name}-words"), classes, visible=False)
 
     # ------------------------------------------------------------------ what happens
 
     def wire(
-        self, tab: gr.Tab, open_tab: gr.State, inputs: Sequence[Any], free: dict[str, Any]
+        self,
+        session: gr.State,
+        tab: gr.Tab,
+        open_tab: gr.State,
+        inputs: Sequence[Any],
+        free: dict[str, Any],
     ) -> None:
-        """Connect the tab; ``inputs`` are the page's, ``free`` the options of every event."""
+        """Connect the tab; ``inputs`` are the form's, ``free`` the options of every event."""
         asked = [*inputs, self.family, self.points, self.networks, self.named, *self.amounts]
-        preview = [self.preview.image, self.preview.words]
+        preview = self.preview.parts
         choice = [self.network, self.value, self.compared]
         slots = (self.quality, self.matching, self.statistics, self.strips)
-        drawn = [part for slot in slots for part in (slot.image, slot.words)]
+        drawn = [part for slot in slots for part in slot.parts]
         shown = [self.slider, self.chosen, *drawn]
         swept = self.go.click(
             self.sweep,
-            [self.sweeps, *asked],
+            [session, *asked],
             [self.found, self.bar, self.results, *choice, *shown, self.table, self.download],
             trigger_mode="multiple",
             **free,
         )
-        # A result that was chosen meanwhile is marked again.
-        looked = [self.looks, self.found, *choice]
+        # The sweep's last figures may be drawn without a choice made meanwhile: draw it again.
+        looked = [session, self.found, *choice]
         swept.success(self.show_chosen, looked, shown, **free)
         swept.failure(lambda: "", None, self.bar, **free)
-        self.stop.click(self.halt, [self.sweeps, self.found], [self.bar, self.results], **free)
-        told = [self.previews, *asked]
+        self.stop.click(self.halt, [session, self.found], [self.bar, self.results], **free)
+        told = [session, *asked]
         last = free | {"trigger_mode": "always_last"}
         tab.select(self.show_preview, told, preview, **last)
         photo, refs, mode = inputs[:3]
@@ -270,9 +238,9 @@ class LaboratoryTab:
         for slot, draw in ((self.quality, _quality), (self.matching, _matching)):
             slot.image.select(
                 self._clicked(draw),
-                [self.looks, self.found, self.compared],
+                [session, self.found, self.compared],
                 [self.network, self.value, *shown],
-                # What comes last of a waiting event is its values, not where it was.
+                # ``always_last`` would send a later click's values without its place.
                 trigger_mode="multiple",
                 **free,
             )
@@ -283,20 +251,20 @@ class LaboratoryTab:
             **last,
         )
 
-    def halt(self, sweeps: Newest, found: Sweep | None) -> Updates:
+    def halt(self, session: Session, found: Sweep | None) -> Updates:
         """Stop was pressed: the sweep ends at its next step, and what it found stays."""
-        sweeps.begin()
+        session.begin("sweep")
         return {self.bar: "", self.results: gr.Column(visible=found is not None)}
 
-    def renew_preview(self, open_tab: str, previews: Newest, *values: Any) -> Updates:
-        """:meth:`show_preview` while somebody sees it."""
-        return self.show_preview(previews, *values) if open_tab == ID else {}
+    def renew_preview(self, open_tab: str, session: Session, *values: Any) -> Updates:
+        """:meth:`show_preview` while this tab is open."""
+        return self.show_preview(session, *values) if open_tab == ID else {}
 
-    def show_preview(self, previews: Newest, *values: Any) -> Updates:
+    def show_preview(self, session: Session, *values: Any) -> Updates:
         """The changed references; a sentence instead where there is nothing to change yet."""
-        number = previews.begin()
+        number = session.begin("preview")
         updates = self._preview(values)
-        return updates if number == previews.number else {}
+        return updates if session.is_newest("preview", number) else {}
 
     def _preview(self, values: Sequence[Any]) -> Updates:
         try:
@@ -304,15 +272,16 @@ class LaboratoryTab:
                 figures.preview(laboratory.changed_references(trial_of(values)))
             )
         except OSError:
-            return {self.preview.image: gr.Image(visible=False), self.preview.words: GONE}
+            return self.preview.empty(GONE)
         except UserError as error:
-            return {self.preview.image: gr.Image(visible=False), self.preview.words: str(error)}
+            return self.preview.empty(str(error))
 
-    def sweep(self, sweeps: Newest, *values: Any) -> Iterator[Updates]:
+    def sweep(self, session: Session, *values: Any) -> Iterator[Updates]:
         """Run a sweep and draw it as it grows."""
         with told_kindly():
             trial = trial_of(values)
-        yield from sweeps.only(sweeps.begin(), self._swept(trial))
+        number = session.begin("sweep")
+        yield from while_wanted(lambda: session.is_newest("sweep", number), self._swept(trial))
 
     def _swept(self, trial: SweepRequest) -> Generator[Updates, None, None]:
         begun = False
@@ -320,9 +289,10 @@ class LaboratoryTab:
         with closing(watch(trial)) as steps:
             for step in steps:
                 if isinstance(step, Step):
-                    yield {self.bar: callbacks.progress_bar(step)}
+                    yield {self.bar: progress_bar(step)}
                     if step.share > 0 and not begun:
-                        # Before a result: what is new to a browser may miss its first value.
+                        # Shown before there is a result: a browser may lose the first value of
+                        # a component that it shows in the same message.
                         yield {self.results: gr.Column(visible=True)}
                         begun = True
                     continue
@@ -365,30 +335,30 @@ class LaboratoryTab:
         }
 
     def show_chosen(
-        self, looks: Newest, sweep: Sweep | None, network: str, value: float, compared: str
+        self, session: Session, sweep: Sweep | None, network: str, value: float, compared: str
     ) -> Updates:
         """A result was chosen by name."""
-        number = looks.begin()
+        number = session.begin("mark")
         updates = {} if sweep is None else self._chosen(sweep, network, value, compared)
-        return updates if number == looks.number else {}
+        return updates if session.is_newest("mark", number) else {}
 
     def _clicked(self, draw: Callable[..., Any]) -> Callable[..., Updates]:
         def clicked(
-            looks: Newest, sweep: Sweep | None, compared: str, event: gr.EventData
+            session: Session, sweep: Sweep | None, compared: str, event: gr.EventData
         ) -> Updates:
             at = getattr(event, "index", None)
-            if sweep is None or not callbacks.is_pixel(at):
+            if sweep is None or not look.is_pixel(at):
                 return {}
-            number = looks.take()
+            number = session.number()
             spot = figures.nearest(draw(sweep, None)[1], at)
-            if spot is None or not looks.accept(number):
+            if spot is None or not session.accept("mark", number):
                 return {}
             updates = {
                 self.network: spot.network,
                 self.value: gr.Dropdown(choices=sweep.choices(), value=spot.value),
                 **self._chosen(sweep, spot.network, spot.value, compared),
             }
-            return updates if number == looks.number else {}
+            return updates if session.is_newest("mark", number) else {}
 
         return clicked
 

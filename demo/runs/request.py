@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from demo.runs.zerogpu import device
-from demo.settings import FEATURE_MEMORY, FEATURES, LIMITS, MEMORY, PIECE
+from demo.settings import FEATURE_MEMORY, FEATURES, LIMITS, PIECE, memory_bound
 from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.machine.cost import executed_cost
-from masa.machine.memory import Peak, measured_peak
+from masa.machine.memory import Peak, measured_peak, memory_limit
 from masa.network.model import SCALES
-from masa.pictures.degradation import lr_from_hr
+from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y, ssim_y
 from masa.pictures.photo import Photo, Pixels, Role, Source
 from masa.pictures.read import read_photo
@@ -37,7 +37,7 @@ from masa.weights import DEFAULT_WEIGHTS, load_model, shipped_weights
 @dataclass(frozen=True)
 class Request:
     """What a visitor asked for. Raises ``UserError`` for too many references, of which none is
-    opened.
+    opened, and for an unknown degradation.
     """
 
     photo: Source
@@ -47,9 +47,12 @@ class Request:
     weights: str = DEFAULT_WEIGHTS
     shift: Shift = field(default_factory=Shift)
     """Applied to every reference before it is used."""
+    degradation: str = "clean"
+    """Name of the preset by which the LR is made of an HR photo."""
 
     def __post_init__(self) -> None:
         check_count(len(self.refs), LIMITS)
+        preset_called(self.degradation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
     role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
     lr, hr = read_photo(request.photo, role, LIMITS), None
     if request.is_hr:
-        rgb, hr = lr_from_hr(lr.rgb)
+        rgb, hr = lr_from_hr(lr.rgb, preset_called(request.degradation))
         lr = replace(lr, rgb=rgb, alpha=None if lr.alpha is None else lr_from_hr(lr.alpha)[0])
     refs: list[Photo] = []
     notes: tuple[str, ...] = ()
@@ -131,13 +134,18 @@ def predictor_for(weights: str) -> Predictor:
     return _predictor(weights, device())
 
 
-_FEATURES = FeatureCache(FEATURES, FEATURE_MEMORY)
+_FEATURES = FeatureCache(FEATURES, memory_bound(memory_limit(), FEATURE_MEMORY))
 
 
 @lru_cache(maxsize=4)
 def _predictor(weights: str, device: str) -> Predictor:
     return Predictor(
-        load_model(weights), device, limits=LIMITS, memory=MEMORY, features=_FEATURES, largest=PIECE
+        load_model(weights),
+        device,
+        limits=LIMITS,
+        memory=memory_bound(memory_limit()),
+        features=_FEATURES,
+        largest=PIECE,
     )
 
 

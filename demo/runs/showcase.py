@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -25,7 +26,6 @@ from demo.runs.steps import paint, without_branches, without_reference
 from demo.settings import DRAWN_MEMORY
 from masa.errors import UserError
 from masa.pictures.photo import Pixels, Source
-from masa.weights import DEFAULT_WEIGHTS
 
 _NICE = 10
 
@@ -81,8 +81,15 @@ class Showcase:
         Raises ``OSError`` if a file is gone.
         """
         example = self.example_of(request)
-        changed = not request.shift.is_identity or request.weights != DEFAULT_WEIGHTS
-        return None if example is None or changed else self._ready.get(example.name)
+        if example is None:
+            return None
+        as_it_is = replace(request_for(example), photo=request.photo, refs=request.refs)
+        return self._ready.get(example.name) if request == as_it_is else None
+
+    def name_of(self, x: Exploration) -> str | None:
+        """The name of the example whose ready exploration ``x`` is, if it is one's."""
+        with self._changed:
+            return next((name for name, ready in self._ready.items() if ready is x), None)
 
     def put(self, example: Example, exploration: Exploration) -> None:
         """Make an example ready."""

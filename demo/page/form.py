@@ -1,0 +1,182 @@
+"""The left column of the page: the components, and what is asked for with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import gradio as gr
+from PIL import Image
+
+from demo.runs.examples import Example, card
+from demo.runs.request import Request
+from demo.runs.served import in_use
+from demo.settings import LIMITS
+from masa.config import SCALE
+from masa.errors import UserError
+from masa.pictures.degradation import PRESETS as DEGRADATIONS
+from masa.pictures.degradation import preset_called
+from masa.pictures.formats import ACCEPTED
+from masa.pictures.shifts import PRESETS, RANGES, Shift
+from masa.weights import DEFAULT_WEIGHTS, shipped_weights
+
+HR_MODE = "It is sharp: make the small photo from it"
+LR_MODE = "It is small: enlarge it"
+CUSTOM = "custom"
+SHIFTS = [*PRESETS, CUSTOM]
+CLEAN = "clean"
+"""The degradation that is chosen at first, and the only one for a photo that is small already."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the form holds, in the order of :attr:`Form.inputs`."""
+
+    photo: str | None
+    gallery: Sequence[tuple[str, str | None]] | None
+    mode: str
+    degradation: str
+    """A preset's name: how the small photo is made from a sharp one."""
+    weights: str
+    shift: str
+    """A preset's name, or ``custom`` for the numbers below."""
+    gain: float
+    offset: float
+    contrast: float
+    gamma: float
+    temperature: float
+    saturation: float
+
+    def request(self) -> Request:
+        """What is asked for. Raises ``UserError``, and ``OSError`` for files that are gone."""
+        if not self.photo:
+            raise UserError("Add a photo first, or click one of the examples.")
+        refs = tuple(path for path, _ in self.gallery or () if path)
+        if self.mode not in (HR_MODE, LR_MODE):
+            raise UserError("Say whether the photo is small or sharp.")
+        is_hr = self.mode == HR_MODE
+        degradation = self.degradation if is_hr else CLEAN
+        preset_called(degradation)
+        shift = chosen_shift(self.shift, {name: getattr(self, name) for name in RANGES})
+        request = Request(self.photo, refs, is_hr, self.weights, shift, degradation)
+        for path in (self.photo, *refs):
+            in_use(path)
+        return request
+
+
+class Form:
+    """The components, laid out where it is made.
+
+    ``inputs`` are those whose values make :class:`Inputs`; ``examples`` fill the others.
+    """
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.photo = gr.Image(
+            label="Your photo",
+            type="filepath",
+            image_mode=None,
+            format="png",
+            sources=["upload", "clipboard"],
+            height=240,
+            elem_id="photo",
+            buttons=[],
+            alt_text="The photo you chose",
+        )
+        side = isqrt(LIMITS.max_lr_pixels)
+        self.mode = gr.Radio(
+            [LR_MODE, HR_MODE],
+            value=LR_MODE,
+            label="What is it?",
+            info=f"Small: up to {side} x {side} pixels. "
+            f"Sharp: up to {SCALE * side} x {SCALE * side}. "
+            f"Any file: up to {LIMITS.max_file_bytes // 2**20} MB.",
+            elem_id="mode",
+        )
+        self.degradation = gr.Radio(
+            list(DEGRADATIONS),
+            value=CLEAN,
+            label="How is the small photo made?",
+            info="Clean, or as it would arrive from the web, a messenger or a camera: "
+            "see what that costs.",
+            elem_id="degradation",
+            visible=False,
+        )
+        self.refs = gr.Gallery(
+            label=f"References (up to {LIMITS.max_references})",
+            type="filepath",
+            file_types=list(ACCEPTED),
+            format="png",
+            columns=3,
+            height=220,
+            interactive=True,
+            elem_id="refs",
+        )
+        self.shift = gr.Radio(
+            SHIFTS, value=SHIFTS[0], label="Change the reference's light", elem_id="shift"
+        )
+        self.amounts = own_change()
+        self.weights = gr.Dropdown(
+            shipped_weights(),
+            value=DEFAULT_WEIGHTS,
+            label="Weights",
+            info=f"{DEFAULT_WEIGHTS} is the best of those that come with this page; the others "
+            "are for the laboratory's comparison.",
+            elem_id="weights",
+        )
+        with gr.Row():
+            self.go = gr.Button("Enlarge x4", variant="primary", elem_id="go")
+            self.stop = gr.Button("Stop", elem_id="stop")
+        self.inputs = [
+            self.photo,
+            self.refs,
+            self.mode,
+            self.degradation,
+            self.weights,
+            self.shift,
+            *self.amounts,
+        ]
+        listed = gr.HTML(visible=False)  # holds an example's card in the list; not shown itself
+        rows = [[card(e), str(e.hr), [str(ref) for ref in e.refs], HR_MODE] for e in examples]
+        self.examples = gr.Examples(
+            rows,
+            [listed, self.photo, self.refs, self.mode],
+            visible_columns=[0],
+            examples_per_page=20,
+            elem_id="examples",
+            api_visibility="private",
+        )
+
+
+def own_change() -> list[gr.Slider]:
+    """Sliders for a change of light that is no preset, laid out where this is called."""
+    with gr.Accordion(f"Your own change of light, “{CUSTOM}”", open=False):
+        return [
+            gr.Slider(low, high, neutral, step=1 if name == "offset" else 0.05, label=name.title())
+            for name, (low, neutral, high) in RANGES.items()
+        ]
+
+
+def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
+    """The preset called ``name``, or the shift by ``amounts`` if it is ``custom``.
+
+    Raises ``UserError``.
+    """
+    if name == CUSTOM:
+        return Shift(**amounts)
+    if name not in PRESETS:
+        raise UserError(f"Choose one of these changes of light: {', '.join(SHIFTS)}.")
+    return PRESETS[name]
+
+
+def likely_mode(photo: str) -> str | None:
+    """Whether a photo is small or sharp, by its size: small if it may be enlarged as it is.
+
+    ``None`` if the file is unreadable; the error is told when the photo is used.
+    """
+    try:
+        with Image.open(photo) as picture:
+            width, height = picture.size
+    except Exception:  # arbitrary bytes make a reader raise nearly every built-in exception
+        return None
+    return LR_MODE if width * height <= LIMITS.max_lr_pixels else HR_MODE

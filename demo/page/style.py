@@ -1,0 +1,110 @@
+"""How the page looks, and what it does in the browser: CSS, JavaScript, theme, fonts."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from masa.config import MASAConfig
+
+CSS = """
+.gradio-container { max-width: 1500px !important; margin: auto; }
+.progress progress { width: 100%; height: 10px; }
+.gradio-container h3 { margin-top: 0.4em; }
+#network [data-tab] { cursor: pointer; }
+#examples button { width: 100%; text-align: left; }
+#examples button > span { display: block; }
+#examples button .gallery { display: flex; align-items: center; gap: 6px; padding: 4px; }
+#examples img { width: 64px; height: 48px; margin: 0; border-radius: 4px; flex: none; }
+#examples .gallery span { margin-left: 4px; line-height: 1.3; }
+#refs .grid-wrap { padding-top: 34px; }
+/* A figure's buttons stand above it, where they hide none of its words. */
+.figure .image-container { padding-top: 32px; }
+.figure.picks .image-container > button:focus-visible {
+  outline: 3px solid var(--primary-500); outline-offset: -3px;
+}
+/* Controls of a tab stand below the row of tabs, which therefore never moves under the pointer. */
+#tabs { display: contents; }
+#results > .row { order: 1; }
+#results > .row:not(:has(.block)) { display: none; }
+#tabs > .tabitem { order: 2; }
+#bar:not(:has(progress)), #to-inputs, .figure.wide::after { display: none; }
+@media (max-width: 700px) {
+  /* The first thing to see is a result; the form follows. */
+  #results { order: -1; }
+  #network { order: 3; }
+  #to-inputs { display: block; }
+  #examples { max-height: 330px; overflow-y: auto; }
+  /* Numbers of a table stay whole. */
+  .prose td, .prose th { padding: 4px 6px !important; font-size: 13px; word-break: keep-all; }
+  /* Wide figures stay readable: half of one fills the screen, and the rest is a swipe away. */
+  .figure.wide .image-container > button { overflow-x: auto; justify-content: flex-start; }
+  .figure.wide .image-frame { width: 200%; flex: none; }
+  .figure.wide .image-frame img { width: 100%; height: auto; max-height: none; }
+  .figure.wide::after {
+    display: block; position: absolute; top: 6px; left: 8px; font-size: 13px;
+    content: "⟷ swipe the picture sideways";
+  }
+}
+"""
+
+SHOW_RESULTS = """
+() => {
+  if (matchMedia('(max-width: 700px)').matches)
+    document.querySelector('#results').scrollIntoView({behavior: 'smooth'});
+}
+"""
+"""On a phone, a run that was started in the form is watched further up."""
+
+OPEN_TAB = """
+const open = (event) => {
+  const box = event.target.closest('[data-tab]');
+  if (!box || (event.type === 'keydown' && event.key !== 'Enter' && event.key !== ' ')) return;
+  event.preventDefault();
+  trigger('pick', {tab: box.dataset.tab});
+};
+element.addEventListener('click', open);
+element.addEventListener('keydown', open);
+"""
+"""Boxes of the network's drawing open their tabs, by mouse and by keyboard."""
+
+BLOCK = MASAConfig().lr_block
+"""LR pixels that an arrow key moves in figures of blocks."""
+
+MOVE_BY_KEYS = f"""
+() => {{
+  const moves = {{
+    ArrowUp: ['row', -1], ArrowDown: ['row', 1],
+    ArrowLeft: ['column', -1], ArrowRight: ['column', 1]
+  }};
+  document.addEventListener('keydown', (event) => {{
+    const figure = event.target.closest?.('.picks');
+    if (!figure || !(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
+    const [name, sign] = moves[event.key];
+    const slider = document.querySelector(`#${{name}} input[type=range]`);
+    if (!slider) return;
+    event.preventDefault();
+    const step = figure.classList.contains('in-blocks') ? {BLOCK} : 1;
+    slider.value = Number(slider.value) + sign * step;
+    slider.dispatchEvent(new Event('input', {{bubbles: true}}));
+  }});
+}}
+"""
+"""Arrow keys on a figure that can be clicked move the sliders above it, a block or a pixel."""
+
+FONT: list[gr.themes.Font | str] = [
+    gr.themes.LocalFont("IBM Plex Sans", (400, 700)),
+    "system-ui",
+    "sans-serif",
+]
+"""Comes with Gradio, so nothing is fetched."""
+
+THEME = gr.themes.Soft(font=FONT).set(
+    background_fill_primary="*neutral_50",  # the theme's own, which ``set`` forgets
+    # Darker than the theme's own, for enough contrast on its light ground.
+    body_text_color_subdued="*neutral_500",
+    block_label_text_color="*primary_700",
+    block_title_text_color="*primary_700",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    checkbox_label_background_fill_selected="*primary_600",
+)

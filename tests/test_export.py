@@ -1,0 +1,77 @@
+"""Everything of a run as files, and the run repeated from them."""
+
+import dataclasses
+import io
+import json
+import runpy
+import time
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from asking import last
+from helpers import picture
+
+from demo.export import pack
+from demo.figures.tabs import FIGURES
+from demo.runs.request import Request
+from demo.runs.steps import paint
+from masa.__main__ import main
+from masa.pictures.read import read_photo
+from masa.pictures.write import write_photo
+
+
+def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
+    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+        archive.extractall(tmp_path)
+    result = cv2.cvtColor(cv2.imread(str(tmp_path / "result.png")), cv2.COLOR_BGR2RGB)
+    assert np.array_equal(result, x.result)
+    with np.load(tmp_path / "maps.npz") as maps:
+        assert np.array_equal(maps["position"], x.matches.position[0].numpy())
+        assert np.array_equal(maps["similarity"], x.matches.similarity[0, 0].numpy())
+    figures = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert len(figures) == len(FIGURES) - 2
+    monkeypatch.chdir(tmp_path)
+    again = runpy.run_path("repeat.py")["result"]
+    assert np.array_equal(again.trace.matches.position, x.matches.position)
+    assert np.array_equal(read_photo(tmp_path / "repeated.png").rgb, x.result)
+
+
+def test_a_run_is_packed_into_the_same_bytes_on_any_day(x, monkeypatch):
+    first = last(pack(x))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10**6)
+    monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(now + 10**6))
+    assert last(pack(dataclasses.replace(x))) == first
+    with zipfile.ZipFile(io.BytesIO(first)) as archive:
+        entries = archive.infolist()
+        with zipfile.ZipFile(io.BytesIO(archive.read("maps.npz"))) as maps:
+            entries += maps.infolist()
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_transparent_photo_is_repeated_from_the_zip(tmp_path, monkeypatch):
+    rgba = np.dstack((picture(64, 96, 1), np.tile(np.arange(96, dtype=np.uint8) * 2, (64, 1))))
+    cv2.imwrite(str(tmp_path / "photo.png"), rgba)
+    write_photo(tmp_path / "ref.png", picture(80, 96, 2))
+    x = paint(Request(str(tmp_path / "photo.png"), (str(tmp_path / "ref.png"),), is_hr=True))
+    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+        archive.extractall(tmp_path / "out")
+        json.loads(archive.read("run.json"), parse_constant=pytest.fail)
+    monkeypatch.chdir(tmp_path / "out")
+    runpy.run_path("repeat.py")
+    repeated, result = (read_photo(name) for name in ("repeated.png", "result.png"))
+    assert np.array_equal(repeated.rgb, result.rgb)
+    assert result.alpha is not None and np.array_equal(repeated.alpha, result.alpha)
+    assert np.array_equal(read_photo("sharp.png").rgb, x.hr)
+
+
+def test_a_run_is_explained_without_a_browser(files, tmp_path, capsys):
+    command = ["explain", str(files / "lr.png"), "--ref", str(files / "ref.png")]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {"result.png", "maps.npz", "run.json", "repeat.py", "fine_given.png"} <= written
+    (tmp_path / "file").write_text("in the way")
+    assert main([*command, "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "choose another folder" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""The form: what is asked for with it, and how the small photo is made of a sharp one."""
+
+import dataclasses
+import os
+
+import gradio as gr
+import numpy as np
+import pytest
+from asking import inputs, last
+from PIL import Image
+
+from demo.page.form import HR_MODE, LR_MODE
+from demo.page.messages import told_kindly
+from demo.page.page import Page
+from demo.page.work import enlarge
+from demo.runs import served as demo_files
+from demo.runs.showcase import Showcase
+from masa.errors import UserError
+from masa.pictures.degradation import PRESETS, lr_from_hr
+from masa.pictures.read import read_photo
+
+
+def test_the_small_photo_is_made_as_it_was_chosen(files):
+    wanted = inputs(files / "hr.png", [files / "ref.png"], HR_MODE, degradation="web JPEG 75")
+    found = last(enlarge(wanted, Showcase([])))
+    lr, hr = lr_from_hr(read_photo(files / "hr.png").rgb, PRESETS["web JPEG 75"])
+    assert np.array_equal(found.visitors_lr(), lr) and np.array_equal(found.hr, hr)
+    assert not np.array_equal(lr, lr_from_hr(hr)[0])
+
+
+def test_only_a_small_photo_that_is_made_is_degraded(files):
+    wanted = inputs(files / "hr.png", mode=HR_MODE, degradation="camera")
+    assert wanted.request().degradation == "camera"
+    small = dataclasses.replace(wanted, mode=LR_MODE, degradation="nonsense")
+    assert small.request().degradation == "clean"
+    with pytest.raises(UserError, match="no degradation 'nonsense': use one of clean"):
+        dataclasses.replace(wanted, degradation="nonsense").request()
+
+
+def test_an_example_that_is_ready_is_given_for_the_clean_photo_alone(examples):
+    showcase = Showcase()
+    example = showcase.examples[0]
+    showcase.put(example, object())
+    wanted = inputs(example.hr, example.refs, HR_MODE)
+    assert showcase.get(wanted.request()) is not None
+    other = dataclasses.replace(wanted, degradation="web JPEG 75")
+    assert showcase.get(other.request()) is None
+
+
+def test_the_degradation_is_offered_for_sharp_photos_alone():
+    page = Page(Showcase([]), 60)
+    form = page.form
+    assert not form.degradation.visible and form.mode.value == LR_MODE
+    assert form.degradation.value == "clean"
+    assert [value for _, value in form.degradation.choices] == list(PRESETS)
+    (fn,) = (
+        fn
+        for fn in page.blocks.fns.values()
+        if (form.mode._id, "change") in fn.targets and fn.outputs == [form.degradation]
+    )
+    assert fn.fn(HR_MODE).visible and not fn.fn(LR_MODE).visible
+
+
+def test_using_an_upload_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    upload, example = tmp_path / "served" / "photo.png", tmp_path / "example.png"
+    (tmp_path / "served").mkdir()
+    for path in (upload, example):
+        Image.new("RGB", (16, 16)).save(path)
+        os.utime(path, (0, 0))
+    inputs(upload, [example]).request()
+    assert upload.stat().st_mtime > 0 and example.stat().st_mtime == 0
+    demo_files.sweep(60)
+    assert upload.exists()
+    upload.unlink()
+    with pytest.raises(gr.Error, match="no longer on the server"), told_kindly():
+        inputs(upload).request()

@@ -1,0 +1,242 @@
+"""The line for the network: turns, places in it, progress, and stopping."""
+
+import threading
+import time
+
+import pytest
+from asking import last
+from helpers import taken, work_until_stopped
+from serving import wait_for
+
+from demo.page.messages import progress_bar
+from demo.runs import jobs
+from demo.runs.jobs import Finished, Step, follow
+from masa.errors import UserError
+
+
+def test_a_job_reports_and_finishes():
+    def job(progress):
+        progress(0.5, "half")
+        time.sleep(0.5)
+        return 7
+
+    steps = list(follow(job))
+    assert steps[-1] == Finished(7)
+    assert any(isinstance(s, Step) and s.doing == "half" for s in steps)
+
+
+def test_closing_a_job_stops_it_at_its_next_step():
+    stopped = threading.Event()
+    steps = follow(lambda progress: work_until_stopped(progress, stopped))
+    next(steps)
+    steps.close()
+    assert stopped.wait(2)
+    assert last(follow(lambda progress: "next")) == "next"
+
+
+def test_a_jobs_error_reaches_its_visitor():
+    def job(progress):
+        raise UserError("This is wrong.")
+
+    with pytest.raises(UserError, match="This is wrong"):
+        list(follow(job))
+
+
+def test_jobs_run_one_at_a_time():
+    running, most = [], []
+
+    def job(progress):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.1)
+        running.pop()
+
+    threads = [threading.Thread(target=lambda: list(follow(job))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+
+
+def test_visitors_go_before_background_work(monkeypatch):
+    monkeypatch.setattr(jobs, "_PAUSE", 0.2)
+    turns, began, order = jobs.Turns(), threading.Event(), []
+
+    def background():
+        while True:
+            try:
+                with turns.spare() as progress:
+                    order.append("background begins")
+                    began.set()
+                    for _ in range(50 if len(order) == 1 else 1):
+                        progress(0.5, "working")
+                        time.sleep(0.1)
+                    return order.append("background is done")
+            except jobs.Stopped:
+                order.append("background makes way")
+
+    thread = threading.Thread(target=background)
+    thread.start()
+    assert began.wait(5)
+    asked = time.monotonic()
+    with taken(turns):
+        assert time.monotonic() - asked < 1  # of the five seconds that the background would take
+        order.append("visitor")
+    with taken(turns):  # the visitor's next step need not stop it again
+        order.append("visitor")
+    thread.join()
+    makes_way = ["background begins", "background makes way", "visitor", "visitor"]
+    assert order == [*makes_way, "background begins", "background is done"]
+
+
+def test_clicks_are_drawn_before_tabs_are_filled():
+    easel, order = jobs.Easel(), []
+    later, earlier = jobs.rank(background=True), jobs.rank(background=True)
+    later, earlier = max(later, earlier), min(later, earlier)
+
+    def draw(name, place):
+        with easel.place(place):
+            order.append(name)
+
+    threads = []
+    with easel.place(jobs.rank()):
+        for name, place in (("later", later), ("earlier", earlier), ("click", jobs.rank())):
+            threads.append(threading.Thread(target=draw, args=(name, place)))
+            threads[-1].start()
+            wait_for(lambda: len(easel._waiting) == len(threads), 5)
+    for thread in threads:
+        thread.join()
+    assert order == ["click", "earlier", "later"]
+
+
+def test_a_program_that_left_stops_its_run():
+    stopped, left = threading.Event(), threading.Event()
+
+    def job(progress):
+        work_until_stopped(progress, stopped, left)
+
+    with pytest.raises(jobs.Stopped):
+        jobs.finish(follow(job), left.is_set)
+    assert stopped.wait(2)
+    with taken(jobs.PROGRAMS), pytest.raises(jobs.Stopped):
+        jobs.finish(follow(job), lambda: True)  # while it waits
+    assert jobs.finish(follow(lambda progress: "next"), lambda: False) == "next"
+
+
+def test_pieces_have_turns_of_their_own(monkeypatch):
+    """What others want comes between; the share is the whole's, and the last piece the end."""
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns())
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+    order, shares = [], []
+
+    def job(progress):
+        for number in range(3):
+            progress(number / 3, "working")
+            time.sleep(0.3)
+            progress((number + 1) / 3, "done")
+            yield number
+        order.append("asked for more")
+
+    steps = jobs.follow_each(job)
+    between = follow(lambda progress: order.append("other"))
+    for step in steps:
+        if isinstance(step, Step):
+            shares.append(step.share)
+            continue
+        order.append(step.value)
+        if step.value == 0:
+            next(between)  # is in the line from now on
+    list(between)
+    assert order == [0, "other", 1, 2]
+    assert shares == sorted(shares)
+
+
+def test_who_was_admitted_goes_on_whoever_waits(monkeypatch):
+    turns = jobs.Turns(most_waiting=1)
+    monkeypatch.setattr(jobs, "NETWORK", turns)
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+
+    def job(progress):
+        for number in range(2):
+            progress((number + 1) / 2, "working")
+            yield number
+
+    steps = jobs.follow_each(job)
+    assert next(s for s in steps if isinstance(s, Finished)) == Finished(0, last=False)
+    waiting = turns.ask()
+    with pytest.raises(UserError, match="waiting already"):
+        next(jobs.follow_each(job))
+    next(steps)  # in the line
+    assert waiting.wait(10)
+    waiting.end()
+    assert last(steps) == 1
+
+
+def test_other_programs_come_between_pieces(monkeypatch):
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns())
+    monkeypatch.setattr(jobs, "PROGRAMS", jobs.Turns())
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+    order, others = [], []
+
+    def job(progress):
+        for number in range(3):
+            progress((number + 1) / 3, "working")
+            order.append(number)
+            if not number:
+                other = follow(lambda progress: order.append("other"))
+                others.append(threading.Thread(target=jobs.finish, args=(other, lambda: False)))
+                others[0].start()
+                wait_for(lambda: jobs.PROGRAMS._line, 10)
+            yield number
+
+    assert jobs.finish(jobs.follow_each(job), lambda: False) == 2
+    others[0].join(10)
+    assert order == [0, "other", 1, 2]
+
+
+def test_closing_pieces_ends_the_turn(monkeypatch):
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns())
+    ended = threading.Event()
+
+    def job(progress):
+        yield work_until_stopped(progress, ended)
+
+    steps = jobs.follow_each(job)
+    next(steps)
+    steps.close()
+    assert ended.wait(2)
+    assert last(follow(lambda progress: "next")) == "next"
+
+
+def test_who_waits_is_told_its_place_and_when(monkeypatch):
+    turns = jobs.Turns()
+    monkeypatch.setattr(jobs, "NETWORK", turns)
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+    with taken(turns):
+        time.sleep(0.2)  # what a turn lasts is known from now on
+    running = turns.ask()
+    assert running.wait()
+    lines = [follow(lambda progress: "done") for _ in range(3)]
+    steps = [next(line) for line in lines]
+    assert [step.doing for step in steps] == [
+        "1 visitor before you",
+        "2 visitors before you",
+        "3 visitors before you",
+    ]
+    seconds = [step.seconds_left for step in steps]
+    assert 0 <= seconds[0] <= 0.2 and seconds == sorted(seconds)
+    assert "2 visitors before you</span>, about" in progress_bar(steps[1])
+    lines[0].close()  # leaves
+    assert next(lines[1]).doing == "1 visitor before you"
+    running.end()
+    assert last(lines[1]) == "done" and last(lines[2]) == "done"
+
+
+def test_a_thread_that_dies_is_reported_and_the_next_one_runs():
+    def dies(progress):
+        raise SystemExit("killed")
+
+    with pytest.raises(RuntimeError, match="thread of this job"):
+        list(follow(dies))
+    assert last(follow(lambda progress: "next")) == "next"

@@ -1,0 +1,239 @@
+"""Runs, their later steps, other settings and the report, called as the page calls them."""
+
+import dataclasses
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from asking import inputs, last
+from helpers import is_one_sentence, picture, taken
+
+from demo.figures.view import View
+from demo.page.form import CUSTOM, HR_MODE, LR_MODE
+from demo.page.messages import told_kindly
+from demo.page.report import compared_files, pictures_of, report
+from demo.page.work import complete, enlarge, try_matching
+from demo.runs import jobs
+from demo.runs.exploration import KEPT_BYTES, explore
+from demo.runs.jobs import Finished, Step
+from demo.runs.request import Request, predictor_for, prepare, run
+from demo.runs.showcase import Showcase
+from demo.runs.steps import paint, without_branches, without_reference
+from masa.errors import UserError
+from masa.pictures.metrics import psnr_y
+from masa.pictures.read import read_photo
+from masa.pictures.shifts import PRESETS, Shift
+from masa.pictures.write import write_photo
+
+
+@pytest.fixture
+def no_examples():
+    return Showcase([])
+
+
+def test_a_run_gives_the_predictors_own_picture(files, no_examples):
+    found = last(enlarge(inputs(files / "lr.png", [files / "ref.png"]), no_examples))
+    expected = predictor_for("masa-rec").upscale(files / "lr.png", [files / "ref.png"])
+    assert np.array_equal(found.result, expected.rgb)
+    assert found.hr is None and found.plain is None
+
+
+def test_what_is_explored_is_what_the_network_used(files):
+    finished = run(Request(str(files / "lr.png"), (str(files / "ref.png"),)), ignore, keep=True)
+    found, used = explore(finished), finished.result.trace.matches
+    assert found.matches.position.equal(used.position)
+    assert found.matches.similarity.equal(used.similarity)
+    assert found.matches.coarse.score.equal(used.coarse.score)
+    for scale, kept in ((1, "x1"), (2, "x2"), (4, "x4")):
+        part = getattr(finished.result.trace, kept)
+        mean = part.adapted.out[0].float().mean((1, 2)).numpy()
+        assert np.allclose(found.scales[scale].statistics["after"].mean, mean, atol=1e-5)
+
+
+def ignore(share, doing):
+    pass
+
+
+def test_the_sharp_photo_is_its_own_measure(files, no_examples):
+    wanted = inputs(files / "hr.png", [files / "ref.png"], HR_MODE)
+    found = last(enlarge(wanted, no_examples))
+    assert np.array_equal(found.hr, read_photo(files / "hr.png").rgb)
+    assert f"{psnr_y(found.result, found.hr):.2f}" in report(found)
+
+
+def test_where_memory_is_short_less_is_kept_to_look_at(files, x, monkeypatch):
+    request = Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True)
+    predictor = predictor_for(x.weights)
+    short = predictor.predicted_bytes(x.lr.rgb.shape[:2], x.ref.down.shape[:2], 32, (1,))
+    monkeypatch.setattr(predictor, "memory", short)
+    found = paint(request)
+    assert set(x.scales) == {1, 2, 4} and set(found.scales) == {1}
+    assert np.array_equal(found.matches.position, x.matches.position)
+    assert View.opening(found).scale == 1
+    monkeypatch.setattr(predictor, "memory", short // 9)
+    with pytest.raises(UserError, match="GB of memory"):
+        paint(request)
+
+
+def test_later_steps_add_what_is_missing(files, x):
+    fresh = paint(Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True))
+    alone = without_reference(fresh)
+    expected = predictor_for("masa-rec").run(fresh.visitors_lr(), ())
+    assert np.array_equal(alone.plain, expected.rgb)
+    whole = without_branches(alone)
+    assert set(whole.switched_off) == {"ref", "lr"}
+    assert not np.array_equal(whole.switched_off["ref"], whole.result)
+    assert without_branches(whole) is whole and without_reference(whole) is whole
+
+
+def test_other_settings_are_drawn_and_then_painted(files, x, monkeypatch):
+    steps = list(try_matching(x, None, 16, 1.0, [1, 3]))
+    drawn, painted = (step.value for step in steps if isinstance(step, Finished))
+    assert "Blocks of 16 x 16" in drawn.figure.summary and drawn.painted == ""
+    config = dataclasses.replace(drawn.found.config, lr_block=16, ref_factor=1.0, dilations=(1, 3))
+    assert drawn.found.config == painted.found.config == config
+    again = predictor_for(x.weights).run(x.visitors_lr(), x.visitors_refs(), matching=config)
+    assert f"**{psnr_y(again.rgb, x.hr):.2f} dB**" in painted.painted
+    assert f"{psnr_y(x.result, x.hr):.2f} dB" in painted.painted
+    geometry = again.trace.matches.geometry
+    assert geometry.lr_width == 48 and drawn.found.geometry.lr_width == 32
+    sides = f"{geometry.ref_block_height} x {geometry.ref_block_width}"
+    assert f"first padded to whole blocks: the Ref blocks were {sides} then" in painted.painted
+    *_, same = try_matching(x, drawn.dense, 8, 1.0, [1, 3])
+    assert "dB" in same.value.painted and "padded" not in same.value.painted
+    unknown = dataclasses.replace(x, hr=None)
+    steps = list(try_matching(unknown, drawn.dense, 16, 1.0, [1, 3]))
+    (only,) = (step.value for step in steps if isinstance(step, Finished))
+    assert only.dense is drawn.dense
+    assert np.array_equal(only.figure.image, drawn.figure.image)
+    # What cannot be done is said without a turn.
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns(most_waiting=0))
+    for block, dilations, words in (
+        (16, [], "at least one dilation"),
+        (7, [1], "do not work"),
+        (64, [1], "smaller than one block"),
+    ):
+        with pytest.raises(gr.Error, match=words):
+            next(try_matching(x, None, block, 1.0, dilations))
+
+
+def test_a_shift_changes_the_reference_and_nothing_else(files, no_examples):
+    dark = last(enlarge(inputs(files / "lr.png", [files / "ref.png"], shift="darker"), no_examples))
+    ref = read_photo(files / "ref.png").rgb
+    assert np.array_equal(dark.visitors_refs()[0], PRESETS["darker"].apply(ref).rgb)
+    assert np.array_equal(dark.visitors_lr(), read_photo(files / "lr.png").rgb)
+    own = inputs(files / "lr.png", [files / "ref.png"], shift=CUSTOM, gain=0.6)
+    assert own.request().shift == Shift(gain=0.6)
+    assert [r.rgb.shape for r in prepare(own.request()).refs] == [ref.shape]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"photo": None}, "Add a photo first"),
+        ({"mode": "maybe"}, "small or sharp"),
+        ({"shift": "purple"}, "changes of light"),
+        ({"shift": CUSTOM, "gain": float("nan")}, "gain"),
+        ({"shift": CUSTOM, "gamma": 99.0}, "gamma"),
+        ({"weights": "../../etc/passwd"}, "Choose one of these weights"),
+        ({"photo": "/nonexistent/<b>x</b>.png"}, "no longer on the server"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(files, no_examples, change, words):
+    wanted = dataclasses.replace(inputs(files / "lr.png", [files / "ref.png"]), **change)
+    with pytest.raises(gr.Error) as raised:
+        list(enlarge(wanted, no_examples))
+    message = raised.value.message
+    assert words in message
+    assert "<b>" not in message and "\n" not in message and "Traceback" not in message
+
+
+def test_six_references_are_too_many(files, no_examples):
+    with pytest.raises(gr.Error, match="too many"):
+        list(enlarge(inputs(files / "lr.png", [files / "ref.png"] * 6), no_examples))
+
+
+def test_a_change_of_light_repeats_only_what_depends_on_the_reference(
+    files, x, no_examples, monkeypatch
+):
+    wanted = inputs(files / "hr.png", [files / "ref.png"], HR_MODE, shift="darker")
+    last(enlarge(wanted, no_examples, x))  # the photo is known from here on
+    model, read = predictor_for("masa-rec").model, []
+    encode_ref = model.encode_ref
+    monkeypatch.setattr(model, "encode_lr", lambda *_: pytest.fail("the photo was read again"))
+    monkeypatch.setattr(
+        model, "encode_ref", lambda *given: read.append(given) or encode_ref(*given)
+    )
+    wanted = dataclasses.replace(wanted, shift="warm")
+    changed = last(enlarge(wanted, no_examples, x))
+    assert changed.plain is x.plain and not changed.switched_off
+    assert not np.array_equal(changed.result, x.result) and len(read) == 1
+    monkeypatch.undo()
+    other = inputs(files / "lr.png", [files / "ref.png"])
+    assert last(enlarge(other, no_examples, x)).plain is None
+
+
+def test_examples_are_recognised_by_content_and_shared(examples):
+    showcase = Showcase()
+    example = showcase.examples[0]
+    wanted = inputs(example.hr, example.refs, HR_MODE)
+    assert showcase.example_of(wanted.request()) is example
+    assert showcase.get(wanted.request()) is None
+    marker = object()
+    showcase.put(example, marker)
+    assert last(enlarge(wanted, showcase)) is marker
+    other = dataclasses.replace(wanted, shift="darker")
+    assert showcase.get(other.request()) is None
+    assert showcase.example_of(other.request()) is example  # its truth stays known
+    assert showcase.example_of(dataclasses.replace(wanted, mode=LR_MODE).request()) is None
+
+
+def test_a_full_line_is_said_in_one_sentence(files, no_examples, monkeypatch):
+    turns = jobs.Turns(most_waiting=1)
+    monkeypatch.setattr(jobs, "NETWORK", turns)
+    wanted = inputs(files / "lr.png")
+    with taken(turns):
+        waiting = turns.ask()
+        with pytest.raises(gr.Error) as raised:
+            list(enlarge(wanted, no_examples))
+        assert is_one_sentence(raised.value.message)
+        assert "1 runs are waiting already" in raised.value.message
+        waiting.end()
+    assert last(enlarge(wanted, no_examples)).result.shape == (128, 160, 3)
+
+
+def test_what_is_known_takes_no_place_in_the_line(x, monkeypatch):
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns(most_waiting=0))
+    whole = dataclasses.replace(x, switched_off={"ref": x.result, "lr": x.result})
+    assert list(complete(whole)) == []
+    # And who had a place for the picture is not sent away before what follows it.
+    steps = complete(dataclasses.replace(x, plain=None))
+    assert isinstance(next(steps), Step)
+    steps.close()
+
+
+def test_torch_running_out_of_memory_is_a_sentence():
+    with pytest.raises(gr.Error, match="not enough memory"), told_kindly():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+    with pytest.raises(RuntimeError, match="shapes"), told_kindly():
+        raise RuntimeError("shapes do not match")
+
+
+def test_what_a_session_keeps_is_light(tmp_path):
+    for name in ("hr", "ref"):
+        write_photo(tmp_path / f"{name}.png", picture(512, 512, len(name)))
+    kept = paint(Request(str(tmp_path / "hr.png"), (str(tmp_path / "ref.png"),), is_hr=True))
+    assert kept.lr.rgb.shape[:2] == kept.ref.down.shape[:2] == (128, 128)
+    later = {"plain": kept.result.copy(), "switched_off": {n: kept.result.copy() for n in "ab"}}
+    assert dataclasses.replace(kept, **later).kept_bytes() < KEPT_BYTES
+
+
+def test_pictures_are_called_what_they_are(x):
+    with_one = pictures_of(dataclasses.replace(x, plain=x.bicubic))
+    assert with_one["result"].endswith("with the reference") and "plain" in with_one
+    alone = dataclasses.replace(x, self_reference=True, plain=x.result, hr=None)
+    names = pictures_of(alone)
+    assert list(names) == ["bicubic", "result"] and names["result"].endswith("without a reference")
+    left, right = compared_files(alone, names["bicubic"], names["result"])
+    assert Path(left).name.startswith("bicubic") and Path(right).name.startswith("result")
