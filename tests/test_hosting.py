@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 from serving import ROOT, served_apart
 
-from demo.page.front import MAX_REQUEST
+from demo.page.guard import MAX_REQUEST
 from demo.settings import (
     FEATURE_MEMORY,
     KEEP_SECONDS,

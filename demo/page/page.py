@@ -28,7 +28,7 @@ from demo.page.callbacks import (
     Trial,
     made,
 )
-from demo.page.front import APP_OPTIONS, Front
+from demo.page.front import Front, app_options
 from demo.page.laboratory_tab import ID, LABEL, LaboratoryTab, own_change
 from demo.runs.examples import card
 from demo.runs.exploration import Exploration
@@ -198,7 +198,7 @@ class Page:
                     self._lay_out_results(keep_seconds)
             self._wire()
             offer_api()
-        self.blocks.queue(max_size=QUEUE)
+        self.blocks.queue(max_size=QUEUE, api_open=False)
 
     # ------------------------------------------------------------------ what there is
 
@@ -804,7 +804,7 @@ def launch_options() -> dict[str, Any]:
         "theme": THEME,
         "max_file_size": LIMITS.max_file_bytes,
         "max_threads": THREADS,
-        "app_kwargs": APP_OPTIONS,
+        "app_kwargs": app_options(),
         "state_session_capacity": SESSIONS,
         "ssr_mode": False,
         "enable_monitoring": False,
