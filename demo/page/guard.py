@@ -256,7 +256,8 @@ class ClientLeft(Exception):  # noqa: N818 - no error of the page
 class Parts:
     """Counts the files of an upload as it arrives.
 
-    Gradio opens a file for each part and keeps in memory whatever is no file.
+    Gradio opens a file for each part and keeps in memory whatever is no file. Raises
+    :class:`Refused`, as :meth:`count` does.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -264,24 +265,22 @@ class Parts:
         self._files = 0
         self._name = self._value = b""
         self._is_file = False
-        self._parser: MultipartParser | None = None
         boundary = options.get(b"boundary")
-        if kind == b"multipart/form-data" and boundary:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._begin,
-                    "on_header_field": self._field,
-                    "on_header_value": self._add_value,
-                    "on_header_end": self._end_header,
-                    "on_headers_finished": self._end_headers,
-                },
-            )
+        if kind != b"multipart/form-data" or not boundary:
+            raise Refused(400, NO_UPLOAD)
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._field,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+            },
+        )
 
     def count(self, chunk: bytes) -> None:
         """Look at the next bytes. Raises :class:`Refused`."""
-        if self._parser is None:
-            raise Refused(400, NO_UPLOAD)
         try:
             self._parser.write(chunk)
         except MultipartParseError:
