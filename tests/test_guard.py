@@ -1,9 +1,11 @@
 """The guard in front of Gradio: what passes, what is refused and how, and that nothing piles up."""
 
 import asyncio
+import base64
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,11 +14,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse
 from gradio.utils import get_upload_folder
 from helpers import is_one_sentence, picture
+from PIL import Image
 from serving import served, wait_for
 from starlette.formparsers import MultiPartException
 
 from demo.page import guard
 from demo.page.bounds import Allowance, address_of
+from demo.page.front import Front
 from demo.page.guard import MAX_REQUEST, MAX_SMALL, MOST_FILES, MOST_OPENED, MOST_VALUES, Guard
 from demo.runs.showcase import Showcase
 from demo.settings import REQUESTS_PER_ADDRESS
@@ -400,6 +404,54 @@ def test_all_open_requests_are_bounded(http, monkeypatch):
         refused = http.get("/config", headers=from_address(5))
         assert_refused(refused, 503)
     wait_for(lambda: http.get("/config", headers=from_address(5)).status_code == 200, 30)
+
+
+# ------------------------------------------------------------------------------- pictures
+
+META = {"_type": "gradio.FileData"}
+TEXT = "data:image/png;base64," + base64.b64encode(PHOTO).decode()
+
+WAYS = {
+    "an upload": lambda path, url: {"path": path, "meta": META},
+    "an upload called svg": lambda path, url: {"path": path, "meta": META, "orig_name": "a.svg"},
+    "an address": lambda path, url: {"url": url, "meta": META},
+    "a path and an address": lambda path, url: {"path": None, "url": url, "meta": META},
+    "text": lambda path, url: TEXT,
+    "text as an address": lambda path, url: {"url": TEXT, "meta": META},
+    "text beside a path": lambda path, url: {"path": path, "url": TEXT, "meta": META},
+    "text as a path": lambda path, url: {"path": TEXT, "meta": META},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_decoder_but_ours_sees_a_picture(http, monkeypatch, way):
+    openers = []
+    opened = Image.open
+
+    def noted(*args, **options):
+        openers.append(sys._getframe(1).f_globals["__name__"])
+        return opened(*args, **options)
+
+    monkeypatch.setattr(Image, "open", noted)
+    path = upload(http)["path"]
+    named = WAYS[way](path, f"{http.base_url}{API}/file={path}")
+    body = {"photo": named, "references": [named]}
+    posted = http.post(f"{API}/call/v2/super_resolve", json=body).raise_for_status().json()
+    answer = http.get(f"{API}/call/super_resolve/{posted['event_id']}").text
+    assert "event: complete" in answer, answer
+    assert set(openers) == {"masa.pictures.read"}
+
+
+def test_pictures_as_text_do_not_wait_in_memory():
+    """They are files before they wait: of the request only their paths are left."""
+
+    class Body:
+        data, session_hash = [TEXT, [TEXT] * 5, 1], None
+
+    asyncio.run(Front(analytics_enabled=False)._admit(Body, "10.9.9.9"))
+    photo, references, number = Body.data
+    assert {Path(path).read_bytes() for path in (photo, *references)} == {PHOTO}
+    assert number == 1
 
 
 def upload(http, before=""):

@@ -200,6 +200,18 @@ def test_short_visits_leave_nothing_in_memory():
         small.close()
 
 
+def test_a_running_page_tidies_up_by_itself(monkeypatch):
+    monkeypatch.setattr("demo.page.upkeep._TIDY_SECONDS", 1)
+    small = Small()
+    try:
+        session = new()
+        small.join("10.0.0.1", session=session)
+        small.listen(session)
+        wait_for(lambda: small.upkeep.kept()["messages"] == 0, 10)
+    finally:
+        small.close()
+
+
 def test_answers_that_nobody_came_for_yet_are_kept(small):
     session = new()
     small.join("10.0.0.1", session=session)
