@@ -13,10 +13,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 import cv2
-from gradio.utils import get_upload_folder
 
 from masa.machine.memory import give_back
 from masa.pictures.photo import Pixels
+
+
+def folder() -> Path:
+    """The folder that Gradio serves from, and writes uploads to."""
+    # Imported here, as Gradio must not be imported before use_own_folder was called.
+    from gradio.utils import get_upload_folder
+
+    return Path(get_upload_folder())
 
 
 def png(rgb: Pixels, alpha: Pixels | None = None) -> bytes:
@@ -36,13 +43,13 @@ def serve(data: bytes, name: str) -> str:
     The folder's name is a digest of the bytes, so no two visitors can get each other's file under
     one name; :func:`sweep` deletes it when it is old.
     """
-    folder = Path(get_upload_folder()) / hashlib.blake2b(data, digest_size=16).hexdigest()
-    path = folder / name
+    place = folder() / hashlib.blake2b(data, digest_size=16).hexdigest()
+    path = place / name
     if path.exists():
         os.utime(path)  # still in use: age counts from here
         return str(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{os.getpid()}-{os.urandom(4).hex()}"
+    place.mkdir(parents=True, exist_ok=True)
+    partial = place / f".{os.getpid()}-{os.urandom(4).hex()}"
     partial.write_bytes(data)
     os.replace(partial, path)
     return str(path)
@@ -55,7 +62,7 @@ def serve_png(rgb: Pixels, name: str = "picture.png", alpha: Pixels | None = Non
 
 def is_served(path: str) -> bool:
     """Whether a path lies in the folder that the page serves from, where uploads are."""
-    return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+    return Path(path).resolve().is_relative_to(folder().resolve())
 
 
 def in_use(path: str) -> None:
@@ -70,15 +77,15 @@ def use_own_folder() -> None:
     A folder that ``GRADIO_TEMP_DIR`` names already is used, and left.
     """
     if not os.environ.get("GRADIO_TEMP_DIR"):
-        folder = tempfile.mkdtemp(prefix="masa-")
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        own = tempfile.mkdtemp(prefix="masa-")
+        os.environ["GRADIO_TEMP_DIR"] = own
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
 
 
 def files() -> set[Path]:
     """All files in the folder that the page serves from."""
     # Unlike a glob, a walk does not mind that others make and remove folders meanwhile.
-    return {Path(top, name) for top, _, names in os.walk(get_upload_folder()) for name in names}
+    return {Path(top, name) for top, _, names in os.walk(folder()) for name in names}
 
 
 def sweep(age: float, keep: Collection[Path] = ()) -> None:
