@@ -361,6 +361,14 @@ def test_what_an_address_sends_is_bounded(monkeypatch):
         assert http.post(f"{API}/queue/join", b" " * 900, headers=other).status_code == 200
 
 
+def test_without_room_for_files_none_is_taken():
+    for room, status in ((MAX_REQUEST, 200), (MAX_REQUEST - 1, 507)):
+        with small(room=lambda room=room: room) as (http, bodies):
+            answer = http.post(f"{API}/upload", **form(1))
+            assert answer.status_code == status and bool(bodies) == (status == 200)
+    assert_refused(answer, 507)
+
+
 def test_bodies_under_way_are_bounded_together(monkeypatch):
     monkeypatch.setattr(guard, "MOST_BUFFERED", 1000)
     with small() as (http, _):

@@ -47,38 +47,11 @@ def assert_right(answer):
             assert "detail" in answer.json() or "error" in answer.json(), answer.text[:300]
 
 
-words = st.sampled_from(
-    [
-        ".",
-        "..",
-        "%2e%2e",
-        "gradio_api",
-        "file=",
-        "file=/etc/passwd",
-        "file=http:",
-        "upload",
-        "call",
-        "queue",
-        "join",
-        "data",
-        "proxy=",
-        "stream",
-        "run",
-        "super_resolve",
-        "v2",
-        "heartbeat",
-        "config",
-        "static",
-        "assets",
-        "mcp",
-        "component_server",
-        "%00",
-        "%ff",
-        "info",
-        "theme.css",
-        "",
-    ]
-)
+WORDS = """
+    .. %2e%2e gradio_api file= file=/etc/passwd file=http: upload call queue join data proxy= stream
+    run super_resolve v2 heartbeat config static assets mcp component_server %00 %ff info theme.css
+"""
+words = st.sampled_from(["", *WORDS.split()])
 paths = st.lists(words | st.text(max_size=8).map(lambda s: httpx.QueryParams({"": s})), max_size=5)
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -92,6 +93,7 @@ TOO_SLOW = "This request took too long to arrive: try again with a smaller pictu
 TOO_LONG_A_QUERY = "This address is too long: leave out what follows the question mark."
 TOO_MUCH_SENT = "Your address has sent as much as this page takes for now: come back in an hour."
 TOO_MANY_OPEN = "Too many requests of your address are open: close some and try again."
+NO_ROOM = "There is no room for files on this server now: please come back in an hour."
 FULL = "This page has as many visitors as it can take: please come back in a minute."
 
 
@@ -107,11 +109,16 @@ class Guard:
     """ASGI middleware that answers in Gradio's place what must not reach it.
 
     Refusals are JSON, ``{"detail": sentence}``. ``proxy_header`` names the header in which a
-    trusted proxy tells visitors' addresses.
+    trusted proxy tells visitors' addresses; ``room()`` is how many bytes of files may still come.
     """
 
-    def __init__(self, app: ASGIApp, proxy_header: str | None = None) -> None:
-        self._app, self._proxy_header = app, proxy_header
+    def __init__(
+        self,
+        app: ASGIApp,
+        proxy_header: str | None = None,
+        room: Callable[[], int] | None = None,
+    ) -> None:
+        self._app, self._proxy_header, self._room = app, proxy_header, room
         self._open: Counter[str] = Counter()
         self._sent = Allowance(BYTES_PER_ADDRESS, KEEP_SECONDS)
         self._buffered = 0
@@ -192,6 +199,8 @@ class Guard:
 
     async def _pass_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let an upload through as it arrives; what stops it also makes Gradio delete its part."""
+        if self._room is not None and await run_in_threadpool(self._room) < MAX_REQUEST:
+            raise Refused(507, NO_ROOM)
         chunks = self._received(scope, receive, MAX_REQUEST)
         parts = Parts(Headers(scope=scope).get("content-type", ""))
         refusal: Refused | None = None
