@@ -6,20 +6,17 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
+from typing import NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from demo.page.page import build_page, launch_options
-from demo.runs.request import predictor_for
-from demo.runs.served import sweep_in_background, use_own_folder
-from demo.runs.showcase import Showcase
+from demo.runs.served import use_own_folder
 from demo.settings import KEEP_SECONDS
-from masa.machine.memory import share_pools
-from masa.weights import DEFAULT_WEIGHTS
 
 
 def main() -> None:
-    """Parse, load, build, launch."""
+    """Parse, choose a folder for files, then load, build and launch."""
     parser = argparse.ArgumentParser(description="Serve the MASA-SR page.")
     parser.add_argument("--host", default=None, help="address to listen on (default: this machine)")
     parser.add_argument("--port", type=int, default=None, help="(default: first free from 7860)")
@@ -35,13 +32,74 @@ def main() -> None:
         action="store_true",
         help="leave out the example photos, which are computed while nobody else needs the network",
     )
+    parser.add_argument(
+        "--root-path",
+        default=None,
+        metavar="PATH",
+        help="where a proxy shows the page, if not at its top: /masa, or the whole address",
+    )
+    parser.add_argument(
+        "--proxy-header",
+        default=None,
+        metavar="NAME",
+        help="header in which a proxy in front tells visitors' addresses, such as X-Forwarded-For; "
+        "only if nobody can reach the page without that proxy",
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its files go with it
-    use_own_folder()
+    _choose_folder()
+    _serve(arguments)
+
+
+def _choose_folder() -> None:
+    """A folder for files, made sure of; Gradio reads its name once, when it is imported."""
+    for name in ("GRADIO_TEMP_DIR", "TMPDIR"):
+        folder = os.environ.get(name)
+        try:
+            if folder and name == "GRADIO_TEMP_DIR":
+                os.makedirs(folder, exist_ok=True)
+            if folder:
+                tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            _end(f"{name} is {folder}, where nothing can be written: name another folder.")
+    try:
+        use_own_folder()
+    except OSError:
+        _end("No temporary folder can be written to: name one in TMPDIR.")
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from demo.page.front import app_options
+    from demo.page.page import build_page, launch_options
+    from demo.runs.request import predictor_for
+    from demo.runs.served import sweep_in_background
+    from demo.runs.showcase import Showcase
+    from masa.machine.memory import share_pools
+    from masa.weights import DEFAULT_WEIGHTS
+
     share_pools()
     predictor_for(DEFAULT_WEIGHTS)
     showcase = Showcase([] if arguments.no_examples else None)
     page = build_page(showcase, arguments.keep)
     showcase.prepare_in_background()
     sweep_in_background(arguments.keep)
-    page.launch(server_name=arguments.host, server_port=arguments.port, **launch_options())
+    options = launch_options() | {"app_kwargs": app_options(arguments.proxy_header)}
+    try:
+        _, url, _ = page.launch(
+            server_name=arguments.host,
+            server_port=arguments.port,
+            root_path=arguments.root_path,
+            prevent_thread_lock=True,
+            quiet=True,
+            **options,
+        )
+    except OSError:
+        where = f"{arguments.host or 'this machine'}, port {arguments.port or 'from 7860'}"
+        _end(f"Nothing can listen on {where}: choose another --host or --port.")
+    print(f"Listening on {page.server_name}:{page.server_port}: open {url}", flush=True)
+    page.block_thread()
+
+
+def _end(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(2)

@@ -75,3 +75,18 @@ SESSIONS = 200
 
 THREADS = 2 * QUEUE + 40
 """Callbacks that may be under way at once: those in line for the network only sleep."""
+
+REQUESTS = 600
+"""Requests that may be open at once: a page that is looked at holds one or two open."""
+
+REQUESTS_PER_ADDRESS = 100
+"""Of these, of one address."""
+
+RUNS_PER_ADDRESS = QUEUE // 2
+"""Events of one address that may wait or run at once: half of the line stays for others."""
+
+SESSIONS_PER_ADDRESS = SESSIONS // 2
+"""New sessions of one address within ``KEEP_SECONDS``: half of all places stay for others."""
+
+BYTES_PER_ADDRESS = 2**30
+"""What one address may send within ``KEEP_SECONDS``, the time for which uploads are kept."""

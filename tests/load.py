@@ -1,11 +1,14 @@
 """Many visitors at once, over HTTP and as a browser does it: ``python tests/load.py``.
 
-A page runs in a process of its own. Every visitor uploads a photo nobody else has, enlarges it,
-checks that the answer is an enlargement of that very photo, and clicks into figures, again and
-again. At the end nothing of them may be left.
+A page runs in a process of its own. Every visitor opens it, uploads a photo nobody else has,
+enlarges it, checks that the answer is an enlargement of that very photo, and clicks into figures,
+again and again. Others mean no good meanwhile: they load the page without end, ask for every figure
+of their photos, begin what they never listen to, and upload as slowly as they can. At the end
+nothing of them may be left.
 """
 
 import argparse
+import base64
 import json
 import math
 import os
@@ -16,6 +19,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +80,8 @@ class Outcome:
     """Megabytes that the page's process had more at the end than before."""
     files: int = 0
     """Files of visitors left at the end."""
+    refused: defaultdict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    """Statuses of what others were answered, by what they did."""
 
     def shortfalls(self):
         """What should not have been, in words."""
@@ -94,15 +100,21 @@ class Outcome:
         return (
             f"{self.runs} runs, {len(self.errors)} errors; median wait for a picture {waits:.1f} s "
             f"({self.told} times with a place in the line); {len(self.redraws)} redraws, median "
-            f"{redraws:.2f} s; memory {self.grown:+.0f} MB; {self.files} files left"
+            f"{redraws:.2f} s; memory {self.grown:+.0f} MB; {self.files} files left; others were "
+            f"answered { {kind: dict(answers) for kind, answers in self.refused.items()} }"
         )
+
+
+def client(url, address):
+    """Asks from ``address``, as the page believes it of this machine."""
+    return httpx.Client(base_url=url, timeout=600, headers={"X-Forwarded-For": address})
 
 
 class Visitor:
     """One browser tab, without the browser."""
 
     def __init__(self, url, config, number, outcome):
-        self.http = httpx.Client(base_url=url, timeout=600)
+        self.http = client(url, f"10.1.0.{number + 1}")
         self.config, self.outcome = config, outcome
         self.session, self.random = uuid.uuid4().hex[:12], random.Random(number)
         self.components = {c["id"]: c["props"] for c in config["components"]}
@@ -170,6 +182,7 @@ class Visitor:
     def visit(self, until):
         """Enlarge and click until the time is over."""
         try:
+            self.http.get("/").raise_for_status()
             while time.monotonic() < until:
                 self.enlarge()
                 for _ in range(self.random.randint(3, 6)):
@@ -215,8 +228,55 @@ class Visitor:
         self.outcome.redraws.append(time.monotonic() - start)
 
 
-def run(visitors, seconds, keep, folder):
-    """The outcome of so many visitors for so long, with a page that keeps things for ``keep``."""
+class Nuisance:
+    """Somebody at one address who does the same again and again, whatever the answer is."""
+
+    def __init__(self, url, number, kind):
+        self.http, self.again = client(url, f"10.2.0.{number + 1}"), getattr(self, kind)
+        self.photo = encode(".png", picture(64, 64, number))
+        self.answers = Counter()
+
+    def work(self, until):
+        with self.http:
+            while time.monotonic() < until:
+                try:
+                    self.answers[self.again().status_code] += 1
+                except httpx.TransportError as error:
+                    self.answers[type(error).__name__] += 1
+                time.sleep(0.05)
+
+    def page_loads(self):
+        return self.http.get("/")
+
+    def explain(self):
+        """Ask for a zip of every figure, and leave."""
+        text = "data:image/png;base64," + base64.b64encode(self.photo).decode()
+        return self.http.post("/gradio_api/call/v2/explain", json={"photo": text})
+
+    def never_listen(self):
+        """Begin something in a new session each time."""
+        body = {"data": [None], "fn_index": 1, "session_hash": uuid.uuid4().hex}
+        return self.http.post("/gradio_api/queue/join", json=body)
+
+    def slow_uploads(self):
+        def parts():
+            yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+            for _ in range(20):
+                yield bytes(100)
+                time.sleep(0.2)
+
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        return self.http.post("/gradio_api/upload", content=parts(), headers=kind)
+
+
+NUISANCES = ["page_loads", "explain", "never_listen", *["slow_uploads"] * 10]
+
+
+def run(visitors, seconds, keep, folder, nuisances=()):
+    """The outcome of so many visitors for so long, with a page that keeps things for ``keep``.
+
+    ``nuisances`` are what others do meanwhile, by the names of what :class:`Nuisance` can do.
+    """
     outcome = Outcome()
     program = folder / "page.py"
     program.write_text(PAGE)
@@ -229,6 +289,8 @@ def run(visitors, seconds, keep, folder):
         until = time.monotonic() + seconds
         crowd = [Visitor(url, config, number, outcome) for number in range(visitors)]
         threads = [threading.Thread(target=visitor.visit, args=(until,)) for visitor in crowd]
+        others = [Nuisance(url, number, kind) for number, kind in enumerate(nuisances)]
+        threads += [threading.Thread(target=other.work, args=(until,)) for other in others]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -237,6 +299,8 @@ def run(visitors, seconds, keep, folder):
         time.sleep(5)  # what sessions held is forgotten no later than their files
         outcome.grown = (memory.memory_info().rss - before) / 2**20
         outcome.files = count(folder / "files") - there
+        for kind, other in zip(nuisances, others, strict=True):
+            outcome.refused[kind] += other.answers
     log = (folder / "log").read_text()
     if "Traceback" in log:
         outcome.errors.append(f"the log holds a traceback: {log[-2000:]}")
@@ -257,9 +321,15 @@ def main():
         default=240,
         help="seconds that things are kept: more than anybody waits",
     )
+    parser.add_argument(
+        "--alone", action="store_true", help="leave out those who mean no good meanwhile"
+    )
     arguments = parser.parse_args()
+    nuisances = () if arguments.alone else NUISANCES
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run(arguments.visitors, 60 * arguments.minutes, arguments.keep, Path(folder))
+        outcome = run(
+            arguments.visitors, 60 * arguments.minutes, arguments.keep, Path(folder), nuisances
+        )
     print(f"{arguments.visitors} visitors, {arguments.minutes:g} minutes: {outcome}")
     shortfalls = outcome.shortfalls()
     print(*shortfalls, sep="\n")

@@ -25,11 +25,15 @@ def free_port():
 
 
 @contextmanager
-def served(showcase):
-    """Address of a page with this showcase, in this process."""
+def served(showcase, **options):
+    """Address of a page with this showcase, in this process; ``options`` are of its launch."""
     page = build_page(showcase)
     _, url, _ = page.launch(
-        prevent_thread_lock=True, quiet=True, server_port=free_port(), **launch_options()
+        prevent_thread_lock=True,
+        quiet=True,
+        server_port=free_port(),
+        **launch_options(),
+        **options,
     )
     try:
         yield url.rstrip("/")

@@ -363,6 +363,56 @@ def test_a_text_of_a_picture(page):
     assert page.call({"photo": page.upload(PNG), "references": [text]}).shape == (64, 96, 3)
 
 
+def as_text(data):
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+WAYS = {
+    "an upload": lambda page, data: page.upload(data),
+    "an upload without a path": lambda page, data: url_alone(page, data),
+    "an upload, its path empty": lambda page, data: {**url_alone(page, data), "path": None},
+    "an upload by its address": lambda page, data: {**url_alone(page, data), "path": ""},
+    "text": lambda page, data: as_text(data),
+    "text in place of an address": lambda page, data: {"url": as_text(data)},
+    "text, its path empty": lambda page, data: {"path": None, "url": as_text(data), **META},
+    "text in place of a path": lambda page, data: {"path": as_text(data), **META},
+    "an upload called svg": lambda page, data: {**page.upload(data), "orig_name": "photo.svg"},
+    "an upload that is no file": lambda page, data: {**page.upload(data), "is_stream": True},
+}
+"""How a photo may be named. Gradio would decode some of these itself, without a limit of size."""
+
+
+def url_alone(page, data):
+    return {"url": f"{page.url}/gradio_api/file={page.upload(data)['path']}", **META}
+
+
+def bomb():
+    return png(9000, 9000, rows=bytes(1126 * 9000))
+
+
+FORMATS = {
+    "png": (lambda: PNG, WIDE),
+    "ico": (lambda: stored(SMALL, "ICO", sizes=[(16, 16)]), None),
+    "eps": (lambda: stored(SMALL, "EPS"), None),
+    "ppm": (lambda: stored(SMALL, "PPM"), None),
+    "a bomb that Pillow decodes": (bomb, None),
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_photo_meets_the_same_limits_whatever_way_it_comes(page, way, kind):
+    data, expected = FORMATS[kind]
+    answer = page.call({"photo": WAYS[way](page, data())})
+    if expected is None:
+        assert_sentence(answer)
+        usual = page.call({"photo": page.upload(data())})
+        assert answer.replace("file.png", "photo.png") == usual
+    else:
+        assert not isinstance(answer, str), answer
+        assert answer.shape[:2] == expected
+
+
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[1, 2]", b"{}", b'{"data": 5}', b"\xff\xfe"])
 @pytest.mark.parametrize("path", ["call/v2/super_resolve", "call/explain", "queue/join", "cancel"])
 def test_requests_that_are_none(page, path, body):

@@ -3,7 +3,9 @@
 import io
 import itertools
 import math
+import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -11,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import gradio
+import httpx
 import pi_heif
 import pytest
 import yaml
@@ -19,9 +22,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from PIL import Image
-from serving import ROOT, served_apart
+from serving import ROOT, served_apart, wait_for
 
-from demo.page.front import MAX_REQUEST
+from demo import serve
+from demo.page.guard import MAX_REQUEST
 from demo.settings import (
     FEATURE_MEMORY,
     KEEP_SECONDS,
@@ -277,6 +281,69 @@ def test_the_page_leaves_nothing_behind(tmp_path):
     with served_apart(tmp_path, "--no-examples", environment=environment):
         assert [path for path in tmp_path.glob("masa-*") if path.is_dir()]
     assert not list(tmp_path.glob("masa-*"))
+
+
+def test_the_page_starts_beside_another_users_folder_and_behind_a_path(tmp_path):
+    """Where others' ``gradio`` is in the way, as a file here: root may write into any folder."""
+    (tmp_path / "gradio").touch()
+    environment = {"TMPDIR": str(tmp_path), "GRADIO_TEMP_DIR": "", "PYTHONUNBUFFERED": ""}
+    options = ("--no-examples", "--root-path", "/masa", "--proxy-header", "X-Real")
+    with served_apart(tmp_path, *options, environment=environment) as (url, _):
+        port = url.rpartition(":")[2]
+        wait_for(lambda: f"Listening on 127.0.0.1:{port}" in (tmp_path / "log").read_text(), 30)
+        assert httpx.get(f"{url}/config").json()["root"] == f"{url}/masa"
+        page = httpx.get(f"{url}/masa/").text
+        assert f"{url}/masa" in page and "<html" in page
+        files = {"files": ("photo.png", b"data")}
+        path = httpx.post(f"{url}/masa/gradio_api/upload", files=files).json()[0]
+        assert Path(path).is_relative_to(tmp_path)
+        assert httpx.get(f"{url}/masa/gradio_api/file={path}").content == b"data"
+    assert (tmp_path / "gradio").is_file()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def started(tmp_path, *arguments, **environment):
+    """How the page ends that cannot start, and what it says."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "app.py"), "--no-examples", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    return done.returncode, done.stderr.strip()
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "GRADIO_TEMP_DIR"])
+def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path, name):
+    """Root may write into a read-only folder, but not into a file."""
+    (tmp_path / "file").touch()
+    code, said = started(tmp_path, **{"GRADIO_TEMP_DIR": ""} | {name: str(tmp_path / "file")})
+    assert code == 2 and is_one_sentence(said), said
+    assert name in said and str(tmp_path / "file") in said
+
+
+def test_without_any_temporary_folder_it_says_so(monkeypatch, capsys):
+    def read_only(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(serve, "use_own_folder", read_only)
+    with pytest.raises(SystemExit) as ended:
+        serve._choose_folder()
+    said = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and is_one_sentence(said) and "TMPDIR" in said
+
+
+def test_an_address_in_use_is_a_sentence(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        code, said = started(tmp_path, "--port", port)
+    assert code == 2 and is_one_sentence(said.splitlines()[-1]) and port in said
+    assert "Traceback" not in said
 
 
 def test_the_hosting_page_names_what_exists():

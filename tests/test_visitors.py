@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from helpers import is_one_sentence, picture, taken, work_until_stopped
-from load import run
+from load import NUISANCES, run
 from serving import served, wait_for
 
 from demo.page import api, work
@@ -56,9 +56,11 @@ def upload(http):
     return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
 
 
-def asked_by_a_program(http):
-    """Address at which a program waits for its answer."""
-    posted = http.post("/gradio_api/call/v2/super_resolve", json={"photo": upload(http)})
+def asked_by_a_program(http, number=0):
+    """Address at which a program waits for its answer; each ``number`` calls from elsewhere."""
+    body = {"photo": upload(http)}
+    elsewhere = {"X-Forwarded-For": f"10.0.0.{number + 1}"}  # believed of this machine
+    posted = http.post("/gradio_api/call/v2/super_resolve", json=body, headers=elsewhere)
     return f"/gradio_api/call/super_resolve/{posted.raise_for_status().json()['event_id']}"
 
 
@@ -114,7 +116,7 @@ def test_a_client_that_cancels_frees_the_line(server, endless, tmp_path):
 
 def test_a_full_line_of_programs_is_a_sentence_and_keeps_no_visitor_out(http, endless):
     began, _ = endless
-    addresses = [asked_by_a_program(http) for _ in range(jobs.QUEUE + 1)]  # one of them runs
+    addresses = [asked_by_a_program(http, n) for n in range(jobs.QUEUE + 1)]  # one of them runs
     wait_for(lambda: len(jobs.PROGRAMS._line) == jobs.QUEUE, 60)
     assert began.is_set()
     refused = http.get(asked_by_a_program(http)).text
@@ -151,6 +153,6 @@ def test_a_worker_that_dies_is_reported_and_the_next_request_works(
 @pytest.mark.slow
 def test_visitors_for_two_minutes(tmp_path):
     """The short form of ``python tests/load.py``."""
-    outcome = run(visitors=12, seconds=120, keep=40, folder=tmp_path)
+    outcome = run(visitors=12, seconds=120, keep=40, folder=tmp_path, nuisances=NUISANCES)
     assert not outcome.shortfalls(), outcome
     assert outcome.runs >= 12 and outcome.told > 0, outcome

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
+from pathlib import Path
 
 import gradio as gr
-from PIL import Image
 
 from demo.runs.examples import Example, card
 from demo.runs.request import Request
@@ -18,6 +18,8 @@ from masa.errors import UserError
 from masa.pictures.degradation import PRESETS as DEGRADATIONS
 from masa.pictures.degradation import preset_called
 from masa.pictures.formats import ACCEPTED
+from masa.pictures.photo import ImageError
+from masa.pictures.read import picture_size
 from masa.pictures.shifts import PRESETS, RANGES, Shift
 from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 
@@ -175,8 +177,7 @@ def likely_mode(photo: str) -> str | None:
     ``None`` if the file is unreadable; the error is told when the photo is used.
     """
     try:
-        with Image.open(photo) as picture:
-            width, height = picture.size
-    except Exception:  # arbitrary bytes make a reader raise nearly every built-in exception
+        width, height = picture_size(Path(photo))
+    except ImageError:
         return None
     return LR_MODE if width * height <= LIMITS.max_lr_pixels else HR_MODE

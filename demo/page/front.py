@@ -12,37 +12,39 @@ import weakref
 from collections.abc import Collection, Sequence
 from copy import copy
 from typing import Any
-from urllib.parse import unquote
 
 import gradio as gr
-from fastapi import Request
+from fastapi import HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from gradio.components.base import _Keywords
 from gradio.context import LocalContext
 from gradio.data_classes import ListFiles
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
-from gradio.processing_utils import save_base64_to_cache
-from gradio_client.utils import is_file_obj_with_meta
-from PIL import Image, UnidentifiedImageError
+from gradio.utils import get_space
+from starlette.middleware import Middleware
 
+from demo.page.bounds import Allowance
+from demo.page.guard import Guard
+from demo.page.sent import checked, file_path
+from demo.page.upkeep import upkeep
 from demo.runs.exploration import Exploration
-from demo.runs.served import is_served
-from demo.settings import KEEP_SECONDS, LIMITS, SESSION_MEMORY
+from demo.runs.served import full_disk, room
+from demo.settings import (
+    KEEP_SECONDS,
+    RUNS_PER_ADDRESS,
+    SESSION_MEMORY,
+    SESSIONS_PER_ADDRESS,
+    memory_bound,
+)
+from masa.machine.memory import memory_limit
 
 log = logging.getLogger(__name__)
 
-SERVED_AT = "/gradio_api/file="
-
-MAX_REQUEST = 8 * LIMITS.max_file_bytes
-"""Bytes: a photo and five references, as text."""
-
 NOT_UPLOADED = (
     "A file in this request was not uploaded to this page, which fetches none: upload it first."
-)
-UNREADABLE = (
-    "A picture in this request cannot be read: choose an undamaged JPEG, PNG, WebP, BMP, TIFF or "
-    "GIF of a modest size."
 )
 NOT_A_CHOICE = (
     "A value in this request is not one of the choices or out of range: the page's description "
@@ -54,6 +56,20 @@ NOT_FITTING = (
 )
 GONE = "A picture is no longer on the server: upload it again."
 OUR_FAULT = "Something went wrong on the server and was noted there: please try again."
+TOO_MANY_RUNS = (
+    f"{RUNS_PER_ADDRESS} requests of your address are under way, as many as this page takes of "
+    "one: please wait for one of them."
+)
+TOO_MANY_SESSIONS = (
+    "Your address has opened as many pages as this server takes of one within an hour: use one "
+    "that is open, or please come back later."
+)
+MAX_SESSION_NAME = 100
+"""Characters."""
+
+NO_ROOM = "The server's disk is full: please come back later."
+LINE_FULL = "Too many visitors are waiting already: please come back in a minute."
+ODD_SESSION = "The name of this session is too long: leave the field session_hash out."
 FORGOTTEN = "This run was forgotten to make room for those of other visitors: press Enlarge again."
 
 
@@ -68,15 +84,10 @@ def photos_field(label: str) -> gr.File:
     items = {**file, "description": "An uploaded file", "properties": properties}
     description = {"title": "Photos", "type": "array", "items": items}
 
-    def path(item: Any) -> str:
-        if isinstance(item, dict):
-            return item["path"]
-        return _from_text(item, field.GRADIO_CACHE) if item.startswith("data:") else _local(item)
-
     replaced: dict[str, Any] = {
         "data_model": None,
         "api_info": lambda: description,
-        "preprocess": lambda payload: [path(item) for item in payload or ()],
+        "preprocess": lambda payload: [file_path(item) for item in payload or ()],
     }
     for name, value in replaced.items():
         setattr(field, name, value)
@@ -148,9 +159,53 @@ class Front(gr.Blocks):
         ``keep_seconds`` after a page was closed, what its session holds is forgotten.
         """
         super().__init__(**options)
-        self.shelf = Shelf()
+        self.shelf = Shelf(memory_bound(memory_limit(), SESSION_MEMORY))
+        self._sessions = Allowance(SESSIONS_PER_ADDRESS, KEEP_SECONDS)
         self._starts = starts
-        self._keep_seconds = keep_seconds
+        self.keep_seconds = keep_seconds
+
+    def queue(self, *args: Any, **options: Any) -> Front:
+        """Gradio's, which keeps no statistics, and takes no more of an address than its share."""
+        super().queue(*args, **options)
+        self._queue.ANALYTICS_MAX_EVENTS = 0  # as an environment variable, Gradio wants one
+        push = self._queue.push
+
+        async def push_admitted(body: Any, request: Request, username: str | None) -> Any:
+            await self._admit(body, request.client.host if request.client else "")
+            return await push(body=body, request=request, username=username)
+
+        self._queue.push = push_admitted  # type: ignore[method-assign]
+        return self
+
+    async def _admit(self, body: Any, address: str) -> None:
+        """Raises ``HTTPException`` for an event that must wait for no turn.
+
+        Pictures sent as text are written to files, as texts would fill the memory while they wait.
+        """
+        session = body.session_hash
+        if session is not None and len(session) > MAX_SESSION_NAME:
+            raise HTTPException(400, ODD_SESSION)
+        try:
+            body.data = await run_in_threadpool(checked, body.data)
+        except InvalidPathError:
+            raise HTTPException(400, NOT_UPLOADED) from None
+        except OSError as error:
+            raise _undone(error) from None
+        except Exception:  # the request's content decides which
+            raise HTTPException(400, NOT_FITTING) from None
+        # From here on nobody else comes between, so that what is counted is so.
+        line = self._queue
+        if line.max_size is not None and len(line) >= line.max_size:
+            raise HTTPException(503, LINE_FULL)
+        events = line.event_ids_to_events.values()
+        under_way = sum(
+            e.request.client is not None and e.request.client.host == address for e in events
+        )
+        if under_way >= RUNS_PER_ADDRESS:
+            raise HTTPException(429, TOO_MANY_RUNS)
+        known = (None, *self.state_holder.session_data, *line.pending_event_ids_session)
+        if session not in known and not self._sessions.take(address):
+            raise HTTPException(429, TOO_MANY_SESSIONS)
 
     async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Gradio's, for events that have a callback, with what they carry as a mapping."""
@@ -161,7 +216,7 @@ class Front(gr.Blocks):
             options["event_data"] = gr.EventData(event.target, {})
         state, session, call = map(options.get, ("state", "session_hash", "event_id"))
         if state is not None:
-            state.STATE_TTL_WHEN_CLOSED = self._keep_seconds  # an hour, if Gradio has its way
+            state.STATE_TTL_WHEN_CLOSED = self.keep_seconds  # an hour, if Gradio has its way
         try:
             return await super().process_api(*args, **options)
         finally:
@@ -176,16 +231,18 @@ class Front(gr.Blocks):
     ) -> list[Any]:
         """Gradio's, with sentences instead of its errors."""
         try:
-            inputs = _in_range(block_fn.inputs, _checked(inputs), state)
-            values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            inputs = _in_range(block_fn.inputs, checked(inputs), state)
+            photos = _photos(block_fn.inputs, inputs)
+            known = [None if i in photos else value for i, value in enumerate(inputs)]
+            values = await super().preprocess_data(block_fn, known, state, explicit_call)
+            values = [photos.get(i, value) for i, value in enumerate(values)]
             for block, value in zip(block_fn.inputs, values, strict=True):
                 if isinstance(block, gr.Dataset) and value is None:
                     raise ValueError("no example")
         except InvalidPathError:
             raise gr.Error(NOT_UPLOADED, print_exception=False) from None
-        except ComponentProcessingError as error:
-            sentence = _of_a_picture(error.__cause__) or NOT_FITTING
-            raise gr.Error(sentence, print_exception=False) from None
+        except ComponentProcessingError:
+            raise gr.Error(NOT_FITTING, print_exception=False) from None
         except gr.Error:
             raise gr.Error(NOT_A_CHOICE, print_exception=False) from None
         except Exception as error:  # the request's content decides which
@@ -249,7 +306,7 @@ class Front(gr.Blocks):
         slow machine its script does so before it has shown that value: a figure stays empty. And
         when a generator has ended, it would send the last update again, over newer ones of others.
         """
-        streams = self.pending_diff_streams[session_hash] if session_hash and run else {}
+        streams = self.pending_diff_streams.get(session_hash, {}) if run else {}
         before = list(streams[run]) if run in streams else None
         data = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, True)
         if before is None or simple_format:
@@ -276,6 +333,15 @@ def client_left() -> bool:
     return not any(event._id == event_id and event.alive for job in jobs for event in job)
 
 
+def _photos(blocks: Sequence[Any], values: Sequence[Any]) -> dict[int, str]:
+    """Paths of pictures by their place among ``values``: Gradio would open, even decode them."""
+    return {
+        place: file_path(value)
+        for place, (block, value) in enumerate(zip(blocks, values, strict=False))
+        if isinstance(block, gr.Image) and value is not None
+    }
+
+
 def _in_range(blocks: Sequence[Any], values: list[Any], state: Any) -> list[Any]:
     """``values`` with those of sliders moved into the session's ranges.
 
@@ -293,61 +359,36 @@ def _in_range(blocks: Sequence[Any], values: list[Any], state: Any) -> list[Any]
     return [moved(*pair) for pair in pairs] + values[len(blocks) :]
 
 
-_LARGEST = 1e15
-
-
-def _checked(value: Any) -> Any:
-    """``value`` as it may be passed on; raises for what Gradio would let through.
-
-    That are numbers beyond use, and files that it would not look for among the uploads. Nor
-    does this page fetch anything: an address could name a file of any size.
-    """
-    if isinstance(value, (int, float)) and not -_LARGEST < value < _LARGEST:
-        raise ValueError("a number is no use to anybody")
-    if isinstance(value, dict):
-        value = {key: _checked(item) for key, item in value.items()}
-        if "path" in value and value["path"] is not None:
-            if not is_file_obj_with_meta(value):
-                raise InvalidPathError("this file would not be looked for among the uploads")
-            value["path"] = _local(value["path"])
-    if isinstance(value, (list, tuple)):
-        return [_checked(item) for item in value]
-    return value
-
-
-def _local(path: str) -> str:
-    """The path of an uploaded file, for that path or for the address it is served at."""
-    path = unquote(path.partition(SERVED_AT)[2]) if SERVED_AT in path else path
-    if not is_served(path):
-        raise InvalidPathError("not among the uploads")
-    return path
-
-
-def _of_a_picture(error: BaseException | None) -> str | None:
-    """What to say if Gradio failed to open a picture, which it does to see what kind it is."""
-    if isinstance(error, FileNotFoundError):
-        return GONE
-    kinds = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError)
-    return UNREADABLE if isinstance(error, kinds) else None
-
-
-def _from_text(text: str, folder: str) -> str:
-    if len(text) > 1.4 * LIMITS.max_file_bytes:  # base64 takes four characters for three bytes
-        raise ValueError("too long a text for a picture")
-    return save_base64_to_cache(text, folder)
-
-
 def _not_understood(request: Request, error: Exception) -> JSONResponse:
     """Answer to a request that Gradio's own routes trip over."""
     log.warning("A request to %s was not understood: %s", request.url.path, type(error).__name__)
     return JSONResponse({"detail": NOT_FITTING}, status_code=400)
 
 
-APP_OPTIONS: dict[str, Any] = {
-    "max_body_size": MAX_REQUEST,
-    "exception_handlers": dict.fromkeys(
-        (RequestValidationError, TypeError, ValueError, LookupError, AttributeError),
-        _not_understood,
-    ),
-}
-"""For FastAPI, underneath Gradio."""
+def _undone(error: OSError) -> HTTPException:
+    """What to answer where a file could not be written or read; the log gets the rest."""
+    if full_disk(error):
+        return HTTPException(507, NO_ROOM)
+    log.error("A file could not be used", exc_info=error)
+    return HTTPException(500, OUR_FAULT)
+
+
+async def _not_done(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    return await http_exception_handler(request, _undone(error))
+
+
+def app_options(proxy_header: str | None = None) -> dict[str, Any]:
+    """For FastAPI, underneath Gradio: the guard, the upkeep, and sentences for what trips.
+
+    ``proxy_header`` names the header in which a proxy in front of the page, without which nobody
+    can reach it, tells visitors' addresses; on a Space there is one, and it is known.
+    """
+    if proxy_header is None and get_space() is not None:
+        proxy_header = "X-Forwarded-For"
+    odd = (RequestValidationError, TypeError, ValueError, LookupError, AttributeError)
+    return {
+        "middleware": [Middleware(Guard, proxy_header=proxy_header, room=room)],
+        "lifespan": upkeep,
+        "exception_handlers": {**dict.fromkeys(odd, _not_understood), OSError: _not_done},
+    }

@@ -11,7 +11,7 @@ from demo.figures.network import HIGHLIGHT
 from demo.figures.tabs import FIGURES, TABS
 from demo.page.api import offer_api
 from demo.page.form import CUSTOM, Form
-from demo.page.front import APP_OPTIONS, Front
+from demo.page.front import Front, app_options
 from demo.page.handlers import Handlers
 from demo.page.laboratory_tab import ID
 from demo.page.results import LATE, Results, dependent
@@ -74,7 +74,7 @@ class Page:
                 FREE,
             )
             offer_api()
-        self.blocks.queue(max_size=QUEUE)
+        self.blocks.queue(max_size=QUEUE, api_open=False)
 
     def _wire_runs(self) -> None:
         """What runs the network, and the stop button, which ends all of it."""
@@ -213,7 +213,7 @@ def launch_options() -> dict[str, Any]:
         "theme": THEME,
         "max_file_size": LIMITS.max_file_bytes,
         "max_threads": THREADS,
-        "app_kwargs": APP_OPTIONS,
+        "app_kwargs": app_options(),
         "state_session_capacity": SESSIONS,
         "ssr_mode": False,
         "enable_monitoring": False,

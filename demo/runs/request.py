@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from demo.runs.zerogpu import device
 from demo.settings import FEATURE_MEMORY, FEATURES, LIMITS, PIECE, memory_bound
@@ -19,8 +19,8 @@ from masa.machine.memory import Peak, measured_peak, memory_limit
 from masa.network.model import SCALES
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y, ssim_y
-from masa.pictures.photo import Photo, Pixels, Role, Source
-from masa.pictures.read import read_photo
+from masa.pictures.photo import ImageError, Photo, Pixels, Role, Source
+from masa.pictures.read import picture_size, read_photo
 from masa.pictures.shifts import Shift
 from masa.predictor import (
     MemoryNeededError,
@@ -182,13 +182,10 @@ def run(request: Request, progress: Progress, keep: bool = False) -> FinishedRun
 
 def expected_work(request: Request) -> int:
     """About how many multiply-adds a request takes, from its pictures' headers; 0 if unreadable."""
-    sizes = []
-    for source in (request.photo, *request.refs):
-        try:
-            with Image.open(str(source)) as picture:
-                sizes.append(picture.size)
-        except Exception:  # read_photo will say what is wrong with it
-            return 0
+    try:
+        sizes = [picture_size(Path(str(source))) for source in (request.photo, *request.refs)]
+    except ImageError:  # read_photo will say what is wrong with it
+        return 0
     (width, height), *refs = sizes
     factor = SCALE if request.is_hr else 1
     lr = max(height // factor // 8 * 8, 16), max(width // factor // 8 * 8, 16)

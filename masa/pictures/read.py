@@ -96,6 +96,20 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
     return _from_bytes(data, name, role, limits)
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """(Width, height) by the header of a picture file, before it is turned upright.
+
+    Nothing is decoded, and no limit applies. Raises ImageError for what is no picture.
+    """
+    with _as_image_errors(f"The picture '{safe_name(str(path))}'"):
+        with path.open("rb") as file:
+            start = file.read(512)
+        if is_heif(start):
+            return open_heif(path.read_bytes()).size
+        with Image.open(path, formats=PILLOW_FORMATS) as image:
+            return image.size
+
+
 def _read_file(path: Path, subject: str, max_bytes: int) -> bytes:
     """The file's bytes, or its first `max_bytes` + 1, enough to know that it is too large."""
     try:

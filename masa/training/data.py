@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -24,7 +23,7 @@ from masa.errors import UserError
 from masa.pictures.degradation import PHOTO, Degrade
 from masa.pictures.folders import find_pairs
 from masa.pictures.photo import DATA_LIMITS, ImageError, Pixels, Role
-from masa.pictures.read import read_photo
+from masa.pictures.read import picture_size, read_photo
 from masa.pictures.resize import reduce_x4, to_tensor
 from masa.pictures.shifts import random_luminance
 
@@ -259,12 +258,9 @@ def _oriented(image: Pixels, turn: int) -> Pixels:
 def _size(path: Path) -> tuple[int, int] | None:
     """(Width, height) from a picture's header; ``None``, with a warning, if it has none."""
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        warnings.warn(
-            f"'{path.name}' is left out: it is no readable picture ({error})", stacklevel=2
-        )
+        return picture_size(path)
+    except ImageError as error:
+        warnings.warn(f"A picture is left out: {error}", stacklevel=2)
         return None
 
 

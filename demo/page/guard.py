@@ -1,0 +1,327 @@
+"""The guard in front of Gradio: what the page does not use, or could not bear, stops here.
+
+Gradio serves more addresses than this page needs (it fetches from other hosts, converts videos,
+edits its own source), and reads any body that it is sent. A request passes if its address is on
+the list below, its body is small and simple, and its sender has not too much under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from demo.page.bounds import Allowance, address_of
+from demo.runs.served import is_served
+from demo.settings import (
+    BYTES_PER_ADDRESS,
+    KEEP_SECONDS,
+    LIMITS,
+    REQUESTS,
+    REQUESTS_PER_ADDRESS,
+)
+
+SERVED_AT = "/gradio_api/file="
+
+MAX_REQUEST = 8 * LIMITS.max_file_bytes
+"""Bytes: a photo and five references, as text."""
+
+MAX_SMALL = 2**14
+"""Bytes of a request that names nothing but an event."""
+
+MOST_OPENED = 500
+"""Braces and brackets opened in one JSON body; a form with five references has about thirty."""
+
+MOST_VALUES = 5000
+"""Commas in one JSON body."""
+
+MOST_FILES = 20
+"""Files in one upload."""
+
+MOST_BUFFERED = 2 * MAX_REQUEST
+"""Bytes of all JSON bodies that are being received."""
+
+BODY_SECONDS = 600
+"""Time in which a body has to arrive."""
+
+MAX_QUERY = 2000
+"""Bytes of what follows the question mark."""
+
+_READ = re.compile(
+    r"""
+    /
+    | /(config|gradio_api/info|gradio_api/user|gradio_api/login_check)/?
+    | /(favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?|(gradio_api/)?theme\.css)
+    | /(static|assets|svelte)/(?!.*\.\.)[\w.@+/-]+
+    | /gradio_api/(startup-events|openapi\.json|queue/data|queue/status|upload_progress|app_id)
+    | /gradio_api/heartbeat/\w+(-\w+)*
+    | /gradio_api/call/(v2/)?\w+/\w+
+    """,
+    re.VERBOSE | re.ASCII,
+)
+"""What is fetched; files are looked at apart."""
+
+_TOLD = re.compile(r"/gradio_api/(queue/join|call/(v2/)?\w+/?)", re.ASCII)
+"""Where JSON is posted that may hold photos as text."""
+
+_TOLD_SMALL = re.compile(r"/gradio_api/(cancel|reset)/?", re.ASCII)
+"""Where JSON is posted that names an event."""
+
+_UPLOAD = "/gradio_api/upload"
+
+_MCP = re.compile(r"/gradio_api/mcp(/[\w/-]*)?", re.ASCII)
+"""Where agents call, if the server was started for them."""
+
+UNKNOWN = "This page has nothing at this address: see /gradio_api/info for what it offers."
+TOO_LARGE = "This request is too large: send smaller or fewer pictures."
+TOO_COMPLICATED = "This request holds too many values: send only the fields of the form."
+TOO_MANY_FILES = f"This upload holds more than {MOST_FILES} files: send fewer at a time."
+NO_FILES = "This upload holds something else than files: send files only."
+NO_UPLOAD = "This upload cannot be read: send it as multipart/form-data."
+TOO_SLOW = "This request took too long to arrive: try again with a smaller picture."
+TOO_LONG_A_QUERY = "This address is too long: leave out what follows the question mark."
+TOO_MUCH_SENT = "Your address has sent as much as this page takes for now: come back in an hour."
+TOO_MANY_OPEN = "Too many requests of your address are open: close some and try again."
+NO_ROOM = "There is no room for files on this server now: please come back in an hour."
+FULL = "This page has as many visitors as it can take: please come back in a minute."
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not an error
+    """Raised where a request must go no further."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+class Guard:
+    """ASGI middleware that answers in Gradio's place what must not reach it.
+
+    Refusals are JSON, ``{"detail": sentence}``. ``proxy_header`` names the header in which a
+    trusted proxy tells visitors' addresses; ``room()`` is how many bytes of files may still come.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        proxy_header: str | None = None,
+        room: Callable[[], int] | None = None,
+    ) -> None:
+        self._app, self._proxy_header, self._room = app, proxy_header, room
+        self._open: Counter[str] = Counter()
+        self._sent = Allowance(BYTES_PER_ADDRESS, KEEP_SECONDS)
+        self._buffered = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # nothing here speaks it
+        else:
+            address = address_of(scope, self._proxy_header)
+            scope["client"] = (address, 0)  # so that what stands behind need not ask again
+            try:
+                with self._counted(address):
+                    await self._pass(scope, receive, send)
+            except Refused as refusal:
+                answer = JSONResponse({"detail": refusal.sentence}, refusal.status)
+                await answer(scope, receive, send)
+
+    @contextmanager
+    def _counted(self, address: str) -> Iterator[None]:
+        if self._open.total() >= REQUESTS:
+            raise Refused(503, FULL)
+        if self._open[address] >= REQUESTS_PER_ADDRESS:
+            raise Refused(429, TOO_MANY_OPEN)
+        self._open[address] += 1
+        try:
+            yield
+        finally:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if len(scope["query_string"]) > MAX_QUERY:
+            raise Refused(414, TOO_LONG_A_QUERY)
+        path = get_route_path(scope)  # decoded, and as Gradio's own routes see it
+        fetched, posted = scope["method"] in ("GET", "HEAD"), scope["method"] == "POST"
+        for_agents = _MCP.fullmatch(path) and scope["app"].get_blocks().mcp_server
+        if posted and path == _UPLOAD:
+            await self._pass_upload(scope, receive, send)
+        elif posted and (for_agents or _TOLD.fullmatch(path)):
+            await self._pass_json(scope, receive, send, MAX_REQUEST)
+        elif posted and _TOLD_SMALL.fullmatch(path):
+            await self._pass_json(scope, receive, send, MAX_SMALL)
+        elif for_agents or (fetched and (_READ.fullmatch(path) or _is_file(path))):
+            await self._app(scope, receive, send)
+        else:
+            raise Refused(404, UNKNOWN)
+
+    async def _pass_json(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+        """Receive the whole body before anybody parses it."""
+        chunks: list[bytes] = []
+        opened = values = size = 0
+        try:
+            async for chunk in self._received(scope, receive, most):
+                opened += chunk.count(b"{") + chunk.count(b"[")
+                values += chunk.count(b",")
+                if opened > MOST_OPENED or values > MOST_VALUES:
+                    raise Refused(413, TOO_COMPLICATED)
+                if self._buffered + len(chunk) > MOST_BUFFERED:
+                    raise Refused(503, FULL)
+                size += len(chunk)
+                self._buffered += len(chunk)
+                chunks.append(chunk)
+        except ClientLeft:
+            return
+        finally:
+            self._buffered -= size
+        whole: list[Message] = [{"type": "http.request", "body": b"".join(chunks)}]
+        chunks.clear()
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self._app(scope, replay, send)
+
+    async def _pass_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let an upload through as it arrives; what stops it also makes Gradio delete its part."""
+        if self._room is not None and await run_in_threadpool(self._room) < MAX_REQUEST:
+            raise Refused(507, NO_ROOM)
+        chunks = self._received(scope, receive, MAX_REQUEST)
+        parts = Parts(Headers(scope=scope).get("content-type", ""))
+        refusal: Refused | None = None
+        whole = False
+
+        async def checked() -> Message:
+            nonlocal refusal, whole
+            if whole:
+                return await receive()
+            try:
+                chunk = await anext(chunks, None)
+                if chunk is None:
+                    whole = True
+                    return {"type": "http.request", "body": b""}
+                parts.count(chunk)
+                return {"type": "http.request", "body": chunk, "more_body": True}
+            except Refused as error:
+                refusal = error
+                raise MultiPartException(error.sentence) from None
+            except ClientLeft:
+                raise MultiPartException("The client left.") from None
+
+        async def answer(message: Message) -> None:
+            if refusal is None:
+                await send(message)
+
+        await self._app(scope, checked, answer)
+        if refusal is not None:
+            raise refusal
+
+    async def _received(
+        self, scope: Scope, receive: Receive, most: int
+    ) -> AsyncGenerator[bytes, None]:
+        """A body as it arrives, within ``most`` bytes, its time and its sender's allowance.
+
+        Raises :class:`Refused`, and :class:`ClientLeft` where the body breaks off.
+        """
+        end = asyncio.get_running_loop().time() + BODY_SECONDS
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                raise Refused(408, TOO_SLOW) from None
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            chunk = message.get("body", b"")
+            most -= len(chunk)
+            if most < 0:
+                raise Refused(413, TOO_LARGE)
+            if not self._sent.take(scope["client"][0], len(chunk)):
+                raise Refused(429, TOO_MUCH_SENT)
+            yield chunk
+            more = message.get("more_body", False)
+
+
+class ClientLeft(Exception):  # noqa: N818 - no error of the page
+    """Raised where a body breaks off: there is nobody to answer."""
+
+
+class Parts:
+    """Counts the files of an upload as it arrives.
+
+    Gradio opens a file for each part and keeps in memory whatever is no file. Raises
+    :class:`Refused`, as :meth:`count` does.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        kind, options = parse_options_header(content_type)
+        self._files = 0
+        self._name = self._value = b""
+        self._is_file = False
+        boundary = options.get(b"boundary")
+        if kind != b"multipart/form-data" or not boundary:
+            raise Refused(400, NO_UPLOAD)
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._field,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+            },
+        )
+
+    def count(self, chunk: bytes) -> None:
+        """Look at the next bytes. Raises :class:`Refused`."""
+        try:
+            self._parser.write(chunk)
+        except MultipartParseError:
+            raise Refused(400, NO_UPLOAD) from None
+
+    def _begin(self) -> None:
+        self._name = self._value = b""
+        self._is_file = False
+        self._files += 1
+        if self._files > MOST_FILES:
+            raise Refused(413, TOO_MANY_FILES)
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            _, options = parse_options_header(self._value)
+            self._is_file = b"filename" in options and options.get(b"name") == b"files"
+        self._name = self._value = b""
+
+    def _end_headers(self) -> None:
+        if not self._is_file:
+            raise Refused(400, NO_FILES)
+
+
+def _is_file(path: str) -> bool:
+    """Whether an address is that of an upload or a result."""
+    try:
+        return path.startswith(SERVED_AT) and is_served(path.removeprefix(SERVED_AT))
+    except (ValueError, OSError):  # no path at all
+        return False

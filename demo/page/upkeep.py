@@ -1,0 +1,156 @@
+"""What Gradio and its server would keep for ever is let go of, once a second or once a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sized
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+from gradio.routes import App, file_upload_statuses
+from uvicorn import Server
+
+log = logging.getLogger(__name__)
+
+MOST_PROGRESS = 1000
+"""Uploads whose progress is told; beyond that all are forgotten, which stops a bar and no more."""
+
+SILENT_SECONDS = 10
+"""A connection on which nothing is asked for so long is closed."""
+
+MANY = 700
+"""Open connections, with which silent ones are closed at once."""
+
+_TIDY_SECONDS = 60
+
+
+class Upkeep:
+    """Lets go of what ended sessions leave in a running app; ``keep_seconds`` after their end."""
+
+    def __init__(self, app: App, keep_seconds: float) -> None:
+        self._app, self._keep_seconds = app, keep_seconds
+        self._ended: dict[str, float] = {}  # since when nothing of a session is under way
+
+    def tidy(self) -> None:
+        """Do so now. To be called where the app's requests are handled."""
+        blocks, queue = self._app.get_blocks(), self._app.get_blocks()._queue
+        # Lists of files that Gradio would delete at its end; ours are deleted by age.
+        for paths in blocks.temp_file_sets:
+            paths.clear()
+        self._app.iterators_to_reset.clear()  # no event comes twice
+        if len(file_upload_statuses._signals) > MOST_PROGRESS:
+            file_upload_statuses._signals.clear()
+            file_upload_statuses._statuses.clear()
+        self._forget_messages(queue)
+        self._forget_closed_pages()
+
+    def _forget_messages(self, queue: Any) -> None:
+        """Forget answers that were delivered, or that nobody came for."""
+        sessions = queue.pending_event_ids_session
+        for session in {*sessions, *queue.pending_messages_per_session}:
+            events = sessions.get(session, ())
+            if any(event in queue.event_ids_to_events for event in events):
+                self._ended.pop(session, None)
+                continue
+            since = self._ended.setdefault(session, time.monotonic())
+            if not events or time.monotonic() - since > self._keep_seconds:
+                sessions.pop(session, None)
+                queue.pending_messages_per_session.pop(session, None)
+        known = sessions.keys()
+        self._ended = {session: since for session, since in self._ended.items() if session in known}
+
+    def _forget_closed_pages(self) -> None:
+        holder = self._app.state_holder
+        latest = datetime.now() - timedelta(seconds=self._keep_seconds)
+        for session, state in list(holder.session_data.items()):
+            if state.is_closed and holder.time_last_used.get(session, latest) <= latest:
+                holder.session_data.pop(session, None)
+                holder.time_last_used.pop(session, None)
+
+    def kept(self) -> dict[str, int]:
+        """How many entries each of these lists holds, by name."""
+        blocks, queue = self._app.get_blocks(), self._app.get_blocks()._queue
+        lists: dict[str, Sized] = {
+            "messages": queue.pending_messages_per_session,
+            "events": queue.pending_event_ids_session,
+            "running": queue.event_ids_to_events,
+            "statistics": queue.event_analytics,
+            "sessions": self._app.state_holder.session_data,
+            "times": self._app.state_holder.time_last_used,
+            "streams": blocks.pending_streams,
+            "differences": blocks.pending_diff_streams,
+            "iterators": self._app.iterators,
+            "cancelled": self._app.iterators_to_reset,
+            "progress": file_upload_statuses._signals,
+        }
+        found = {name: len(entries) for name, entries in lists.items()}
+        return found | {"files": sum(map(len, blocks.temp_file_sets))}
+
+
+class Connections:
+    """Closes connections of a server on which nobody asks for anything."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._silent: dict[Any, int] = {}  # how often each was found so
+
+    def close_silent(self) -> None:
+        """To be called once a second, where the server's requests are handled."""
+        connections: set[Any] = self._server.server_state.connections
+        patience = 1 if len(connections) > MANY else SILENT_SECONDS
+        found: dict[Any, int] = {}
+        for connection in list(connections):
+            if not hasattr(connection, "cycle"):  # it speaks another protocol than HTTP/1.1
+                continue
+            if connection.cycle is None or connection.cycle.response_complete:
+                found[connection] = self._silent.get(connection, 0) + 1
+                if found[connection] > patience:
+                    connection.transport.close()
+        self._silent = found
+
+
+def allow_many_files() -> None:
+    """Raise this process' bound of open files, of which every connection is one, to its most."""
+    if resource is None:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@asynccontextmanager
+async def upkeep(app: App) -> AsyncGenerator[None, None]:
+    """Keeps a running app tidy: for FastAPI's ``lifespan``."""
+    allow_many_files()
+    task = asyncio.create_task(_work(app))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _work(app: App) -> None:
+    blocks: Any = app.get_blocks()
+    tidy = Upkeep(app, blocks.keep_seconds).tidy
+    connections: Connections | None = None
+    seconds = 0
+    while True:
+        await asyncio.sleep(1)
+        seconds += 1
+        try:
+            server = getattr(blocks, "server", None)  # it is made known after it has started
+            if connections is None and server is not None:
+                connections = Connections(server)
+            if connections is not None:
+                connections.close_silent()
+            if seconds % _TIDY_SECONDS == 0:
+                tidy()
+        except Exception:
+            log.exception("What ended could not be tidied up")

@@ -1,0 +1,467 @@
+"""The guard in front of Gradio: what passes, what is refused and how, and that nothing piles up."""
+
+import asyncio
+import base64
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse
+from gradio.utils import get_upload_folder
+from helpers import is_one_sentence, picture
+from PIL import Image
+from serving import served, wait_for
+from starlette.formparsers import MultiPartException
+
+from demo.page import guard
+from demo.page.bounds import Allowance, address_of
+from demo.page.front import Front
+from demo.page.guard import MAX_REQUEST, MAX_SMALL, MOST_FILES, MOST_OPENED, MOST_VALUES, Guard
+from demo.runs.showcase import Showcase
+from demo.settings import REQUESTS_PER_ADDRESS
+from masa.pictures.write import encode
+
+PHOTO = encode(".png", picture(16, 24, 1))
+API = "/gradio_api"
+
+
+@pytest.fixture(scope="module")
+def served_page():
+    with served(Showcase([])) as url:
+        yield url
+
+
+@pytest.fixture
+def http(served_page):
+    with httpx.Client(base_url=served_page, timeout=60) as client:
+        yield client
+
+
+def assert_refused(answer, status):
+    assert answer.status_code == status, answer.text[:200]
+    assert is_one_sentence(answer.json()["detail"]), answer.text
+
+
+# ------------------------------------------------------------------------------- addresses
+
+UNUSED = [
+    ("GET", "/gradio_api/file=https://example.com/"),
+    ("GET", "/gradio_api/file=http:/example.com/"),
+    ("GET", "/gradio_api/file%3Dhttps%3A%2F%2Fexample.com"),
+    ("GET", "/gradio_api/%66ile=https://example.com/"),
+    ("GET", "//gradio_api/file=https://example.com/"),
+    ("GET", "/gradio_api//file=https://example.com/"),
+    ("GET", "/gradio_api/./file=https://example.com/"),
+    ("GET", "/static/../gradio_api/file=https://example.com/"),
+    ("HEAD", "/gradio_api/file=https://example.com/"),
+    ("GET", "/gradio_api/file/https://example.com/"),
+    ("GET", "/gradio_api/file=/etc/passwd"),
+    ("GET", "/gradio_api/file=%00"),
+    ("GET", "/gradio_api/proxy=https://example.hf.space/"),
+    ("POST", "/gradio_api/process_recording"),
+    ("POST", "/gradio_api/component_server"),
+    ("POST", "/gradio_api/component_server/"),
+    ("GET", "/gradio_api/deep_link"),
+    ("POST", "/gradio_api/stream/abc"),
+    ("POST", "/gradio_api/stream/abc/close"),
+    ("GET", "/gradio_api/stream/a/b/1/playlist.m3u8"),
+    ("POST", "/gradio_api/vibe-edit"),
+    ("GET", "/gradio_api/vibe-code"),
+    ("POST", "/gradio_api/vibe-code/"),
+    ("POST", "/gradio_api/undo-vibe-edit"),
+    ("POST", "/gradio_api/vibe-starter-queries"),
+    ("POST", "/gradio_api/run/super_resolve"),
+    ("POST", "/gradio_api/api/super_resolve"),
+    ("GET", "/gradio_api/custom_component/a/b/c/d.js"),
+    ("GET", "/gradio_api/mcp/"),
+    ("POST", "/gradio_api/mcp/"),
+    ("GET", "/gradio_api/runs"),
+    ("GET", "/gradio_api/dev/reload"),
+    ("GET", "/gradio_api/token"),
+    ("POST", "/login"),
+    ("GET", "/monitoring"),
+    ("GET", "/monitoring/summary"),
+    ("GET", "/docs"),
+    ("PUT", "/gradio_api/upload"),
+    ("DELETE", "/"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), UNUSED)
+def test_what_the_page_does_not_use_answers_404(http, method, path):
+    # httpx would tidy up the address, so it is written as it is.
+    url = http.base_url.copy_with(raw_path=path.encode())
+    answer = http.send(httpx.Request(method, url))
+    assert answer.status_code == 404, answer.text[:200]
+    if method != "HEAD":
+        assert answer.json() == {"detail": guard.UNKNOWN}
+
+
+USED = [
+    "/",
+    "/?view=api&__theme=dark",
+    "/config",
+    "/theme.css",
+    "/favicon.ico",
+    "/robots.txt",
+    "/static/fonts/IBMPlexSans/IBMPlexSans-Regular.woff2",
+    "/gradio_api/info",
+    "/gradio_api/info?all_endpoints=True",
+    "/gradio_api/openapi.json",
+    "/gradio_api/startup-events",
+    "/gradio_api/queue/status",
+]
+
+
+@pytest.mark.parametrize("path", USED)
+def test_what_the_page_uses_passes(http, path):
+    assert http.get(path).status_code == 200
+
+
+def test_a_hosts_files_are_served_and_no_others(http, tmp_path):
+    path = upload(http)["path"]
+    assert http.get(f"{API}/file={path}").content == PHOTO
+    assert http.get(f"{API}/file={Path(path).parent}").status_code in (403, 404)
+    (tmp_path / "other.png").write_bytes(PHOTO)
+    assert_refused(http.get(f"{API}/file={tmp_path / 'other.png'}"), 404)
+    link = Path(get_upload_folder()) / f"link-{os.getpid()}"
+    link.symlink_to(tmp_path / "other.png")
+    try:
+        assert_refused(http.get(f"{API}/file={link}"), 404)
+    finally:
+        link.unlink()
+
+
+def test_a_query_has_a_bound(http):
+    assert_refused(http.get(f"{API}/upload_progress?upload_id={'a' * 3000}"), 414)
+
+
+def test_behind_a_path_of_a_proxy():
+    """Whether the proxy cuts its own path off or not."""
+    with served(Showcase([]), root_path="/masa") as url, httpx.Client(base_url=url) as http:
+        for before in ("", "/masa"):
+            assert http.get(f"{before}/config").json()["root"].endswith("/masa")
+            assert http.get(f"{before}{API}/info").status_code == 200
+            path = upload(http, before)["path"]
+            assert http.get(f"{before}{API}/file={path}").content == PHOTO
+            assert_refused(http.get(f"{before}{API}/file=https://example.com/"), 404)
+            assert_refused(http.post(f"{before}{API}/run/super_resolve", json={}), 404)
+        assert_refused(http.get(f"/masa/masa{API}/info"), 404)
+
+
+# ------------------------------------------------------------------------------- bodies
+
+
+def test_a_body_that_opens_too_much_is_refused_before_it_is_parsed(http):
+    for body in (b"{}" * 2**19, b"[" * 2**20, b'{"data":[' + b"0," * 2**19 + b"0]}"):
+        for path in ("queue/join", "call/super_resolve", "call/v2/super_resolve"):
+            answer = http.post(f"{API}/{path}", content=body)
+            assert_refused(answer, 413)
+            assert answer.json()["detail"] == guard.TOO_COMPLICATED
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_no_encoding_hides_what_a_body_opens(http, encoding):
+    body = ("[" * (MOST_OPENED + 1)).encode(encoding)
+    assert_refused(http.post(f"{API}/queue/join", content=body), 413)
+
+
+def test_what_forms_open_passes_by_far():
+    """A form with a photo and five references, as a browser sends it."""
+    file = {"path": "x", "url": "x", "orig_name": "x", "meta": {"_type": "gradio.FileData"}}
+    refs = [{"image": file, "caption": None}] * 5
+    body = json.dumps({"data": [file, refs, *range(20)], "event_data": None, "fn_index": 1})
+    assert body.count("{") + body.count("[") < MOST_OPENED / 10
+    assert body.count(",") < MOST_VALUES / 50
+
+
+def test_a_body_that_names_an_event_is_small(http):
+    body = json.dumps({"event_id": "a" * MAX_SMALL, "session_hash": "b", "fn_index": 1})
+    assert_refused(http.post(f"{API}/cancel", content=body), 413)
+
+
+@pytest.mark.parametrize("length_known", [True, False])
+@pytest.mark.parametrize("path", ["upload", "queue/join", "call/super_resolve"])
+def test_the_bound_of_a_request(path, length_known, monkeypatch):
+    """However its length is told: what counts is what arrives."""
+    monkeypatch.setattr(guard, "MAX_REQUEST", 2**16)
+    most, head, tail = 2**16, b"", b""
+    if path == "upload":
+        head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+        tail = b"\r\n--x--\r\n"
+    with small() as (http, bodies):
+        for size, status in ((most, 200), (most + 1, 413)):
+            body = head + b"a" * (size - len(head) - len(tail)) + tail
+            content = body if length_known else iter([body[:1000], body[1000:]])
+            headers = {"Content-Type": "multipart/form-data; boundary=x"}
+            answer = http.post(f"{API}/{path}", content=content, headers=headers)
+            assert answer.status_code == status
+        assert bodies == [most]
+    assert MAX_REQUEST == 120 * 2**20
+
+
+def small(**options):
+    """A client of a small app behind a guard, and the sizes of the bodies that got through."""
+    app, bodies = FastAPI(), []
+    app.get_blocks = lambda: None
+
+    @app.post("/{path:path}")
+    async def take(request: Request):
+        try:
+            bodies.append(len(await request.body()))
+        except MultiPartException as error:  # as Gradio's own route does
+            return PlainTextResponse(str(error), 400)
+
+    app.add_middleware(Guard, **options)
+
+    class Small:
+        def __enter__(self):
+            self.loop = asyncio.new_event_loop()
+            transport = httpx.ASGITransport(app=app, client=("192.0.2.1", 5))
+            self.client = httpx.AsyncClient(transport=transport, base_url="http://page")
+            return self, bodies
+
+        def __exit__(self, *error):
+            self.loop.run_until_complete(self.client.aclose())
+            self.loop.close()
+
+        def post(self, path, content=b"", **options):
+            async def parts():
+                for part in content:
+                    yield part
+
+            body = content if isinstance(content, bytes) else parts()
+            return self.loop.run_until_complete(self.client.post(path, content=body, **options))
+
+    return Small()
+
+
+def form(count, name="files", field='; filename="a.png"'):
+    part = f'--x\r\nContent-Disposition: form-data; name="{name}"{field}\r\n\r\ndata\r\n'
+    return {
+        "content": (part * count + "--x--\r\n").encode(),
+        "headers": {"Content-Type": "multipart/form-data; boundary=x"},
+    }
+
+
+def left_behind():
+    return sorted(Path(get_upload_folder()).glob("tmp*"))
+
+
+UPLOADS = {
+    "many files": (form(MOST_FILES + 1), 413),
+    "a field that is no file": (form(1, field=""), 400),
+    "a file of another name": (form(1, name="other"), 400),
+    "no form": ({"content": b"data"}, 400),
+    "no boundary": ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400),
+    "another boundary": (form(1) | {"content": b"--y\r\n"}, 400),
+    "a second name of a part": (
+        form(1, field='; filename="a"\r\nContent-Disposition: form-data; name="files"'),
+        400,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+def test_uploads_that_are_refused_leave_nothing(http, name):
+    before = left_behind()
+    request, status = UPLOADS[name]
+    assert_refused(http.post(f"{API}/upload", **request), status)
+    assert left_behind() == before
+
+
+def test_as_many_files_as_are_allowed(http):
+    assert len(http.post(f"{API}/upload", **form(MOST_FILES)).json()) == MOST_FILES
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(http):
+    before = left_behind()
+    head = (
+        f"POST {API}/upload HTTP/1.1\r\nHost: page\r\nContent-Length: 1000000\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        'Content-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    )
+    with socket.create_connection((http.base_url.host, http.base_url.port)) as connection:
+        connection.sendall(head.encode() + bytes(5000))
+        wait_for(lambda: left_behind() != before, 20)
+    wait_for(lambda: left_behind() == before, 20)
+
+
+def test_a_body_has_its_time(monkeypatch):
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.2)
+
+    async def slowly():
+        async def parts():
+            for _ in range(100):
+                yield b" "
+                await asyncio.sleep(0.05)
+
+        return await client.client.post(f"{API}/queue/join", content=parts())
+
+    with small() as (client, bodies):
+        assert_refused(client.loop.run_until_complete(slowly()), 408)
+        assert not bodies
+
+
+# ------------------------------------------------------------------------------- addresses' shares
+
+
+def of(peer, **headers):
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "client": (peer, 1), "headers": raw}
+
+
+@pytest.mark.parametrize(
+    ("header", "told", "address"),
+    [
+        (None, "9.9.9.9", "1.2.3.4"),
+        ("X-Real", "9.9.9.9", "9.9.9.9"),
+        ("X-Real", "8.8.8.8, 9.9.9.9", "9.9.9.9"),
+        ("X-Real", "9.9.9.9:1234", "9.9.9.9"),
+        ("X-Real", "::ffff:9.9.9.9", "9.9.9.9"),
+        ("X-Real", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("X-Real", "[2001:db8:1:2::9]:443", "2001:db8:1:2::/64"),
+        ("X-Real", "unknown", "1.2.3.4"),
+        ("X-Real", "", "1.2.3.4"),
+    ],
+)
+def test_who_asks(header, told, address):
+    assert address_of(of("1.2.3.4", **{"X-Real": told}), header) == address
+
+
+def test_an_allowance_is_given_back():
+    now = [0.0]
+    allowance = Allowance(10, 100, lambda: now[0])
+    assert allowance.take("a", 10) and not allowance.take("a") and allowance.take("b", 10)
+    now[0] = 9
+    assert not allowance.take("a")
+    now[0] = 11
+    assert allowance.take("a") and not allowance.take("a")
+
+
+def test_an_allowance_remembers_so_many(monkeypatch):
+    monkeypatch.setattr("demo.page.bounds.MOST_ADDRESSES", 3)
+    allowance = Allowance(1, 100)
+    for name in range(100):
+        assert allowance.take(str(name))
+    assert len(allowance._taken) == 3 and not allowance.take("99")
+
+
+def test_what_an_address_sends_is_bounded(monkeypatch):
+    monkeypatch.setattr(guard, "BYTES_PER_ADDRESS", 1000)
+    with small(proxy_header="X-Real") as (http, _):
+        first, other = {"X-Real": "1.1.1.1"}, {"X-Real": "2.2.2.2"}
+        assert http.post(f"{API}/queue/join", b" " * 900, headers=first).status_code == 200
+        assert_refused(http.post(f"{API}/queue/join", b" " * 900, headers=first), 429)
+        assert http.post(f"{API}/queue/join", b" " * 900, headers=other).status_code == 200
+
+
+def test_without_room_for_files_none_is_taken():
+    for room, status in ((MAX_REQUEST, 200), (MAX_REQUEST - 1, 507)):
+        with small(room=lambda room=room: room) as (http, bodies):
+            answer = http.post(f"{API}/upload", **form(1))
+            assert answer.status_code == status and bool(bodies) == (status == 200)
+    assert_refused(answer, 507)
+
+
+def test_bodies_under_way_are_bounded_together(monkeypatch):
+    monkeypatch.setattr(guard, "MOST_BUFFERED", 1000)
+    with small() as (http, _):
+        assert_refused(http.post(f"{API}/queue/join", b" " * 1001), 503)
+        assert http.post(f"{API}/queue/join", b" " * 1000).status_code == 200  # given back
+
+
+def from_address(number):
+    """As uvicorn believes it of a proxy on this machine."""
+    return {"X-Forwarded-For": f"10.0.{number // 250}.{number % 250 + 1}"}
+
+
+def test_open_requests_of_an_address_are_bounded(http):
+    opened = []
+    try:
+        for _ in range(REQUESTS_PER_ADDRESS):
+            opened.append(listening(http, 1))
+        wait_for(lambda: http.get("/config", headers=from_address(1)).status_code == 429, 20)
+        refused = http.get("/config", headers=from_address(1))
+        assert_refused(refused, 429)
+        assert http.get("/config", headers=from_address(2)).status_code == 200
+    finally:
+        for connection in opened:
+            connection.close()
+    wait_for(lambda: http.get("/config", headers=from_address(1)).status_code == 200, 30)
+
+
+def listening(http, number):
+    """A connection on which a page is told that the server is there."""
+    connection = socket.create_connection((http.base_url.host, http.base_url.port))
+    (name, value), *_ = from_address(number).items()
+    head = f"GET {API}/heartbeat/listening HTTP/1.1\r\nHost: page\r\n{name}: {value}\r\n\r\n"
+    connection.sendall(head.encode())
+    assert connection.recv(12) == b"HTTP/1.1 200"
+    return connection
+
+
+def test_all_open_requests_are_bounded(http, monkeypatch):
+    monkeypatch.setattr(guard, "REQUESTS", 2)
+    with listening(http, 3), listening(http, 4):
+        refused = http.get("/config", headers=from_address(5))
+        assert_refused(refused, 503)
+    wait_for(lambda: http.get("/config", headers=from_address(5)).status_code == 200, 30)
+
+
+# ------------------------------------------------------------------------------- pictures
+
+META = {"_type": "gradio.FileData"}
+TEXT = "data:image/png;base64," + base64.b64encode(PHOTO).decode()
+
+WAYS = {
+    "an upload": lambda path, url: {"path": path, "meta": META},
+    "an upload called svg": lambda path, url: {"path": path, "meta": META, "orig_name": "a.svg"},
+    "an address": lambda path, url: {"url": url, "meta": META},
+    "a path and an address": lambda path, url: {"path": None, "url": url, "meta": META},
+    "text": lambda path, url: TEXT,
+    "text as an address": lambda path, url: {"url": TEXT, "meta": META},
+    "text beside a path": lambda path, url: {"path": path, "url": TEXT, "meta": META},
+    "text as a path": lambda path, url: {"path": TEXT, "meta": META},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_decoder_but_ours_sees_a_picture(http, monkeypatch, way):
+    openers = []
+    opened = Image.open
+
+    def noted(*args, **options):
+        openers.append(sys._getframe(1).f_globals["__name__"])
+        return opened(*args, **options)
+
+    monkeypatch.setattr(Image, "open", noted)
+    path = upload(http)["path"]
+    named = WAYS[way](path, f"{http.base_url}{API}/file={path}")
+    body = {"photo": named, "references": [named]}
+    posted = http.post(f"{API}/call/v2/super_resolve", json=body).raise_for_status().json()
+    answer = http.get(f"{API}/call/super_resolve/{posted['event_id']}").text
+    assert "event: complete" in answer, answer
+    assert set(openers) == {"masa.pictures.read"}
+
+
+def test_pictures_as_text_do_not_wait_in_memory():
+    """They are files before they wait: of the request only their paths are left."""
+
+    class Body:
+        data, session_hash = [TEXT, [TEXT] * 5, 1], None
+
+    asyncio.run(Front(analytics_enabled=False)._admit(Body, "10.9.9.9"))
+    photo, references, number = Body.data
+    assert {Path(path).read_bytes() for path in (photo, *references)} == {PHOTO}
+    assert number == 1
+
+
+def upload(http, before=""):
+    answer = http.post(f"{before}{API}/upload", files={"files": ("photo.png", PHOTO)})
+    return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}

@@ -1,0 +1,331 @@
+"""What one address may have under way at once, and what is kept of thousands of short visits."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import gradio as gr
+import httpx
+import psutil
+import pytest
+from helpers import is_one_sentence
+from serving import free_port, wait_for
+
+from demo.page.front import (
+    MAX_SESSION_NAME,
+    ODD_SESSION,
+    TOO_MANY_RUNS,
+    TOO_MANY_SESSIONS,
+    Front,
+    app_options,
+)
+from demo.page.upkeep import SILENT_SECONDS, Connections, Upkeep
+from demo.settings import RUNS_PER_ADDRESS, SESSIONS, SESSIONS_PER_ADDRESS
+
+API = "/gradio_api"
+
+
+class Small:
+    """A small page as the real one is launched, in this process."""
+
+    def __init__(self, keep_seconds=60.0):
+        self.go_on = threading.Event()
+
+        def wait(value):
+            self.go_on.wait(60)
+            return str(value)
+
+        def steps(value):
+            for number in range(3):
+                yield f"{value} {number}"
+
+        with Front(keep_seconds=keep_seconds, analytics_enabled=False) as self.blocks:
+            given, words, state = gr.Slider(0, 10, 3), gr.Textbox(), gr.State([])
+            file, go = gr.File(), gr.Button()
+            free = {"concurrency_limit": None}
+            go.click(wait, given, words, api_name="wait", **free)
+            go.click(str, given, words, api_name="told", **free)
+            go.click(steps, given, words, api_name="steps", **free)
+            go.click(lambda kept: [*kept, 1], state, state, api_name="kept", **free)
+            go.click(lambda file: file, file, file, api_name="file", **free)
+        self.blocks.queue(max_size=40, api_open=False)
+        _, url, _ = self.blocks.launch(
+            prevent_thread_lock=True,
+            quiet=True,
+            server_port=free_port(),
+            max_threads=120,
+            app_kwargs=app_options("X-Real"),
+            state_session_capacity=SESSIONS,
+        )
+        self.http = httpx.Client(base_url=url, timeout=60)
+        self.ids = {fn.api_name: i for i, fn in self.blocks.fns.items()}
+        self.upkeep = Upkeep(self.blocks.app, keep_seconds)
+
+    def join(self, address, name="told", session=None, value=3):
+        body = {"data": [value], "fn_index": self.ids[name], "session_hash": session or new()}
+        return self.http.post(f"{API}/queue/join", json=body, headers={"X-Real": address})
+
+    def listen(self, session, address="10.0.0.1"):
+        path = f"{API}/queue/data?session_hash={session}"
+        return self.http.get(path, headers={"X-Real": address}).text
+
+    def close(self):
+        self.go_on.set()
+        self.http.close()
+        self.blocks.close()
+
+
+def new():
+    return uuid.uuid4().hex[:12]
+
+
+@pytest.fixture
+def small():
+    page = Small()
+    yield page
+    page.close()
+
+
+def assert_refused(answer, status, sentence):
+    assert answer.status_code == status, answer.text
+    assert answer.json() == {"detail": sentence} and is_one_sentence(sentence)
+
+
+def test_runs_that_nobody_listens_to_take_an_addresses_share(small):
+    for _ in range(RUNS_PER_ADDRESS):
+        assert small.join("10.0.0.1", "wait").status_code == 200
+    assert_refused(small.join("10.0.0.1"), 429, TOO_MANY_RUNS)
+    posted = small.http.post(f"{API}/call/told", json={"data": [3]}, headers={"X-Real": "10.0.0.1"})
+    assert_refused(posted, 429, TOO_MANY_RUNS)
+    session = new()
+    assert small.join("10.0.0.2", session=session).status_code == 200
+    assert "process_completed" in small.listen(session)
+    small.go_on.set()
+    wait_for(lambda: small.join("10.0.0.1").status_code == 200, 30)
+
+
+def test_runs_that_come_at_once_are_counted_too(small):
+    def join(_):
+        return small.join("10.0.0.1", "wait").status_code
+
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(join, range(3 * RUNS_PER_ADDRESS)))
+    assert answers.count(200) == RUNS_PER_ADDRESS
+    assert answers.count(429) == 2 * RUNS_PER_ADDRESS
+
+
+def test_new_sessions_of_one_address_leave_places_to_others(small):
+    mine = new()
+    small.join("10.0.0.2", "kept", session=mine, value=None)
+    small.listen(mine)
+    answers = [small.join("10.0.0.1", "kept", value=None) for _ in range(SESSIONS + 1)]
+    taken = [answer.status_code for answer in answers]
+    assert taken.count(200) <= SESSIONS_PER_ADDRESS + 1  # one may be given back meanwhile
+    late = next(a for a in reversed(answers) if a.status_code != 200)
+    assert late.json()["detail"] in (TOO_MANY_SESSIONS, TOO_MANY_RUNS)
+    assert mine in small.blocks.state_holder.session_data
+    assert small.join("10.0.0.2", "kept", session=mine, value=None).status_code == 200
+
+
+def test_a_known_session_is_not_counted_again(small):
+    session = new()
+    for _ in range(2 * SESSIONS_PER_ADDRESS):
+        assert small.join("10.0.0.3", session=session).status_code == 200
+        small.listen(session, "10.0.0.3")
+
+
+def test_a_session_has_a_short_name(small):
+    answer = small.join("10.0.0.1", session="a" * (MAX_SESSION_NAME + 1))
+    assert_refused(answer, 400, ODD_SESSION)
+
+
+# ------------------------------------------------------------------------------- what is kept
+
+
+def visit(small, number):
+    """A short visit: a page is opened, does a few things, and is closed; or it never listens."""
+    address, session = f"10.{number % 7}.{number // 200}.{number % 200 + 1}", new()
+    if number % 5 == 4:
+        small.join(address, "kept", session=session, value=None)
+        return
+    for name in ("told", "steps", "kept"):
+        value = None if name == "kept" else number
+        assert small.join(address, name, session=session, value=value).status_code == 200
+        assert '"success":true' in small.listen(session, address)
+    posted = small.http.post(f"{API}/call/told", json={"data": [3]}, headers={"X-Real": address})
+    small.http.get(f"{API}/call/told/{posted.json()['event_id']}", headers={"X-Real": address})
+    path = small.http.post(
+        f"{API}/upload?upload_id={session}",
+        files={"files": ("a.txt", str(number).encode())},
+        headers={"X-Real": address},
+    ).json()[0]
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    small.join(address, "file", session=session, value=file)
+    small.listen(session, address)
+    with small.http.stream("GET", f"{API}/heartbeat/{session}", headers={"X-Real": address}):
+        pass  # closed
+
+
+def many_visits(small, count):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: visit(small, number), range(count)))
+    queue = small.blocks._queue
+    wait_for(lambda: not queue.event_ids_to_events, 60)
+
+
+def tidied(small):
+    """How much is kept after a round of upkeep, which is done where requests are handled."""
+    small.upkeep.tidy()
+    return small.upkeep.kept()
+
+
+BOUNDS = {"sessions": SESSIONS, "times": SESSIONS, "progress": 1000}
+"""What may be kept of visits that are over; of the rest nothing."""
+
+
+def test_short_visits_leave_nothing_in_memory():
+    small = Small(keep_seconds=0.0)
+    try:
+        many_visits(small, 60)
+        small.upkeep.tidy()
+        kept = tidied(small)
+        assert {name: n for name, n in kept.items() if n > BOUNDS.get(name, 0)} == {}, kept
+        assert small.blocks.upload_file_set == set()
+    finally:
+        small.close()
+
+
+def test_a_running_page_tidies_up_by_itself(monkeypatch):
+    monkeypatch.setattr("demo.page.upkeep._TIDY_SECONDS", 1)
+    small = Small()
+    try:
+        session = new()
+        small.join("10.0.0.1", session=session)
+        small.listen(session)
+        wait_for(lambda: small.upkeep.kept()["messages"] == 0, 10)
+    finally:
+        small.close()
+
+
+def test_answers_that_nobody_came_for_yet_are_kept(small):
+    session = new()
+    small.join("10.0.0.1", session=session)
+    wait_for(lambda: not small.blocks._queue.event_ids_to_events, 20)
+    tidied(small)
+    assert "process_completed" in small.listen(session)
+    assert tidied(small)["messages"] == 0
+
+
+def test_statistics_are_not_kept(small):
+    session = new()
+    small.join("10.0.0.1", session=session)
+    small.listen(session)
+    queue = small.blocks._queue
+    assert not queue.event_analytics and queue.cached_event_analytics_summary == {"functions": {}}
+
+
+@pytest.mark.slow
+def test_thousands_of_short_visits_cost_no_memory():
+    """The figure is printed: ``pytest -s``."""
+    small = Small(keep_seconds=0.0)
+    try:
+        process, sizes = psutil.Process(), []
+        for _ in range(3):
+            many_visits(small, 1000)
+            kept = tidied(small)
+            sizes.append(process.memory_info().rss / 2**20)
+        print(f"MB after 1000, 2000, 3000 visits: {sizes}; {kept}")
+        assert {name: n for name, n in kept.items() if n > BOUNDS.get(name, 0)} == {}, kept
+        assert sizes[2] - sizes[1] < 20
+    finally:
+        small.close()
+
+
+# ------------------------------------------------------------------------------- connections
+
+SERVE = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 2000))
+sys.path[:0] = [{root!r}, {tests!r}]
+from test_shares import Small
+import time
+small = Small()
+print(small.http.base_url, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_thousand_silent_connections_do_not_keep_visitors_out(tmp_path):
+    tests = os.path.dirname(__file__)
+    code = SERVE.format(root=os.path.dirname(tests), tests=tests)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    opened = []
+    try:
+        url = next(line.strip().rstrip("/") for line in process.stdout if line.startswith("http"))
+        host, port = httpx.URL(url).host, httpx.URL(url).port
+        for _ in range(1000):  # more than the process might open at first
+            opened.append(socket.create_connection((host, port), 20))
+        started = time.monotonic()
+        assert httpx.get(f"{url}/config", timeout=20).status_code == 200
+        assert time.monotonic() - started < 10
+        wait_for(lambda: sum(map(is_closed, opened)) == len(opened), 3 * SILENT_SECONDS)
+    finally:
+        for connection in opened:
+            connection.close()
+        process.terminate()
+        said = process.communicate()[0]
+    assert "Traceback" not in said and "Too many open files" not in said, said
+
+
+def is_closed(connection):
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+class Silent:
+    """A connection as uvicorn has it."""
+
+    def __init__(self, cycle=None):
+        self.cycle, self.transport, self.closed = cycle, self, 0
+
+    def close(self):
+        self.closed += 1
+
+
+class Cycle:
+    def __init__(self, response_complete):
+        self.response_complete = response_complete
+
+
+def test_only_silent_connections_are_closed(monkeypatch):
+    class Server:
+        class server_state:  # noqa: N801 - as uvicorn calls it
+            connections: set = set()  # noqa: RUF012
+
+    silent, busy, done = Silent(), Silent(Cycle(False)), Silent(Cycle(True))
+    Server.server_state.connections = {silent, busy, done, object()}
+    connections = Connections(Server)
+    for _ in range(SILENT_SECONDS):
+        connections.close_silent()
+    assert not silent.closed + done.closed + busy.closed
+    connections.close_silent()
+    assert silent.closed and done.closed and not busy.closed
+    monkeypatch.setattr("demo.page.upkeep.MANY", 1)
+    late = Silent()
+    Server.server_state.connections = {late, busy}
+    connections.close_silent()
+    assert not late.closed
+    connections.close_silent()
+    assert late.closed and not busy.closed
