@@ -44,6 +44,17 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_align(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--align``."""
+    parser.add_argument(
+        "--align",
+        choices=("auto", "off"),
+        default=default,
+        help="auto: references that are turned, tilted or seen from nearer or farther are also "
+        "looked at as the photo's camera saw them; off: as in the paper (default: %(default)s)",
+    )
+
+
 def add_memory(parser: argparse.ArgumentParser) -> None:
     """``--memory``."""
     parser.add_argument(

@@ -137,15 +137,18 @@ def mean_scores(rows: Sequence[SceneScores]) -> dict[str, Score]:
     }
 
 
-def predictor_upscale(predictor: Predictor, check: Callable[[], None] = lambda: None) -> Upscale:
+def predictor_upscale(
+    predictor: Predictor, check: Callable[[], None] = lambda: None, align: bool = False
+) -> Upscale:
     """A predictor as a function of pictures.
 
-    ``check`` is called many times during each; what it raises ends the work.
+    ``check`` is called many times during each; what it raises ends the work. ``align`` is that of
+    :meth:`masa.predictor.Predictor.run`.
     """
 
     def upscale(lr: Pixels, ref: Pixels | None) -> Pixels:
         refs = [] if ref is None else [ref]
-        return predictor.run(lr, refs, lambda done, doing: check()).rgb
+        return predictor.run(lr, refs, lambda done, doing: check(), align=align).rgb
 
     return upscale
 

@@ -32,7 +32,6 @@ _RATIO = 0.8  # Lowe's: a match is kept if the second best is at least this much
 _TOLERANCE = 4.0  # frame pixels (one LR pixel) between a feature and where the transform puts it
 _SIDE = 2  # the LR is enlarged this many times before features are looked for: small ones count
 _MOST_PIXELS = 1_500_000  # of either picture in which features are looked for
-_HOMOGRAPHY_GAIN = 1.0  # times as many agreeing features as a similarity, or that is kept
 _MOST_ZOOM = 8.0  # the reference seen so many times nearer or farther at most
 _MOST_TILT = 4.0  # lengths of the frame's two axes in the reference, longest to shortest at most
 
@@ -107,7 +106,7 @@ def align(lr: Pixels, ref: Pixels) -> Alignment | None:
     """How the frame of an LR ``(h, w, 3)`` lies in a reference ``(H, W, 3)``, both uint8 RGB.
 
     ``None`` if too few features agree, or with a transform that no camera makes: mirrored, folded,
-    or extreme. A similarity transform is kept unless a homography explains clearly more.
+    or extreme. A homography is taken if more features agree with it than with a similarity.
     """
     frame = SCALE * lr.shape[0], SCALE * lr.shape[1]
     photo, photo_factor = _for_features(lr, _SIDE)
@@ -126,7 +125,7 @@ def align(lr: Pixels, ref: Pixels) -> Alignment | None:
     for candidate in found:
         if candidate is None or not plausible(candidate[0], frame):
             continue
-        if best is None or candidate[1].sum() > _HOMOGRAPHY_GAIN * best[1].sum():
+        if best is None or candidate[1].sum() > best[1].sum():
             best = candidate
     if best is None or best[1].sum() < LEAST_AGREEING:
         return None
@@ -142,6 +141,13 @@ class AlignedView:
     """``(4h, 4w, 3)``: the frame, sampled from the reference."""
     own: NDArray[np.float32]
     """``(h, w, 2)``: (row, column), in the reference's own pixels, of what each LR pixel shows."""
+    alignment: Alignment
+
+
+def align_reference(lr: Pixels, ref: Pixels) -> AlignedView | None:
+    """A reference in the frame of an LR, both uint8 RGB; ``None`` if nothing in common is found."""
+    alignment = align(lr, ref)
+    return None if alignment is None else aligned_view(lr, ref, alignment)
 
 
 def aligned_view(lr: Pixels, ref: Pixels, alignment: Alignment) -> AlignedView:
@@ -166,7 +172,7 @@ def aligned_view(lr: Pixels, ref: Pixels, alignment: Alignment) -> AlignedView:
     cells = cv2.resize(places, (width // SCALE, height // SCALE), interpolation=cv2.INTER_AREA)
     factors = ref.shape[1] / source.shape[1], ref.shape[0] / source.shape[0]
     own = _rescaled(np.asarray(cells), factors)[..., ::-1]
-    return AlignedView(_sampled(source, places), np.ascontiguousarray(own, np.float32))
+    return AlignedView(_sampled(source, places), np.ascontiguousarray(own, np.float32), alignment)
 
 
 def _moved(matrix: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:

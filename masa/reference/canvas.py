@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -189,6 +190,12 @@ class RefCanvas:
         """The cells that hold some of each view's pixels."""
         return tuple(place.area for place in self.placements)
 
+    @property
+    def rows(self) -> list[slice]:
+        """The rows of Ref-down that each view takes, with its padding."""
+        tops = [place.top // SCALE for place in self.placements]
+        return [slice(*both) for both in pairwise([*tops, self.down.shape[0]])]
+
     @cached_property
     def is_own(self) -> NDArray[np.bool_]:
         """``(hr, wr)``: which cells hold pixels of a reference, and not padding alone."""
@@ -298,6 +305,28 @@ def ref_canvas(
         top += height
     down = np.concatenate([reduce_x4(rgb) for rgb in padded])
     return RefCanvas(np.concatenate(padded), down, tuple(placements))
+
+
+def choose_views(scores: NDArray[np.floating], dilations: int) -> list[int]:
+    """Numbers of the views that are worth reading, in their order.
+
+    ``scores`` ``(views, blocks)`` are the best coarse scores of LR blocks in each view, sums of
+    ``dilations`` cosines. The view that fits best comes first; another is added while it raises
+    what the best of all reaches by ``WORTH_READING`` on average.
+    """
+    chosen: list[int] = []
+    best = np.full(scores.shape[1], -np.inf)
+    while len(chosen) < len(scores):
+        means = np.maximum(scores, best).mean(1)
+        if chosen and means.max() - best.mean() < WORTH_READING * dilations:
+            break
+        chosen.append(int(means.argmax()))
+        best = np.maximum(best, scores[chosen[-1]])
+    return sorted(chosen)
+
+
+WORTH_READING = 0.01
+"""Mean cosine similarity that a further view has to add: reading it takes a third of a run."""
 
 
 def canvas_sizes(lr: Size, refs: Sequence[Size], config: MASAConfig) -> tuple[Size, Size]:
