@@ -19,6 +19,7 @@ from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
 from masa.pictures.write import WRITTEN, write_photo
 from masa.predictor import Predictor, Progress, Result
+from masa.weights import choose_weights
 
 EPILOG = """examples:
   one photo:            python -m masa upscale small.jpg --ref sharp.jpg --out large.png
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not take over what the camera noted: its name, time, place and settings "
         "(BMP cannot hold it)",
     )
-    add_weights(parser)
+    add_weights(parser, chosen=True)
     add_device(parser)
     add_memory(parser)
 
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Enlarge every photo; a photo that cannot be used does not stop the others."""
     jobs = plan(arguments.lr, arguments.ref, arguments.out)
+    arguments.weights = choose_weights(arguments.hr, arguments.weights)
     ready = predictor(arguments)
     failed = 0
     with tqdm(total=len(jobs), unit="photo", disable=None) as bar:
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
                 bar.set_postfix_str(doing)
 
             try:
-                message = _upscale(ready, job, arguments.hr, arguments.exif, progress)
+                message = _upscale(ready, job, arguments, progress)
                 bar.write(message)
             except UserError as error:
                 if len(jobs) == 1:
@@ -158,11 +160,9 @@ def _pictures(folder: Path) -> list[Path]:
     return found
 
 
-def _upscale(
-    ready: Predictor, job: Job, hr_given: bool, keeps_exif: bool, progress: Progress
-) -> str:
+def _upscale(ready: Predictor, job: Job, arguments: argparse.Namespace, progress: Progress) -> str:
     """Enlarge one photo and write the result; returns what is to be said of it."""
-    if hr_given:
+    if arguments.hr:
         sharp = read_photo(job.lr, "high-resolution photo", ready.limits)
         rgb, hr = lr_from_hr(sharp.rgb)
         alpha = None if sharp.alpha is None else lr_from_hr(sharp.alpha)[0]
@@ -170,9 +170,9 @@ def _upscale(
     else:
         photo = read_photo(job.lr, "low-resolution photo", ready.limits)
     result = ready.upscale(photo, job.refs, progress)
-    _write(job.out, result, photo.exif if keeps_exif else None)
-    report = _report(job, photo, result)
-    if not hr_given:
+    _write(job.out, result, photo.exif if arguments.exif else None)
+    report = _report(job, photo, result, arguments.weights)
+    if not arguments.hr:
         return report
     scores = [
         f"{name} {psnr_y(picture, hr):.2f} dB, SSIM {ssim_y(picture, hr):.4f}"
@@ -191,8 +191,9 @@ def _write(path: Path, result: Result, exif: bytes | None) -> None:
     write_photo(path, result.rgb, result.alpha, exif)
 
 
-def _report(job: Job, photo: Photo, result: Result) -> str:
+def _report(job: Job, photo: Photo, result: Result, weights: str) -> str:
     height, width = result.rgb.shape[:2]
     seconds = sum(result.seconds.values())
     notes = dict.fromkeys((*photo.notes, *result.notes))  # each once
-    return "\n  ".join((f"{job.out}: {width}x{height} in {seconds:.1f} s", *notes))
+    done = f"{job.out}: {width}x{height} in {seconds:.1f} s with {weights}"
+    return "\n  ".join((done, *notes))
