@@ -3,13 +3,20 @@
 import cv2
 import numpy as np
 import pytest
-from helpers import picture
+import torch
+from helpers import is_one_sentence, picture
 
+from masa.__main__ import main
+from masa.network.matching import Geometry, coarse_match, part_scores
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
-from masa.reference.alignment import align, aligned_view, plausible, transformed
+from masa.pictures.write import write_photo
+from masa.predictor import Predictor
+from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
+from masa.reference.canvas import choose_views
+from masa.weights import load_model
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +142,100 @@ def test_the_same_pictures_give_the_same_transform(photo):
     ref, _ = placed(photo, 10)
     lr = lr_from_hr(photo)[0]
     assert np.array_equal(align(lr, ref).matrix, align(lr, ref).matrix)
+
+
+# ---------------------------------------------------------------------------- in a run
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(load_model(), "cpu", "fp32")
+
+
+@pytest.fixture(scope="module")
+def pair(examples):
+    """LR, HR and reference of a scene with two cameras, cut to a size that is quick."""
+    hr = read_photo(examples / "graf_hr.jpg").rgb[:256, :256]
+    return *lr_from_hr(hr), read_photo(examples / "graf_ref.jpg").rgb[:384, :384]
+
+
+@pytest.mark.slow
+def test_a_turned_reference_is_worth_as_much_as_an_upright_one(predictor, pair):
+    lr, hr, ref = pair
+    turned, _ = placed(ref, 25, 1.3)
+    alone, upright = (predictor.run(lr, refs) for refs in ((), (ref,)))
+    plain, aligned = (predictor.run(lr, [turned], align=align) for align in (False, True))
+    gain = {
+        name: psnr_y(result.rgb, hr) - psnr_y(alone.rgb, hr)
+        for name, result in {"upright": upright, "plain": plain, "aligned": aligned}.items()
+    }
+    assert gain["aligned"] > gain["plain"] + 0.5
+    assert gain["aligned"] > gain["upright"]
+    assert aligned.alignments[0].turn == pytest.approx(25, abs=20)  # the scene itself is tilted
+    assert "was aligned with the photo: it is turned by" in aligned.notes[0]
+    assert is_one_sentence(aligned.notes[0])
+    # Every place that was used lies in the turned reference's own pixels.
+    where = aligned.ref.locate(*aligned.trace.matches.position[0].numpy())
+    assert (where.number == 0).all()
+    assert where.row.max() <= turned.shape[0] - 1
+    assert where.column.max() <= turned.shape[1] - 1
+
+
+def test_nothing_changes_where_nothing_in_common_is_found(small_predictor):
+    lr, ref = picture(32, 40, 1), picture(96, 96, 2)
+    plain, aligned = (small_predictor.run(lr, [ref], align=align) for align in (False, True))
+    np.testing.assert_array_equal(plain.rgb, aligned.rgb)
+    assert aligned.alignments == (None,)
+    assert "not aligned" in aligned.notes[0] and is_one_sentence(aligned.notes[0])
+    assert plain.notes == plain.alignments == ()
+
+
+def test_an_aligned_view_maps_back_to_the_turned_reference(photo):
+    """The place that the canvas gives for each cell shows what the cell shows."""
+    ref, matrix = placed(photo, 25, 1.5)
+    lr = lr_from_hr(photo)[0]
+    one = align_reference(lr, ref)
+    rows, columns = np.mgrid[4 : lr.shape[0] - 4 : 3, 4 : lr.shape[1] - 4 : 3]
+    centres = np.stack((4 * columns.ravel() + 1.5, 4 * rows.ravel() + 1.5), 1)
+    true = transformed(matrix, centres)
+    found = one.own[rows, columns].reshape(-1, 2)[:, ::-1]
+    assert np.median(np.abs(found - true)) < 0.5 * 1.5  # half a pixel of the frame
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ([[2.0, 2.0], [2.5, 2.5]], [1]),
+        ([[2.0, 2.0], [2.01, 2.01]], [1]),
+        ([[2.0, 2.9], [2.8, 2.0]], [0, 1]),
+        ([[2.9, 2.9], [2.9, 2.9]], [0]),
+        ([[2.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.5, 1.5, 1.0]], [0, 1]),
+    ],
+)
+def test_only_views_that_add_something_are_read(scores, chosen):
+    assert choose_views(np.array(scores), dilations=3) == chosen
+
+
+def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):
+    config = small_model.config
+    lr = torch.randn(1, 8, 32, 40)
+    ref = torch.randn(1, 8, 48, 24)
+    geometry = Geometry.of((32, 40), (48, 24), config)
+    whole = coarse_match(lr, ref, geometry, config.dilations).score[0]
+    parts = part_scores(lr, ref, config, [slice(0, 16), slice(16, 48)])
+    torch.testing.assert_close(parts.max(0).values, whole)
+    assert (parts[0] < parts[1]).any() and (parts[0] > parts[1]).any()
+    few = part_scores(lr, ref, config, [slice(0, 48)], most_blocks=4)
+    torch.testing.assert_close(few[0], whole[[0, 5, 10, 15]])
+
+
+def test_the_command_aligns_unless_told_not_to(tmp_path, pair, capsys):
+    lr, _, ref = pair
+    write_photo(tmp_path / "lr.png", lr[:32, :32].copy())
+    write_photo(tmp_path / "ref.png", ref[:64, :64].copy())
+    command = ["upscale", str(tmp_path / "lr.png"), "--ref", str(tmp_path / "ref.png")]
+    command += ["--out", str(tmp_path / "out.png"), "--device", "cpu", "--precision", "fp32"]
+    assert main(command) == 0
+    assert "aligned" in capsys.readouterr().out
+    assert main([*command, "--align", "off"]) == 0
+    assert "aligned" not in capsys.readouterr().out

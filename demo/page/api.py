@@ -205,7 +205,7 @@ def numbers(finished: FinishedRun) -> dict[str, Any]:
         {
             "weights": finished.request.weights,
             "lr": [result.lr.width, result.lr.height],
-            "references": [[p.width, p.height] for p in result.ref.placements],
+            "references": [[width, height] for height, width in result.ref.sizes],
             "self_reference": result.self_reference,
             "result": [result.rgb.shape[1], result.rgb.shape[0]],
             "seconds": result.seconds,

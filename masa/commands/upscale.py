@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from masa.commands.options import add_device, add_memory, add_weights, predictor
+from masa.commands.options import add_align, add_device, add_memory, add_weights, predictor
 from masa.errors import UserError
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.folders import pictures_in
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(BMP cannot hold it)",
     )
     add_weights(parser, chosen=True)
+    add_align(parser, default="auto")
     add_device(parser)
     add_memory(parser)
 
@@ -169,7 +170,7 @@ def _upscale(ready: Predictor, job: Job, arguments: argparse.Namespace, progress
         photo = replace(sharp, rgb=rgb, alpha=alpha)
     else:
         photo = read_photo(job.lr, "low-resolution photo", ready.limits)
-    result = ready.upscale(photo, job.refs, progress)
+    result = ready.upscale(photo, job.refs, progress, align=arguments.align == "auto")
     _write(job.out, result, photo.exif if arguments.exif else None)
     report = _report(job, photo, result, arguments.weights)
     if not arguments.hr:

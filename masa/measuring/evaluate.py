@@ -186,11 +186,17 @@ def reduction(degradation: Degradation) -> str:
 
 
 def protocol(
-    layout: Layout, refs: Refs, border: int, seed: int = 0, made_by: str = reduction(CLEAN)
+    layout: Layout,
+    refs: Refs,
+    border: int,
+    seed: int = 0,
+    made_by: str = reduction(CLEAN),
+    align: bool = False,
 ) -> str:
     """One line that says how the numbers were made.
 
     ``seed`` drew Sun80's references; ``made_by`` says how the LRs were made.
+    ``align``: references were aligned.
     """
     reference = {
         "cufed5": f"{'all references, stitched' if refs == 'all' else f'reference {refs}'}",
@@ -199,7 +205,7 @@ def protocol(
     }.get(layout, "the LR picture itself as its reference")
     return (
         f"Y of BT.601 (16-235) on 8-bit results, {border or 'no'} border pixels cropped; "
-        f"{reference}; LR by {made_by}, HR cropped to multiples of 4"
+        f"{reference}{', aligned' if align else ''}; LR by {made_by}, HR cropped to multiples of 4"
     )
 
 
