@@ -562,7 +562,7 @@ def test_references_may_be_aligned_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Predictor, "run", noted)
     command = ["evaluate", str(tmp_path), "--refs", "1", "--device", "cpu"]
     assert main(command) == 0
-    assert "aligned" not in capsys.readouterr().out
+    assert "reference 1, aligned" not in capsys.readouterr().out
     assert main([*command, "--align", "auto"]) == 0
     assert "reference 1, aligned" in capsys.readouterr().out
     assert asked == [False, False, True, True]
