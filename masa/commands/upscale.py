@@ -24,6 +24,7 @@ from masa.weights import choose_weights
 EPILOG = """examples:
   one photo:            python -m masa upscale small.jpg --ref sharp.jpg --out large.png
   several references:   python -m masa upscale small.jpg --ref a.jpg b.jpg --out large.png
+  as in the paper:      python -m masa upscale small.jpg --ref a.jpg --align off --out large.png
   no reference:         python -m masa upscale small.jpg --out large.png
   several photos:       python -m masa upscale a.jpg b.jpg --ref sharp.jpg --out results/
   folders, same names:  python -m masa upscale photos/ --ref references/ --out results/
