@@ -75,10 +75,11 @@ def _serve(arguments: argparse.Namespace) -> None:
     from demo.runs.served import sweep_in_background
     from demo.runs.showcase import Showcase
     from masa.machine.memory import share_pools
-    from masa.weights import DEFAULT_WEIGHTS
+    from masa.weights import choose_weights
 
     share_pools()
-    predictor_for(DEFAULT_WEIGHTS)
+    for made_clean in (False, True):
+        predictor_for(choose_weights(made_clean))
     showcase = Showcase([] if arguments.no_examples else None)
     page = build_page(showcase, arguments.keep)
     showcase.prepare_in_background()

@@ -28,7 +28,7 @@ from masa.pictures.photo import ImageError, Limits, Photo
 from masa.pictures.read import read_photo
 from masa.pictures.write import write_photo
 from masa.predictor import Predictor, Result
-from masa.weights import load_model, shipped_weights
+from masa.weights import choose_weights, load_model, shipped_weights
 
 __all__ = [
     "MASA",
@@ -41,6 +41,7 @@ __all__ = [
     "Result",
     "Trace",
     "UserError",
+    "choose_weights",
     "load_model",
     "read_photo",
     "shipped_weights",

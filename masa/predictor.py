@@ -21,12 +21,23 @@ from masa.machine.cost import choose_tile, executed_cost, feature_bytes, peak_by
 from masa.machine.device import free_memory, resolve_device, resolve_precision
 from masa.network.aggregation import Branches
 from masa.network.fused import fuses
+from masa.network.matching import part_scores
 from masa.network.model import MASA, LRFeatures, RefFeatures, Trace
 from masa.network.progress import OnShare
 from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, resize_to_fit, to_tensor, to_uint8
-from masa.reference.canvas import LRCanvas, RefCanvas, canvas_sizes, lr_canvas, ref_canvas
+from masa.reference.alignment import Alignment, align_reference
+from masa.reference.canvas import (
+    LRCanvas,
+    RefCanvas,
+    View,
+    as_it_is,
+    canvas_sizes,
+    choose_views,
+    lr_canvas,
+    ref_canvas,
+)
 from masa.weights import load_model
 
 Progress = Callable[[float, str], None]
@@ -66,6 +77,9 @@ class Result:
     """Side of the decoder's tiles in LR pixels; ``None`` for one piece."""
     notes: tuple[str, ...] = ()
     """What was done to the pictures that a visitor may not expect, a sentence each."""
+    alignments: tuple[Alignment | None, ...] = ()
+    """How the photo's frame lies in each reference, where alignment was asked for; ``None`` for a
+    reference in which nothing in common was found."""
 
     @cached_property
     def bicubic(self) -> Pixels:
@@ -156,17 +170,19 @@ class Predictor:
         refs: Sequence[Source] = (),
         progress: Progress = unwatched,
         keep: Collection[int] = (),
+        align: bool = False,
     ) -> Result:
         """Enlarge one LR four times with 0 to 5 references.
 
         Pictures may be paths, bytes, Pillow images or arrays. Without a reference the LR is its
-        own. ``keep`` are the scales (1, 2, 4) whose intermediates the trace keeps. Raises
+        own. ``keep`` are the scales (1, 2, 4) whose intermediates the trace keeps. With ``align``,
+        references are also seen in the photo's frame, see :meth:`run`. Raises
         ``UserError`` if a picture cannot be used; its kind ``MemoryNeededError`` if they would need
         more memory than allowed. A result holds on to the features of its pictures, some 370 MB for
         a reference of 1024x1024 in float32: of many results, keep what you need.
         """
         photo, references, notes = self.read(lr, refs)
-        result = self.upscale_photos(photo, references, progress, keep)
+        result = self.upscale_photos(photo, references, progress, keep, align)
         return replace(result, notes=tuple(notes) + result.notes)
 
     def upscale_photos(
@@ -175,12 +191,13 @@ class Predictor:
         refs: Sequence[Photo] = (),
         progress: Progress = unwatched,
         keep: Collection[int] = (),
+        align: bool = False,
     ) -> Result:
         """:meth:`upscale` for decoded photos of sizes that are allowed, as :meth:`read` gives them.
 
         The LR's transparency is enlarged too.
         """
-        result = self.run(photo.rgb, [ref.rgb for ref in refs], progress, keep)
+        result = self.run(photo.rgb, [ref.rgb for ref in refs], progress, keep, align=align)
         return replace(result, alpha=None if photo.alpha is None else enlarge_x4(photo.alpha))
 
     @torch.inference_mode()
@@ -192,20 +209,22 @@ class Predictor:
         keep: Collection[int] = (),
         branches: Branches | None = None,
         matching: MASAConfig | None = None,
+        align: bool = False,
     ) -> Result:
         """:meth:`upscale` for arrays: uint8 ``(h, w, 3)`` and ``(H, W, 3)``.
 
         ``branches`` may switch off a branch of DRAM, and ``matching`` may vary block sizes and
-        dilations of the matching, for this run.
+        dilations of the matching, for this run. With ``align``, references in which features of
+        the LR are found are also seen in its frame (:mod:`masa.reference.alignment`), and matching
+        decides which of all these views are read and used.
         """
         config = matching or self.config
         sizes = canvas_sizes(lr_rgb.shape[:2], [rgb.shape[:2] for rgb in ref_rgbs], config)
         # First of all: pictures that are refused must not be padded to a wider one's width.
         tile = self.choose_tile(*sizes, keep)
         lr = lr_canvas(lr_rgb, config)
-        ref = ref_canvas(ref_rgbs, lr, config)
         cost = executed_cost(*sizes, config)
-        lr_bytes, ref_bytes = feature_bytes(*sizes, self.config, self.dtype.itemsize)
+        lr_bytes, _ = feature_bytes(*sizes, self.config, self.dtype.itemsize)
         clock = _Clock(progress, cost.total, self._synchronise)
 
         with clock.stage("encode_lr", "Reading the photo", cost.encode_lr):
@@ -214,6 +233,15 @@ class Predictor:
                 lr_bytes,
                 lambda: self.model.encode_lr(self._tensor(lr.rgb)),
             )
+        views = as_it_is(ref_rgbs, lr)
+        alignments: tuple[Alignment | None, ...] = ()
+        if align and ref_rgbs:
+            with clock.stage("align", "Aligning the reference", 0):
+                views, alignments = self._views(views, lr_rgb, lr_features, config)
+                sizes = canvas_sizes(lr_rgb.shape[:2], [v.rgb.shape[:2] for v in views], config)
+                tile = self.choose_tile(*sizes, keep)
+        ref = ref_canvas(views, lr, config)
+        _, ref_bytes = feature_bytes(*sizes, self.config, self.dtype.itemsize)
         with clock.stage("encode_ref", "Reading the reference", cost.encode_ref) as on_share:
             ref_features = self._features.get(
                 (self._network, _digest(ref.rgb, ref.down)),
@@ -241,7 +269,32 @@ class Predictor:
             self_reference=not ref_rgbs,
             seconds=clock.seconds,
             tile=tile,
+            notes=_alignment_notes(alignments),
+            alignments=alignments,
         )
+
+    def _views(
+        self, plain: list[View], lr_rgb: Pixels, lr: LRFeatures, config: MASAConfig
+    ) -> tuple[list[View], tuple[Alignment | None, ...]]:
+        """The views of references that are worth reading, and how each reference lies.
+
+        Only the views' reduced pictures are encoded for that.
+        """
+        found = [align_reference(lr_rgb, view.rgb) for view in plain]
+        aligned = [
+            View(view.number, view.size, one.rgb, one.own)
+            for view, one in zip(plain, found, strict=True)
+            if one is not None
+        ]
+        alignments = tuple(None if one is None else one.alignment for one in found)
+        if not aligned:
+            return plain, alignments
+        views = [*plain, *aligned]
+        canvas = ref_canvas(views, lr_canvas(lr_rgb, config), config)
+        down = self.model.encode_down(self._tensor(canvas.down))
+        scores = part_scores(lr.pyramid.l1, down, config, canvas.rows)
+        chosen = choose_views(scores.cpu().numpy(), len(config.dilations))
+        return [views[number] for number in chosen], alignments
 
     def predicted_bytes(
         self, lr: Size, ref_down: Size, tile: int | None, keep: Collection[int] = ()
@@ -313,6 +366,15 @@ class _Clock:
             ) from None
         self.seconds[name] = time.perf_counter() - start
         self._done += work
+
+
+def _alignment_notes(alignments: Sequence[Alignment | None]) -> tuple[str, ...]:
+    return tuple(
+        f"Reference {number} was not aligned: nothing in common with the photo was found."
+        if found is None
+        else f"Reference {number} was aligned with the photo: it is {found.words}."
+        for number, found in enumerate(alignments, start=1)
+    )
 
 
 def _digest(*pictures: Pixels) -> bytes:

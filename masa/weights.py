@@ -32,6 +32,13 @@ OWN_WEIGHTS = "MASA_WEIGHTS"
 """Environment variable: a folder of more weights, which are then known by name too."""
 
 DEFAULT_WEIGHTS = "masa-rec"
+"""Weights for LRs that are reduced from a sharp picture and nothing else."""
+
+PHOTO_WEIGHTS = "masa-photo"
+"""Weights for photos as people have them, with JPEG blocks, noise or blur."""
+
+AUTO = "auto"
+"""What stands for a name where the photo decides which weights are taken."""
 
 _BGR_NAMES = {"masa_rec.pth", "masa.pth"}  # the released checkpoints, trained on BGR pictures
 _CONFIG_KEY = "masa_config"
@@ -43,6 +50,20 @@ def shipped_weights() -> list[str]:
     the folder that ``MASA_WEIGHTS`` names. Warns if that is no folder.
     """
     return sorted(_named(), key=lambda name: (name != DEFAULT_WEIGHTS, name))
+
+
+def choose_weights(made_clean: bool, asked: str = AUTO) -> str:
+    """The name of the weights to take: ``asked`` itself, unless it is ``auto``.
+
+    ``auto`` takes ``masa-photo`` for a photo that is small already or was degraded, and
+    ``masa-rec`` if ``made_clean``: the LR is made from a sharp picture by bicubic reduction alone.
+    Where ``masa-photo`` is not among :func:`shipped_weights`, ``auto`` is always ``masa-rec``.
+    """
+    if asked != AUTO:
+        return asked
+    if made_clean or PHOTO_WEIGHTS not in shipped_weights():
+        return DEFAULT_WEIGHTS
+    return PHOTO_WEIGHTS
 
 
 def _named() -> dict[str, Path]:

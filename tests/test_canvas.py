@@ -10,7 +10,7 @@ from masa.config import MASAConfig
 from masa.network.matching import Geometry
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.resize import enlarge_x4, reduce_x4
-from masa.reference.canvas import Area, canvas_sizes, lr_canvas, ref_canvas
+from masa.reference.canvas import Area, View, as_it_is, canvas_sizes, lr_canvas, ref_canvas
 
 DEFAULT = MASAConfig()
 
@@ -215,3 +215,43 @@ def test_lr_from_hr(height, width):
     assert lr.shape == (height // 4, width // 4, 3)
     np.testing.assert_array_equal(lr, reduce_x4(cropped))
     assert enlarge_x4(lr).shape == cropped.shape
+
+
+def turned_view(height=40, width=64):
+    """An aligned view of a reference that is turned by a quarter, and twice as large."""
+    rows, columns = np.mgrid[: height // 4, : width // 4] * 4 + 1.5
+    own = np.stack((2 * columns + 0.5, 2 * (height - 1 - rows) + 0.5), 2).astype(np.float32)
+    return View(1, (2 * width, 2 * height), picture(height, width, 3), own)
+
+
+def test_a_view_maps_to_the_own_pixels_of_its_reference():
+    lr = lr_canvas(picture(16, 16), DEFAULT)
+    plain = as_it_is([picture(32, 48, 1), picture(128, 80, 2)], lr)
+    ref = ref_canvas([*plain, turned_view()], lr, DEFAULT)
+    assert ref.count == 3
+    top = ref.placements[2].top // 4
+    number, row, column = ref.locate(np.array([3, top, top + 9]), np.array([2, 0, 15]))
+    assert number.tolist() == [0, 1, 1]
+    np.testing.assert_allclose(row, [13.5, 3.5, 123.5])
+    np.testing.assert_allclose(column, [9.5, 75.5, 3.5])
+    # A rectangle of cells is turned with its reference; pixel borders lie between the cells.
+    (found,) = ref.outlines(Area(top + 1, 2, top + 3, 5))
+    assert found.number == 1
+    corners = np.array([(4, 8), (4, 20), (12, 20), (12, 8)]) - 0.5  # canvas pixels of the view
+    np.testing.assert_allclose(
+        found.corners, np.stack((2 * corners[:, 1] + 0.5, 2 * (39 - corners[:, 0]) + 0.5), 1)
+    )
+
+
+def test_what_a_view_shows_beyond_its_reference_goes_to_the_edge():
+    lr = lr_canvas(picture(16, 16), DEFAULT)
+    view = turned_view()
+    far = View(view.number, (60, 50), view.rgb, view.own)
+    ref = ref_canvas([far], lr, DEFAULT)
+    rows, columns = np.mgrid[:10, :16]
+    _, row, column = ref.locate(rows, columns)
+    assert row.max() == 59 and column.max() == 49
+    assert row.min() >= 0 and column.min() >= 0
+    _, row, column = ref.locate(rows, columns, clip=False)
+    assert row.max() > 59 and column.max() > 49
+    np.testing.assert_array_equal(ref.rgb[:40, :64], view.rgb)

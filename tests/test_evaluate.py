@@ -32,6 +32,7 @@ from masa.pictures.degradation import PRESETS, Degradation, lr_from_hr
 from masa.pictures.metrics import high_frequency_ratio, psnr_y, seam_ratio, ssim_y
 from masa.pictures.photo import DATA_LIMITS, DEFAULT_LIMITS
 from masa.pictures.resize import enlarge_x4, reduce_x4
+from masa.pictures.write import write_photo
 from masa.predictor import Predictor
 from masa.weights import save_weights
 
@@ -545,3 +546,23 @@ def test_command_says_what_is_wrong(cufed5, weights, capsys, extra, message):
 def test_command_names_a_missing_folder(weights, capsys):
     assert main(["evaluate", "nowhere", "--weights", weights]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_references_may_be_aligned_first(tmp_path, capsys, monkeypatch):
+    for number in range(2):
+        write_photo(tmp_path / f"00{number}_0.png", picture(64, 64, number))
+        write_photo(tmp_path / f"00{number}_1.png", picture(64, 64, number + 5))
+    asked = []
+    run = Predictor.run
+
+    def noted(self, *args, align=False, **options):
+        asked.append(align)
+        return run(self, *args, align=align, **options)
+
+    monkeypatch.setattr(Predictor, "run", noted)
+    command = ["evaluate", str(tmp_path), "--refs", "1", "--device", "cpu"]
+    assert main(command) == 0
+    assert "reference 1, aligned" not in capsys.readouterr().out
+    assert main([*command, "--align", "auto"]) == 0
+    assert "reference 1, aligned" in capsys.readouterr().out
+    assert asked == [False, False, True, True]

@@ -10,8 +10,8 @@ from tqdm import tqdm
 from demo.export import export
 from demo.runs.request import Request
 from demo.runs.steps import explore_whole
-from masa.commands.options import write
-from masa.weights import DEFAULT_WEIGHTS, shipped_weights
+from masa.commands.options import AUTO_HELP, write
+from masa.weights import AUTO, shipped_weights
 
 EPILOG = """examples:
   python -m masa explain small.jpg --ref sharp.jpg --out explained/
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hr", action="store_true", help="the photo is high-resolution: make the LR from it"
     )
-    parser.add_argument("--weights", choices=shipped_weights(), default=DEFAULT_WEIGHTS)
+    parser.add_argument(
+        "--weights", choices=[AUTO, *shipped_weights()], default=AUTO, help=AUTO_HELP
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,5 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
         x = explore_whole(request, progress=progress)
     for name, data in export(x):
         write(arguments.out / name, data)
-    print(f"Wrote the result, figures, maps and settings to {arguments.out}.")
+    print(f"Wrote the result of {x.weights}, figures, maps and settings to {arguments.out}.")
     return 0

@@ -35,7 +35,7 @@ from masa.pictures.degradation import PRESETS
 from masa.pictures.photo import Pixels
 from masa.pictures.shifts import RANGES
 from masa.predictor import Progress, unwatched
-from masa.weights import DEFAULT_WEIGHTS, shipped_weights
+from masa.weights import AUTO, shipped_weights
 
 FIELDS = """Args:
         photo: the photo to enlarge.
@@ -48,7 +48,7 @@ FIELDS = """Args:
         gamma: for "custom": above 1 darkens the middle tones.
         temperature: for "custom": above 0 warmer, below 0 cooler.
         saturation: for "custom": 0 is grey.
-        weights: which shipped weights to use.
+        weights: shipped weights by name, or auto for those that fit; the numbers say which.
         degradation: for a sharp photo: how the small one is made, clean or as the web sends it.
 """
 
@@ -75,7 +75,7 @@ def super_resolve(
     gamma: float = 1.0,
     temperature: float = 0.0,
     saturation: float = 1.0,
-    weights: str = DEFAULT_WEIGHTS,
+    weights: str = AUTO,
     degradation: str = CLEAN,
 ) -> tuple[str, dict[str, Any]]:
     """Enlarge a small photo four times, with real texture from up to five sharp reference photos.
@@ -103,7 +103,7 @@ def explain(
     gamma: float = 1.0,
     temperature: float = 0.0,
     saturation: float = 1.0,
-    weights: str = DEFAULT_WEIGHTS,
+    weights: str = AUTO,
     degradation: str = CLEAN,
 ) -> tuple[str, dict[str, Any]]:
     """Enlarge a small photo four times and explain the result: every figure, map and number.
@@ -143,7 +143,7 @@ def robustness(
         A figure of quality against the change, and in the numbers what it says and every point.
     """
     with told_kindly():
-        request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, DEFAULT_WEIGHTS, CLEAN)
+        request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, AUTO, CLEAN)
         chosen = tuple(networks or default_networks())
         asked = SweepRequest(request, change, chosen, int(points or 0))
         rows = finish(follow_each(lambda progress: robustness_rows(asked, progress)), client_left)
@@ -205,7 +205,7 @@ def numbers(finished: FinishedRun) -> dict[str, Any]:
         {
             "weights": finished.request.weights,
             "lr": [result.lr.width, result.lr.height],
-            "references": [[p.width, p.height] for p in result.ref.placements],
+            "references": [[width, height] for height, width in result.ref.sizes],
             "self_reference": result.self_reference,
             "result": [result.rgb.shape[1], result.rgb.shape[0]],
             "seconds": result.seconds,
@@ -227,7 +227,7 @@ def offer_api() -> None:
             gr.Number(neutral, label=f"{name.title()}, for {CUSTOM}: {low:g} to {high:g}")
             for name, (low, neutral, high) in RANGES.items()
         ]
-        weights = gr.Radio(shipped_weights(), value=DEFAULT_WEIGHTS, label="Weights")
+        weights = gr.Radio([AUTO, *shipped_weights()], value=AUTO, label="Weights")
         picture = gr.Image(label="Result (PNG)", format="png", type="filepath")
         archive = gr.File(label="Everything (zip)")
         found = gr.JSON(label="Numbers")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from demo.laboratory import TRIO
 from demo.runs.examples import Example, card
 from demo.runs.request import Request
 from demo.runs.served import in_use
@@ -21,7 +22,7 @@ from masa.pictures.formats import ACCEPTED
 from masa.pictures.photo import ImageError
 from masa.pictures.read import picture_size
 from masa.pictures.shifts import PRESETS, RANGES, Shift
-from masa.weights import DEFAULT_WEIGHTS, shipped_weights
+from masa.weights import AUTO, DEFAULT_WEIGHTS, PHOTO_WEIGHTS, shipped_weights
 
 HR_MODE = "It is sharp: make the small photo from it"
 LR_MODE = "It is small: enlarge it"
@@ -119,11 +120,10 @@ class Form:
         )
         self.amounts = own_change()
         self.weights = gr.Dropdown(
-            shipped_weights(),
-            value=DEFAULT_WEIGHTS,
+            weights_menu(),
+            value=AUTO,
             label="Weights",
-            info=f"{DEFAULT_WEIGHTS} is the best of those that come with this page; the others "
-            "are for the laboratory's comparison.",
+            info="auto takes those that fit the photo; the result says which.",
             elem_id="weights",
         )
         with gr.Row():
@@ -148,6 +148,22 @@ class Form:
             elem_id="examples",
             api_visibility="private",
         )
+
+
+def weights_menu() -> list[tuple[str, str]]:
+    """What the menu says of ``auto`` and of each network, and its name."""
+    words = {
+        DEFAULT_WEIGHTS: "for photos reduced cleanly",
+        PHOTO_WEIGHTS: "for photos with JPEG blocks, noise or blur",
+        **dict.fromkeys(TRIO, "for comparison"),
+    }
+    return [
+        (AUTO, AUTO),
+        *(
+            (f"{name}: {words[name]}" if name in words else name, name)
+            for name in shipped_weights()
+        ),
+    ]
 
 
 def own_change() -> list[gr.Slider]:

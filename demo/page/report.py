@@ -42,7 +42,7 @@ def report(x: Exploration) -> str:
     scores = result.measure(x)
     lines = [
         f"**{width // SCALE} x {height // SCALE} to {width} x {height} pixels in "
-        f"{sum(x.seconds.values()):.1f} s.**",
+        f"{sum(x.seconds.values()):.1f} s with {x.weights}.**",
         result.verdict(x, scores),
         result.scores_table(x, scores),
     ]

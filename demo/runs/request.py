@@ -31,20 +31,23 @@ from masa.predictor import (
     read_reference,
     unwatched,
 )
-from masa.weights import DEFAULT_WEIGHTS, load_model, shipped_weights
+from masa.weights import AUTO, choose_weights, load_model, shipped_weights
 
 
 @dataclass(frozen=True)
 class Request:
     """What a visitor asked for. Raises ``UserError`` for too many references, of which none is
     opened, and for an unknown degradation.
+
+    Two requests are equal if they are for the same network: ``auto`` is replaced when one is made.
     """
 
     photo: Source
     refs: tuple[Source, ...] = ()
     is_hr: bool = False
     """The photo is high-resolution: the LR is made from it, and the result can be measured."""
-    weights: str = DEFAULT_WEIGHTS
+    weights: str = AUTO
+    """Name of shipped weights; ``auto`` becomes the name that the photo decides for."""
     shift: Shift = field(default_factory=Shift)
     """Applied to every reference before it is used."""
     degradation: str = "clean"
@@ -52,7 +55,9 @@ class Request:
 
     def __post_init__(self) -> None:
         check_count(len(self.refs), LIMITS)
-        preset_called(self.degradation)
+        made_clean = preset_called(self.degradation).is_clean and self.is_hr
+        # A frozen dataclass sets its fields in this way.
+        object.__setattr__(self, "weights", choose_weights(made_clean, self.weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +142,7 @@ def predictor_for(weights: str) -> Predictor:
 _FEATURES = FeatureCache(FEATURES, memory_bound(memory_limit(), FEATURE_MEMORY))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=5)  # as many as a sweep compares
 def _predictor(weights: str, device: str) -> Predictor:
     return Predictor(
         load_model(weights),

@@ -15,13 +15,22 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from masa.commands.options import add_device, add_memory, add_weights, predictor, references, write
+from masa.commands.options import (
+    add_align,
+    add_device,
+    add_memory,
+    add_weights,
+    predictor,
+    references,
+    write,
+)
 from masa.config import SCALE
 from masa.errors import UserError
 from masa.measuring.evaluate import (
     Against,
     SceneScores,
     Score,
+    Upscale,
     evaluate,
     finite,
     mean_gain,
@@ -32,7 +41,6 @@ from masa.measuring.evaluate import (
 )
 from masa.measuring.scenes import Layout, Scene, check_refs, detect_layout, find_scenes
 from masa.pictures.degradation import PRESETS
-from masa.predictor import Predictor
 
 EPILOG = """examples:
   CUFED5, five references stitched:  python -m masa evaluate CUFED5 --border 0
@@ -100,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, help="write the scores of each picture")
     parser.add_argument("--json", type=Path, help="write protocol, means and all scores")
     add_weights(parser)
+    add_align(parser, default="off")
     add_device(parser)
     add_memory(parser)
 
@@ -136,9 +145,11 @@ def run(args: argparse.Namespace) -> int:
     scenes = find_scenes(args.folder, layout, args.refs, args.seed)
     against = [method for word, method in _AGAINST.items() if word in args.against]
     network = predictor(args)
+    upscale = predictor_upscale(network, align=args.align == "auto")
+    seams = SCALE * network.config.lr_block
     measured: list[Measured] = []
     for name in PRESETS if args.degrade == _ALL else [args.degrade]:
-        measured.append(_measure(name, network, scenes, against, args.border))
+        measured.append(_measure(name, upscale, scenes, against, args.border, seams))
         if measured[-1].stopped:
             break
     stopped = measured[-1].stopped
@@ -151,7 +162,9 @@ def run(args: argparse.Namespace) -> int:
     how: dict[str, Any] = {
         "folder": str(args.folder),
         "layout": layout,
-        "protocol": protocol(layout, args.refs, args.border, args.seed, made_by),
+        "protocol": protocol(
+            layout, args.refs, args.border, args.seed, made_by, args.align == "auto"
+        ),
         "degradation": args.degrade,
         "weights": str(args.weights),
         "device": network.device.type,
@@ -169,10 +182,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(
     name: str,
-    network: Predictor,
+    upscale: Upscale,
     scenes: Sequence[Scene],
     against: Sequence[Against],
     border: int,
+    seams: int,
 ) -> Measured:
     """All scenes with LRs of one preset, or those until Ctrl-C."""
     found = Measured(name)
@@ -182,12 +196,12 @@ def _measure(
         tqdm.write(f"{scene.name} is left out: {error}", file=sys.stderr)
 
     scores = evaluate(
-        predictor_upscale(network),
+        upscale,
         scenes,
         against,
         border,
         leave_out=leave_out,
-        seams=SCALE * network.config.lr_block,
+        seams=seams,
         degradations=[PRESETS[name]],
     )
     try:

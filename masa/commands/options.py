@@ -11,16 +11,22 @@ from masa.files import write_whole
 from masa.machine.device import Device, Precision
 from masa.measuring.scenes import Refs
 from masa.predictor import DEFAULT_MEMORY, Predictor
-from masa.weights import DEFAULT_WEIGHTS, load_model
+from masa.weights import AUTO, DEFAULT_WEIGHTS, load_model
+
+AUTO_HELP = (
+    "auto takes masa-photo for a photo that is small already, and masa-rec with --hr "
+    "(default: %(default)s)"
+)
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """``--weights`` and ``--bgr``."""
+def add_weights(parser: argparse.ArgumentParser, chosen: bool = False) -> None:
+    """``--weights`` and ``--bgr``; if ``chosen``, the default is ``auto``."""
+    words = "shipped weights by name, or a .safetensors or .pth file"
     parser.add_argument(
         "--weights",
-        default=DEFAULT_WEIGHTS,
+        default=AUTO if chosen else DEFAULT_WEIGHTS,
         metavar="NAME_OR_FILE",
-        help="shipped weights by name, or a .safetensors or .pth file (default: %(default)s)",
+        help=f"{words}; {AUTO_HELP}" if chosen else f"{words} (default: %(default)s)",
     )
     parser.add_argument(
         "--bgr",
@@ -41,6 +47,17 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Precision),
         default="auto",
         help="auto takes bfloat16 where it is faster than float32 (default: %(default)s)",
+    )
+
+
+def add_align(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--align``."""
+    parser.add_argument(
+        "--align",
+        choices=("auto", "off"),
+        default=default,
+        help="auto: references that are turned, tilted or seen from nearer or farther are also "
+        "looked at as the photo's camera saw them; off: as in the paper (default: %(default)s)",
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from masa.commands.options import add_device, add_memory, add_weights, predictor
+from masa.commands.options import add_align, add_device, add_memory, add_weights, predictor
 from masa.errors import UserError
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.folders import pictures_in
@@ -19,10 +19,12 @@ from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
 from masa.pictures.write import WRITTEN, write_photo
 from masa.predictor import Predictor, Progress, Result
+from masa.weights import choose_weights
 
 EPILOG = """examples:
   one photo:            python -m masa upscale small.jpg --ref sharp.jpg --out large.png
   several references:   python -m masa upscale small.jpg --ref a.jpg b.jpg --out large.png
+  as in the paper:      python -m masa upscale small.jpg --ref a.jpg --align off --out large.png
   no reference:         python -m masa upscale small.jpg --out large.png
   several photos:       python -m masa upscale a.jpg b.jpg --ref sharp.jpg --out results/
   folders, same names:  python -m masa upscale photos/ --ref references/ --out results/
@@ -72,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not take over what the camera noted: its name, time, place and settings "
         "(BMP cannot hold it)",
     )
-    add_weights(parser)
+    add_weights(parser, chosen=True)
+    add_align(parser, default="auto")
     add_device(parser)
     add_memory(parser)
 
@@ -80,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Enlarge every photo; a photo that cannot be used does not stop the others."""
     jobs = plan(arguments.lr, arguments.ref, arguments.out)
+    arguments.weights = choose_weights(arguments.hr, arguments.weights)
     ready = predictor(arguments)
     failed = 0
     with tqdm(total=len(jobs), unit="photo", disable=None) as bar:
@@ -91,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
                 bar.set_postfix_str(doing)
 
             try:
-                message = _upscale(ready, job, arguments.hr, arguments.exif, progress)
+                message = _upscale(ready, job, arguments, progress)
                 bar.write(message)
             except UserError as error:
                 if len(jobs) == 1:
@@ -158,21 +162,19 @@ def _pictures(folder: Path) -> list[Path]:
     return found
 
 
-def _upscale(
-    ready: Predictor, job: Job, hr_given: bool, keeps_exif: bool, progress: Progress
-) -> str:
+def _upscale(ready: Predictor, job: Job, arguments: argparse.Namespace, progress: Progress) -> str:
     """Enlarge one photo and write the result; returns what is to be said of it."""
-    if hr_given:
+    if arguments.hr:
         sharp = read_photo(job.lr, "high-resolution photo", ready.limits)
         rgb, hr = lr_from_hr(sharp.rgb)
         alpha = None if sharp.alpha is None else lr_from_hr(sharp.alpha)[0]
         photo = replace(sharp, rgb=rgb, alpha=alpha)
     else:
         photo = read_photo(job.lr, "low-resolution photo", ready.limits)
-    result = ready.upscale(photo, job.refs, progress)
-    _write(job.out, result, photo.exif if keeps_exif else None)
-    report = _report(job, photo, result)
-    if not hr_given:
+    result = ready.upscale(photo, job.refs, progress, align=arguments.align == "auto")
+    _write(job.out, result, photo.exif if arguments.exif else None)
+    report = _report(job, photo, result, arguments.weights)
+    if not arguments.hr:
         return report
     scores = [
         f"{name} {psnr_y(picture, hr):.2f} dB, SSIM {ssim_y(picture, hr):.4f}"
@@ -191,8 +193,9 @@ def _write(path: Path, result: Result, exif: bytes | None) -> None:
     write_photo(path, result.rgb, result.alpha, exif)
 
 
-def _report(job: Job, photo: Photo, result: Result) -> str:
+def _report(job: Job, photo: Photo, result: Result, weights: str) -> str:
     height, width = result.rgb.shape[:2]
     seconds = sum(result.seconds.values())
     notes = dict.fromkeys((*photo.notes, *result.notes))  # each once
-    return "\n  ".join((f"{job.out}: {width}x{height} in {seconds:.1f} s", *notes))
+    done = f"{job.out}: {width}x{height} in {seconds:.1f} s with {weights}"
+    return "\n  ".join((done, *notes))

@@ -137,15 +137,18 @@ def mean_scores(rows: Sequence[SceneScores]) -> dict[str, Score]:
     }
 
 
-def predictor_upscale(predictor: Predictor, check: Callable[[], None] = lambda: None) -> Upscale:
+def predictor_upscale(
+    predictor: Predictor, check: Callable[[], None] = lambda: None, align: bool = False
+) -> Upscale:
     """A predictor as a function of pictures.
 
-    ``check`` is called many times during each; what it raises ends the work.
+    ``check`` is called many times during each; what it raises ends the work. ``align`` is that of
+    :meth:`masa.predictor.Predictor.run`.
     """
 
     def upscale(lr: Pixels, ref: Pixels | None) -> Pixels:
         refs = [] if ref is None else [ref]
-        return predictor.run(lr, refs, lambda done, doing: check()).rgb
+        return predictor.run(lr, refs, lambda done, doing: check(), align=align).rgb
 
     return upscale
 
@@ -183,11 +186,17 @@ def reduction(degradation: Degradation) -> str:
 
 
 def protocol(
-    layout: Layout, refs: Refs, border: int, seed: int = 0, made_by: str = reduction(CLEAN)
+    layout: Layout,
+    refs: Refs,
+    border: int,
+    seed: int = 0,
+    made_by: str = reduction(CLEAN),
+    align: bool = False,
 ) -> str:
     """One line that says how the numbers were made.
 
     ``seed`` drew Sun80's references; ``made_by`` says how the LRs were made.
+    ``align``: references were aligned.
     """
     reference = {
         "cufed5": f"{'all references, stitched' if refs == 'all' else f'reference {refs}'}",
@@ -196,7 +205,7 @@ def protocol(
     }.get(layout, "the LR picture itself as its reference")
     return (
         f"Y of BT.601 (16-235) on 8-bit results, {border or 'no'} border pixels cropped; "
-        f"{reference}; LR by {made_by}, HR cropped to multiples of 4"
+        f"{reference}{', aligned' if align else ''}; LR by {made_by}, HR cropped to multiples of 4"
     )
 
 

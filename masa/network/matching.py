@@ -227,6 +227,27 @@ def coarse_match(
 
 
 @torch.no_grad()
+def part_scores(
+    lr: Tensor, ref: Tensor, config: MASAConfig, parts: Sequence[slice], most_blocks: int = 256
+) -> Tensor:
+    """How well parts of a reference fit an LR: ``(parts, blocks)``, scores of the best places.
+
+    ``lr`` ``(1, C, h, w)`` and ``ref`` ``(1, C, hr, wr)``; a part is a range of Ref-down's rows. Of
+    many LR blocks, ``most_blocks`` evenly spread ones stand for all.
+    """
+    with torch.autocast(lr.device.type, enabled=False):
+        geometry = Geometry.of(_size(lr), _size(ref), config)
+        search = _CoarseSearch(lr[0].float(), ref[0].float(), geometry, config.dilations)
+        count = min(geometry.blocks, most_blocks)
+        blocks = torch.arange(count, device=lr.device) * geometry.blocks // count
+        found = [
+            torch.cat([search.best(some, ignore, part)[1] for some in blocks.split(_BLOCKS)])
+            for part in parts
+        ]
+        return torch.stack(found)
+
+
+@torch.no_grad()
 def coarse_scores(
     lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int], blocks: Tensor
 ) -> Tensor:
@@ -297,15 +318,21 @@ class _CoarseSearch:
             maps.append(score[0].permute(1, 2, 0).div_(norm[rows]))
         return maps
 
-    def best(self, blocks: Tensor, on_share: OnShare) -> tuple[Tensor, Tensor, Tensor]:
-        """The fields of :class:`CoarseMatch` for some blocks: ``(len(blocks), ...)`` each."""
+    def best(
+        self, blocks: Tensor, on_share: OnShare, inside: slice | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The fields of :class:`CoarseMatch` for some blocks: ``(len(blocks), ...)`` each.
+
+        ``inside`` are the rows of Ref-down to search, all of them by default.
+        """
         geometry, kernels = self._geometry, self.kernels(blocks)
         # Each dilation's scores and their sum are in memory together.
         row_bytes = 4 * geometry.ref_width * len(blocks) * (len(self._dilations) + 1)
         rows = max(1, SCORE_BYTES // row_bytes)
         found: tuple[Tensor, Tensor, Tensor] | None = None
-        for top in range(0, geometry.ref_height, rows):
-            bottom = min(top + rows, geometry.ref_height)
+        inside = inside or slice(0, geometry.ref_height)
+        for top in range(inside.start, inside.stop, rows):
+            bottom = min(top + rows, inside.stop)
             maps = [m.flatten(0, 1) for m in self.scores(kernels, slice(top, bottom))]
             score, index = sum_shifted(maps).max(dim=0)
             per_dilation = torch.stack([m.gather(0, index[None])[0] for m in maps], dim=1)
@@ -319,7 +346,7 @@ class _CoarseSearch:
                     torch.where(better, score, found[1]),
                     torch.where(better[:, None], per_dilation, found[2]),
                 )
-            on_share(bottom / geometry.ref_height)
+            on_share((bottom - inside.start) / (inside.stop - inside.start))
         assert found is not None
         return found
 

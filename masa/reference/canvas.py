@@ -5,10 +5,13 @@ of pixel centres, from (0, 0):
 
 - *LR*: the network's LR, which is the visitor's padded at the bottom and right: LR pixel (r, c) is
   the visitor's own pixel (r, c) wherever that exists;
-- *canvas*: the network's Ref, all references stacked from top to bottom, each padded at its bottom
-  and right;
+- *canvas*: the network's Ref, all views of references stacked from top to bottom, each padded at
+  its bottom and right;
 - *cells*: the pixels of Ref-down, each made of 4 x 4 pixels of the canvas;
 - *own pixels* of one reference, as the visitor gave it.
+
+A *view* is a reference as the network sees it: as it is, or aligned
+(:mod:`masa.reference.alignment`).
 
 A cell's place in own pixels need not be a whole number, and a rectangle of cells need not be a
 rectangle there: it is given as its corners.
@@ -17,8 +20,9 @@ rectangle there: it is given as its corners.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,16 +33,58 @@ from masa.network.matching import smallest_ref_side
 from masa.pictures.photo import Pixels
 from masa.pictures.resize import pad_replicate, reduce_x4
 
+_TO_CENTRE = (SCALE - 1) / 2
+"""From a cell's first pixel to its centre, which lies between the second and the third."""
+
 _REF_MULTIPLE = SCALE * SCALE  # two halvings of a Ref-down cell's worth of encoder levels
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A reference as the network sees it."""
+
+    number: int
+    """Which reference, from 0."""
+    size: Size
+    """Rows and columns of the reference's own pixels."""
+    rgb: Pixels
+    """``(H, W, 3)``: the reference as it is, or ``(4h, 4w, 3)``: in the photo's frame."""
+    own: NDArray[np.float32] | None = None
+    """``(h, w, 2)``: (row, column), in own pixels, of the centre of each cell of an aligned view;
+    ``None`` for a reference as it is."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one reference lies on the canvas, in canvas pixels; its left side is the canvas's."""
+    """Where one view lies on the canvas, in canvas pixels; its left side is the canvas's."""
 
     top: int
     height: int
     width: int
+    number: int
+    """Of the reference, like ``own_size`` and ``own`` from its :class:`View`."""
+    own_size: Size
+    own: NDArray[np.float32] | None = field(default=None, compare=False)
+
+    @property
+    def area(self) -> Area:
+        """The cells that hold some of the view's pixels."""
+        top, right = self.top // SCALE, -(-self.width // SCALE)
+        return Area(top, 0, -(-(self.top + self.height) // SCALE), right)
+
+    def to_own(self, row: NDArray[np.floating], column: NDArray[np.floating]) -> NDArray:
+        """``(..., 2)``: (row, column) in own pixels, for canvas pixels (row, column) of one shape.
+
+        Between the centres of an aligned view's cells, and beyond the outermost, places are
+        interpolated linearly.
+        """
+        if self.own is None:
+            return np.stack((row - self.top, column), -1)
+        return _interpolated(
+            self.own,
+            (row - self.top - _TO_CENTRE) / SCALE,
+            (column - _TO_CENTRE) / SCALE,
+        )
 
 
 @dataclass(frozen=True)
@@ -131,26 +177,24 @@ class RefCanvas:
 
     @property
     def count(self) -> int:
-        """How many references there are."""
+        """How many views there are."""
         return len(self.placements)
 
     @property
     def sizes(self) -> tuple[Size, ...]:
-        """Rows and columns of each reference's own pixels."""
+        """Rows and columns of each view."""
         return tuple((place.height, place.width) for place in self.placements)
 
     @property
     def areas(self) -> tuple[Area, ...]:
-        """The cells that hold some of each reference's own pixels."""
-        return tuple(
-            Area(
-                place.top // SCALE,
-                0,
-                -(-(place.top + place.height) // SCALE),
-                -(-place.width // SCALE),
-            )
-            for place in self.placements
-        )
+        """The cells that hold some of each view's pixels."""
+        return tuple(place.area for place in self.placements)
+
+    @property
+    def rows(self) -> list[slice]:
+        """The rows of Ref-down that each view takes, with its padding."""
+        tops = [place.top // SCALE for place in self.placements]
+        return [slice(*both) for both in pairwise([*tops, self.down.shape[0]])]
 
     @cached_property
     def is_own(self) -> NDArray[np.bool_]:
@@ -195,30 +239,33 @@ class RefCanvas:
     ) -> OwnPixels:
         """Which reference, and where in it, for the centres of cells (row, column).
 
-        The padding's cells are moved to the reference's edge; without ``clip``, they lie beyond it.
+        Cells of padding, and what an aligned view shows beyond the reference, are moved to the
+        reference's edge; without ``clip``, they lie beyond it.
         """
-        tops = np.array([place.top for place in self.placements])
-        # A cell's centre lies between the second and the third of its 4 pixels.
-        y, x = (np.asarray(v) * SCALE + (SCALE - 1) / 2 for v in (row, column))
-        number = np.searchsorted(tops, y, side="right") - 1
-        y = y - tops[number]
-        if not clip:
-            return OwnPixels(number, y, x)
-        heights, widths = np.array(self.sizes).T
-        return OwnPixels(
-            number, np.minimum(y, heights[number] - 1), np.minimum(x, widths[number] - 1)
-        )
+        y, x = np.broadcast_arrays(*(np.asarray(v) * SCALE + _TO_CENTRE for v in (row, column)))
+        which = np.searchsorted([place.top for place in self.placements], y, side="right") - 1
+        number, own = np.zeros(y.shape, np.intp), np.zeros((*y.shape, 2))
+        for position, place in enumerate(self.placements):
+            here = which == position
+            number[here], own[here] = place.number, place.to_own(y[here], x[here])
+            if clip:
+                height, width = place.own_size
+                own[here] = own[here].clip(0, (height - 1, width - 1))
+        return OwnPixels(number, own[..., 0], own[..., 1])
 
     def outlines(self, area: Area) -> list[Outline]:
-        """An area in the own pixels of every reference that it reaches into, without padding."""
+        """An area in the own pixels of each view's reference that it reaches into.
+
+        Padding is left out.
+        """
         found = []
-        for number, (own, place) in enumerate(zip(self.areas, self.placements, strict=True)):
-            if (part := area.within(own)) is not None:
-                top, bottom = (SCALE * row - place.top for row in (part.top, part.bottom))
-                left, right = (SCALE * column for column in (part.left, part.right))
-                bottom, right = min(bottom, place.height), min(right, place.width)
+        for place in self.placements:
+            if (part := area.within(place.area)) is not None:
+                top, bottom = SCALE * part.top, min(SCALE * part.bottom, place.top + place.height)
+                left, right = SCALE * part.left, min(SCALE * part.right, place.width)
                 corners = [(top, left), (top, right), (bottom, right), (bottom, left)]
-                found.append(Outline(number, np.array(corners) - 0.5))
+                row, column = np.array(corners).T - 0.5
+                found.append(Outline(place.number, place.to_own(row, column)))
         return found
 
 
@@ -231,21 +278,55 @@ def lr_canvas(rgb: Pixels, config: MASAConfig) -> LRCanvas:
     return LRCanvas(pad_replicate(rgb, *_lr_size((height, width), config)), height, width)
 
 
-def ref_canvas(refs: Sequence[Pixels], lr: LRCanvas, config: MASAConfig) -> RefCanvas:
-    """Stack references ``(H, W, 3)`` of any sizes, each padded by replication.
+def as_it_is(refs: Sequence[Pixels], lr: LRCanvas) -> list[View]:
+    """The plain views of references ``(H, W, 3)``.
 
-    Sides become multiples of 16 and so large that a Ref block fits. Without a reference, the LR
-    itself is the reference, as in the paper's test on Urban100.
+    Without a reference, the LR itself is the reference, as in the paper's test on Urban100.
     """
-    refs = list(refs) or [lr.crop(lr.rgb)]
-    heights, width = _ref_sides([ref.shape[:2] for ref in refs], lr.rgb.shape[:2], config)
+    given = list(refs) or [lr.crop(lr.rgb)]
+    return [View(number, rgb.shape[:2], rgb) for number, rgb in enumerate(given)]
+
+
+def ref_canvas(
+    refs: Sequence[Pixels] | Sequence[View], lr: LRCanvas, config: MASAConfig
+) -> RefCanvas:
+    """Stack views, or references as they are, of any sizes, each padded by replication.
+
+    Sides become multiples of 16 and so large that a Ref block fits.
+    """
+    views = [ref for ref in refs if isinstance(ref, View)]
+    views = views or as_it_is([ref for ref in refs if not isinstance(ref, View)], lr)
+    heights, width = _ref_sides([v.rgb.shape[:2] for v in views], lr.rgb.shape[:2], config)
     placements, padded, top = [], [], 0
-    for ref, height in zip(refs, heights, strict=True):
-        placements.append(Placement(top, ref.shape[0], ref.shape[1]))
-        padded.append(pad_replicate(ref, height, width))
+    for view, height in zip(views, heights, strict=True):
+        rows, columns = view.rgb.shape[:2]
+        placements.append(Placement(top, rows, columns, view.number, view.size, view.own))
+        padded.append(pad_replicate(view.rgb, height, width))
         top += height
-    down = np.concatenate([reduce_x4(ref) for ref in padded])
+    down = np.concatenate([reduce_x4(rgb) for rgb in padded])
     return RefCanvas(np.concatenate(padded), down, tuple(placements))
+
+
+def choose_views(scores: NDArray[np.floating], dilations: int) -> list[int]:
+    """Numbers of the views that are worth reading, in their order.
+
+    ``scores`` ``(views, blocks)`` are the best coarse scores of LR blocks in each view, sums of
+    ``dilations`` cosines. The view that fits best comes first; another is added while it raises
+    what the best of all reaches by ``WORTH_READING`` on average.
+    """
+    chosen: list[int] = []
+    best = np.full(scores.shape[1], -np.inf)
+    while len(chosen) < len(scores):
+        means = np.maximum(scores, best).mean(1)
+        if chosen and means.max() - best.mean() < WORTH_READING * dilations:
+            break
+        chosen.append(int(means.argmax()))
+        best = np.maximum(best, scores[chosen[-1]])
+    return sorted(chosen)
+
+
+WORTH_READING = 0.01
+"""Mean cosine similarity that a further view has to add: reading it takes a third of a run."""
 
 
 def canvas_sizes(lr: Size, refs: Sequence[Size], config: MASAConfig) -> tuple[Size, Size]:
@@ -274,3 +355,18 @@ def _ref_sides(refs: Sequence[Size], lr: Size, config: MASAConfig) -> tuple[list
 
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
+
+
+def _interpolated(
+    grid: NDArray[np.float32], row: NDArray[np.floating], column: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """``(h, w, 2)`` at fractional places: bilinear, and linear beyond the outermost points."""
+
+    def before(place: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+        return np.floor(place).clip(0, max(0, count - 2)).astype(np.intp)
+
+    top, left = before(row, grid.shape[0]), before(column, grid.shape[1])
+    down, right = (row - top)[..., None], (column - left)[..., None]
+    upper = grid[top, left] * (1 - right) + grid[top, left + 1] * right
+    lower = grid[top + 1, left] * (1 - right) + grid[top + 1, left + 1] * right
+    return np.asarray(upper * (1 - down) + lower * down, np.float64)

@@ -1,0 +1,338 @@
+"""Where a reference shows what the photo shows: one homography from feature matches.
+
+Matching compares upright patches of one scale (section 3.2 of the paper), so a reference that is
+turned, tilted or seen from nearer gives it little. SIFT features of both pictures say how the two
+frames lie on each other; the reference is then sampled once, from its own full-size pixels, as the
+photo's camera would have seen it.
+
+Two grids of (x, y) pixel centres meet here, both from (0, 0): the *frame*, the photo's own picture
+at x4, and the *reference's own* pixels. Before the features are compared, both pictures are brought
+to twice the LR's size or less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from masa.config import SCALE
+from masa.pictures.photo import Pixels
+
+Points = NDArray[np.float64]
+"""``(n, 2)``: (x, y) each."""
+
+LEAST_AGREEING = 12
+"""Features that have to agree with one transform before it is believed."""
+
+_RATIO = 0.8  # Lowe's: a match is kept if the second best is at least this much worse
+_TOLERANCE = 4.0  # frame pixels (one LR pixel) between a feature and where the transform puts it
+_SIDE = 2  # the LR is enlarged this many times before features are looked for: small ones count
+_MOST_PIXELS = 1_500_000  # of either picture in which features are looked for
+_MOST_ZOOM = 8.0  # the reference seen so many times nearer or farther at most
+_MOST_TILT = 4.0  # lengths of the frame's two axes in the reference, longest to shortest at most
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How the photo's frame lies in a reference."""
+
+    matrix: NDArray[np.float64]
+    """``(3, 3)``: homogeneous (x, y, 1) in the frame to the reference's own pixels."""
+    size: tuple[int, int]
+    """(height, width) of the frame, in its pixels."""
+    frame_points: Points
+    """Features that agree with the transform, in the frame."""
+    own_points: Points
+    """The same features in the reference's own pixels."""
+    found: int
+    """Features of the two pictures that resemble each other, agreeing or not."""
+
+    def to_own(self, points: Points) -> Points:
+        """Frame points ``(n, 2)`` in the reference's own pixels."""
+        return transformed(self.matrix, points)
+
+    def to_frame(self, points: Points) -> Points:
+        """The reference's own points ``(n, 2)`` in the frame."""
+        return transformed(np.asarray(np.linalg.inv(self.matrix), np.float64), points)
+
+    @property
+    def outline(self) -> Points:
+        """``(4, 2)``: the frame's corners in the reference, clockwise from its top left."""
+        return self.to_own(_corners(self.size))
+
+    @cached_property
+    def middle(self) -> NDArray[np.float64]:
+        """``(2, 2)``: the transform's Jacobian in the middle of the frame."""
+        return _jacobian(self.matrix, (self.size[1] - 1) / 2, (self.size[0] - 1) / 2)
+
+    @property
+    def turn(self) -> float:
+        """Degrees by which the reference is turned against the photo, clockwise, -180 to 180."""
+        left, _, right = np.linalg.svd(self.middle)
+        turn = left @ right
+        return float(np.degrees(np.arctan2(turn[1, 0], turn[0, 0])))
+
+    @property
+    def zoom(self) -> float:
+        """Own pixels that a pixel of the frame is long: above 1, the reference is seen nearer."""
+        return float(np.sqrt(np.linalg.det(self.middle)))
+
+    @property
+    def tilt(self) -> float:
+        """Longest to shortest of what a circle in the frame becomes; 1 for an upright view."""
+        longest, shortest = np.linalg.svd(self.middle, compute_uv=False)
+        return float(longest / shortest)
+
+    @property
+    def words(self) -> str:
+        """The transform for a visitor, as "turned by 23°, 1.5 times nearer"."""
+        found = []
+        if abs(self.turn) >= 1:
+            found.append(f"turned by {abs(self.turn):.0f}°")
+        if self.zoom >= 1.05:
+            found.append(f"{self.zoom:.2g} times nearer")
+        elif self.zoom <= 1 / 1.05:
+            found.append(f"{1 / self.zoom:.2g} times farther")
+        if self.tilt >= 1.15:
+            found.append(f"tilted: {self.tilt:.2g} times longer one way than the other")
+        return ", ".join(found) or "upright and of the same scale"
+
+
+def align(lr: Pixels, ref: Pixels) -> Alignment | None:
+    """How the frame of an LR ``(h, w, 3)`` lies in a reference ``(H, W, 3)``, both uint8 RGB.
+
+    ``None`` if too few features agree, or with a transform that no camera makes: mirrored, folded,
+    or extreme. A homography is taken if more features agree with it than with a similarity.
+    """
+    frame = SCALE * lr.shape[0], SCALE * lr.shape[1]
+    photo, photo_factor = _for_features(lr, _SIDE)
+    other, other_factor = _for_features(ref, _SIDE / SCALE)
+    ours, theirs = _features(photo), _features(other)
+    if ours is None or theirs is None:
+        return None
+    first, second = _alike(ours[1], theirs[1])
+    x, y = photo_factor
+    points = (
+        _rescaled(ours[0][first], (SCALE * x, SCALE * y)),
+        _rescaled(theirs[0][second], other_factor),
+    )
+    found = _similarity(*points), _homography(*points)
+    best: tuple[NDArray[np.float64], NDArray[np.bool_]] | None = None
+    for candidate in found:
+        if candidate is None or not plausible(candidate[0], frame):
+            continue
+        if best is None or candidate[1].sum() > best[1].sum():
+            best = candidate
+    if best is None or best[1].sum() < LEAST_AGREEING:
+        return None
+    matrix, agree = best
+    return Alignment(matrix, frame, points[0][agree], points[1][agree], len(first))
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedView:
+    """A reference as the photo's camera saw it."""
+
+    rgb: Pixels
+    """``(4h, 4w, 3)``: the frame, sampled from the reference."""
+    own: NDArray[np.float32]
+    """``(h, w, 2)``: (row, column), in the reference's own pixels, of what each LR pixel shows."""
+    alignment: Alignment
+
+
+def align_reference(lr: Pixels, ref: Pixels) -> AlignedView | None:
+    """A reference in the frame of an LR, both uint8 RGB; ``None`` if nothing in common is found."""
+    alignment = align(lr, ref)
+    return None if alignment is None else aligned_view(lr, ref, alignment)
+
+
+def aligned_view(lr: Pixels, ref: Pixels, alignment: Alignment) -> AlignedView:
+    """A reference ``(H, W, 3)`` in the frame of an LR ``(h, w, 3)``.
+
+    The homography is refined by dense optical flow (DIS) between the two at twice the LR's size,
+    because no homography fits all depths. The reference is then sampled once (Lanczos) from its own
+    pixels; where it has more of them than the frame needs, they are averaged first, against
+    aliasing. Beyond the reference, its edge repeats.
+    """
+    matrix, source = alignment.matrix, ref
+    shrink = _least_zoom(matrix, alignment.size)
+    if shrink > 1:
+        height, width = ref.shape[:2]
+        size = max(1, round(width / shrink)), max(1, round(height / shrink))
+        source = np.asarray(cv2.resize(ref, size, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = _between_sizes((height, width), (size[1], size[0])) @ matrix
+    height, width = alignment.size
+    frame = np.stack(np.meshgrid(np.arange(width), np.arange(height)), 2).astype(np.float32)
+    frame += _remaining_flow(lr, _sampled(source, _moved(matrix, frame)))
+    places = _moved(matrix, frame)
+    cells = cv2.resize(places, (width // SCALE, height // SCALE), interpolation=cv2.INTER_AREA)
+    factors = ref.shape[1] / source.shape[1], ref.shape[0] / source.shape[0]
+    own = _rescaled(np.asarray(cells), factors)[..., ::-1]
+    return AlignedView(_sampled(source, places), np.ascontiguousarray(own, np.float32), alignment)
+
+
+def _moved(matrix: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A homography of places ``(H, W, 2)``, as (x, y)."""
+    return np.asarray(cv2.perspectiveTransform(points, matrix), np.float32)
+
+
+def _sampled(picture: Pixels, places: NDArray[np.float32]) -> Pixels:
+    """``(H, W, 3)``: a picture at places ``(H, W, 2)``, as (x, y)."""
+    return np.asarray(
+        cv2.remap(
+            picture,
+            places[..., 0],
+            places[..., 1],
+            cv2.INTER_LANCZOS4,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        np.uint8,
+    )
+
+
+def _remaining_flow(lr: Pixels, view: Pixels) -> NDArray[np.float32]:
+    """``(4h, 4w, 2)``: (x, y) from each frame pixel to where ``view`` shows the same."""
+    height, width = lr.shape[:2]
+    size = _SIDE * width, _SIDE * height
+
+    def comparable(rgb: Pixels) -> NDArray[np.float32]:
+        """Grey, of the LR's detail, at the size of the flow."""
+        small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        large = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
+        return cv2.cvtColor(large, cv2.COLOR_RGB2GRAY).astype(np.float32)
+
+    ours, theirs = comparable(lr), comparable(view)
+    # Another exposure would look like motion.
+    theirs = (theirs - theirs.mean()) / max(theirs.std(), 1.0) * ours.std() + ours.mean()
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    levels = (grey.clip(0, 255).astype(np.uint8) for grey in (ours, theirs))
+    flow = search.calc(*levels, None)  # type: ignore[call-overload]  # None: nothing is known yet
+    factor = SCALE / _SIDE
+    frame = (SCALE * width, SCALE * height)
+    return np.asarray(cv2.resize(flow, frame, interpolation=cv2.INTER_LINEAR) * factor, np.float32)
+
+
+def transformed(matrix: NDArray[np.float64], points: Points) -> Points:
+    """Points ``(n, 2)`` after a homography ``(3, 3)``."""
+    homogeneous = np.column_stack((points, np.ones(len(points)))) @ matrix.T
+    return homogeneous[:, :2] / homogeneous[:, 2:]
+
+
+def plausible(matrix: NDArray[np.float64], size: tuple[int, int]) -> bool:
+    """Whether a camera could have seen a frame of ``size`` (height, width) like this.
+
+    Not so if it is mirrored or folded anywhere, eight times nearer or farther, or so slanted that
+    one side of a square is four times as long as the other.
+    """
+    for x, y in (*_corners(size), ((size[1] - 1) / 2, (size[0] - 1) / 2)):
+        if matrix[2] @ (x, y, 1) <= 0:
+            return False  # beyond the horizon
+        jacobian = _jacobian(matrix, x, y)
+        area = np.linalg.det(jacobian)
+        if not 1 / _MOST_ZOOM**2 < area < _MOST_ZOOM**2:
+            return False
+        longest, shortest = np.linalg.svd(jacobian, compute_uv=False)
+        if longest > _MOST_TILT * shortest:
+            return False
+    return True
+
+
+# ---------------------------------------------------------------------------- features
+
+
+def _for_features(rgb: Pixels, factor: float) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """Grey picture ``factor`` times as large or less, and (x, y) factors from it to ``rgb``."""
+    height, width = rgb.shape[:2]
+    factor = min(factor, (_MOST_PIXELS / (height * width)) ** 0.5)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    kind = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
+    grey = cv2.cvtColor(cv2.resize(rgb, size, interpolation=kind), cv2.COLOR_RGB2GRAY)
+    return np.asarray(grey, np.uint8), (width / size[0], height / size[1])
+
+
+def _features(grey: NDArray[np.uint8]) -> tuple[Points, NDArray[np.float32]] | None:
+    """SIFT features: places ``(n, 2)`` and descriptors ``(n, 128)``; ``None`` if hardly any."""
+    points, descriptors = cv2.SIFT.create(enable_precise_upscale=True).detectAndCompute(grey, None)
+    if descriptors is None or len(points) < LEAST_AGREEING:
+        return None
+    return np.array([p.pt for p in points], np.float64), np.asarray(descriptors, np.float32)
+
+
+def _alike(
+    ours: NDArray[np.float32], theirs: NDArray[np.float32]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Numbers of features of either picture that resemble each other more than any second one."""
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(ours, theirs, k=2)
+    kept = [best for best, second in pairs if best.distance < _RATIO * second.distance]
+    first = np.array([match.queryIdx for match in kept], np.intp)
+    return first, np.array([match.trainIdx for match in kept], np.intp)
+
+
+Found = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""A transform ``(3, 3)`` and which points agree with it."""
+
+
+def _homography(frame: Points, own: Points) -> Found | None:
+    if len(frame) < LEAST_AGREEING:
+        return None
+    cv2.setRNGSeed(_SEED)
+    matrix, agree = cv2.findHomography(
+        frame, own, cv2.USAC_MAGSAC, _TOLERANCE, maxIters=_TRIES, confidence=_CONFIDENCE
+    )
+    return None if matrix is None else (np.asarray(matrix, np.float64), agree.ravel() > 0)
+
+
+def _similarity(frame: Points, own: Points) -> Found | None:
+    """Turn, scale and move alone."""
+    if len(frame) < LEAST_AGREEING:
+        return None
+    cv2.setRNGSeed(_SEED)
+    matrix, agree = cv2.estimateAffinePartial2D(
+        frame,
+        own,
+        method=cv2.RANSAC,
+        ransacReprojThreshold=_TOLERANCE,
+        maxIters=_TRIES,
+        confidence=_CONFIDENCE,
+    )
+    return None if matrix is None else (np.vstack((matrix, (0.0, 0.0, 1.0))), agree.ravel() > 0)
+
+
+_TRIES, _CONFIDENCE, _SEED = 10_000, 0.999, 0  # of the search for a transform
+
+
+# ---------------------------------------------------------------------------- grids
+
+
+def _corners(size: tuple[int, int]) -> Points:
+    height, width = size
+    return np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], np.float64)
+
+
+def _rescaled(points: NDArray, factors: tuple[float, float]) -> Points:
+    """Pixel centres ``(..., 2)``, (x, y), of a resized picture in the one it was made from."""
+    return np.asarray((points + 0.5) * np.asarray(factors) - 0.5, np.float64)
+
+
+def _between_sizes(before: tuple[int, int], after: tuple[int, int]) -> NDArray[np.float64]:
+    """Pixel centres of a picture to those of its resized copy; sizes are (height, width)."""
+    y, x = (new / old for old, new in zip(before, after, strict=True))
+    return np.array([(x, 0, (x - 1) / 2), (0, y, (y - 1) / 2), (0, 0, 1)], np.float64)
+
+
+def _jacobian(matrix: NDArray[np.float64], x: float, y: float) -> NDArray[np.float64]:
+    """``(2, 2)``: how a step in (x, y) moves its image."""
+    u, v, w = matrix @ (x, y, 1)
+    return (matrix[:2, :2] - np.outer((u / w, v / w), matrix[2, :2])) / w
+
+
+def _least_zoom(matrix: NDArray[np.float64], size: tuple[int, int]) -> float:
+    """Own pixels to a frame pixel where, and along the direction in which, they are fewest."""
+    return min(
+        float(np.linalg.svd(_jacobian(matrix, x, y), compute_uv=False)[1])
+        for x, y in (*_corners(size), ((size[1] - 1) / 2, (size[0] - 1) / 2))
+    )

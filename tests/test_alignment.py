@@ -1,0 +1,241 @@
+"""Alignment: known transforms are found again on real photos, and impossible ones are refused."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers import is_one_sentence, picture
+
+from masa.__main__ import main
+from masa.network.matching import Geometry, coarse_match, part_scores
+from masa.pictures.degradation import lr_from_hr, preset_called
+from masa.pictures.metrics import psnr_y
+from masa.pictures.read import read_photo
+from masa.pictures.resize import enlarge_x4
+from masa.pictures.write import write_photo
+from masa.predictor import Predictor
+from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
+from masa.reference.canvas import choose_views
+from masa.weights import load_model
+
+
+@pytest.fixture(scope="module")
+def photo(examples):
+    """``(H, W, 3)``, sides multiples of 4."""
+    return lr_from_hr(read_photo(examples / "motorcycle_hr.jpg").rgb)[1]
+
+
+def placed(photo, degrees=0.0, zoom=1.0, slant=0.0):
+    """A reference that shows all of the photo, turned, larger and slanted, and the true matrix."""
+    height, width = photo.shape[:2]
+    corners = np.float32([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)])
+    angle = np.radians(degrees)
+    turn = zoom * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+    moved = corners @ turn.T
+    moved[1:3, 1] *= 1 - slant
+    moved -= moved.min(0)
+    matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
+    size = tuple(int(side) + 1 for side in moved.max(0))
+    return cv2.warpPerspective(photo, matrix, size, flags=cv2.INTER_AREA), matrix
+
+
+def grid(photo):
+    height, width = photo.shape[:2]
+    y, x = np.mgrid[10 : height - 10 : 9, 10 : width - 10 : 9]
+    return np.column_stack((x.ravel(), y.ravel())).astype(float)
+
+
+CASES = {
+    "as it is": {},
+    "turned a little": {"degrees": 25},
+    "turned by a right angle": {"degrees": 90},
+    "upside down": {"degrees": 180},
+    "farther": {"zoom": 0.7},
+    "nearer": {"zoom": 1.5},
+    "much nearer": {"zoom": 2.0},
+    "turned and nearer": {"degrees": -20, "zoom": 1.5},
+    "slanted": {"slant": 0.15},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_known_transforms_are_found_to_half_a_pixel(photo, case):
+    ref, matrix = placed(photo, **CASES[case])
+    found = align(lr_from_hr(photo)[0], ref)
+    assert found is not None
+    assert len(found.frame_points) == len(found.own_points) >= 12
+    points = grid(photo)
+    wrong = np.abs(found.to_own(points) - transformed(matrix, points))
+    assert np.median(wrong) < 0.5 * max(1, CASES[case].get("zoom", 1))
+    back = found.to_frame(found.to_own(points))
+    assert np.abs(back - points).max() < 1e-6
+
+
+@pytest.mark.parametrize("case", ["turned a little", "much nearer", "turned and nearer"])
+def test_the_view_shows_what_the_photo_shows(photo, case):
+    ref, _ = placed(photo, **CASES[case])
+    lr = lr_from_hr(photo)[0]
+    view = aligned_view(lr, ref, align(lr, ref)).rgb
+    assert view.shape == photo.shape
+    assert psnr_y(view, photo, border=8) > 1 + psnr_y(enlarge_x4(lr), photo, border=8)
+
+
+def test_words_say_how_the_reference_lies(photo):
+    lr = lr_from_hr(photo)[0]
+    found = align(lr, placed(photo, 25, 1.5)[0])
+    assert found.turn == pytest.approx(25, abs=1)
+    assert found.zoom == pytest.approx(1.5, rel=0.03)
+    assert found.tilt == pytest.approx(1, abs=0.05)
+    assert found.words == "turned by 25°, 1.5 times nearer"
+    assert align(lr, photo).words == "upright and of the same scale"
+    assert "tilted" in align(lr, placed(photo, slant=0.4)[0]).words
+    assert align(lr, placed(photo, zoom=0.5)[0]).words == "2 times farther"
+
+
+def test_a_large_reference_is_not_aliased(photo):
+    large = cv2.resize(photo, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    rng = np.random.default_rng(0)
+    noisy = (large + rng.normal(0, 20, large.shape)).clip(0, 255).astype(np.uint8)
+    lr = lr_from_hr(photo)[0]
+    view = aligned_view(lr, noisy, align(lr, noisy)).rgb
+    # The mean of 3x3 pixels has a third of the noise; a picked pixel would have all of it.
+    assert np.std(view.astype(float) - photo) < 15
+
+
+def test_a_jpeg_is_aligned(photo):
+    ref, matrix = placed(photo, 25)
+    found = align(lr_from_hr(photo, preset_called("web JPEG 75"))[0], ref)
+    points = grid(photo)
+    assert np.median(np.abs(found.to_own(points) - transformed(matrix, points))) < 1
+
+
+def test_a_corner_of_the_photo_is_enough(photo):
+    height, width = photo.shape[:2]
+    part = np.ascontiguousarray(photo[: height // 2, : width // 2])
+    found = align(lr_from_hr(photo)[0], part)
+    assert np.abs(found.matrix / found.matrix[2, 2] - np.eye(3))[:2].max() < 2
+
+
+def test_mirrored_unrelated_and_empty_pictures_are_not_aligned(photo, examples):
+    lr = lr_from_hr(photo)[0]
+    assert align(lr, np.ascontiguousarray(photo[:, ::-1])) is None
+    assert align(lr, read_photo(examples / "aloe_ref.jpg").rgb) is None
+    assert align(lr, np.full((200, 300, 3), 200, np.uint8)) is None
+    assert align(np.full((40, 40, 3), 9, np.uint8), photo) is None
+    assert align(lr, picture(16, 16)) is None
+    assert align(lr[:8, :8].copy(), photo) is None
+
+
+def test_what_no_camera_sees_is_not_plausible():
+    size = (400, 600)
+    assert plausible(np.eye(3), size)
+    assert not plausible(np.diag((-1.0, 1, 1)), size)  # mirrored
+    assert not plausible(np.diag((9.0, 9, 1)), size)
+    assert not plausible(np.diag((0.1, 0.1, 1)), size)
+    assert not plausible(np.diag((1.0, 5, 1)), size)  # far too slanted
+    folded = np.eye(3)
+    folded[2, 0] = -1 / 300  # the horizon runs through the frame
+    assert not plausible(folded, size)
+
+
+def test_the_same_pictures_give_the_same_transform(photo):
+    ref, _ = placed(photo, 10)
+    lr = lr_from_hr(photo)[0]
+    assert np.array_equal(align(lr, ref).matrix, align(lr, ref).matrix)
+
+
+# ---------------------------------------------------------------------------- in a run
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(load_model(), "cpu", "fp32")
+
+
+@pytest.fixture(scope="module")
+def pair(examples):
+    """LR, HR and reference of a scene with two cameras, cut to a size that is quick."""
+    hr = read_photo(examples / "graf_hr.jpg").rgb[:256, :256]
+    return *lr_from_hr(hr), read_photo(examples / "graf_ref.jpg").rgb[:384, :384]
+
+
+@pytest.mark.slow
+def test_a_turned_reference_is_worth_as_much_as_an_upright_one(predictor, pair):
+    lr, hr, ref = pair
+    turned, _ = placed(ref, 25, 1.3)
+    alone, upright = (predictor.run(lr, refs) for refs in ((), (ref,)))
+    plain, aligned = (predictor.run(lr, [turned], align=align) for align in (False, True))
+    gain = {
+        name: psnr_y(result.rgb, hr) - psnr_y(alone.rgb, hr)
+        for name, result in {"upright": upright, "plain": plain, "aligned": aligned}.items()
+    }
+    assert gain["aligned"] > gain["plain"] + 0.5
+    assert gain["aligned"] > gain["upright"]
+    assert aligned.alignments[0].turn == pytest.approx(25, abs=20)  # the scene itself is tilted
+    assert "was aligned with the photo: it is turned by" in aligned.notes[0]
+    assert is_one_sentence(aligned.notes[0])
+    # Every place that was used lies in the turned reference's own pixels.
+    where = aligned.ref.locate(*aligned.trace.matches.position[0].numpy())
+    assert (where.number == 0).all()
+    assert where.row.max() <= turned.shape[0] - 1
+    assert where.column.max() <= turned.shape[1] - 1
+
+
+def test_nothing_changes_where_nothing_in_common_is_found(small_predictor):
+    lr, ref = picture(32, 40, 1), picture(96, 96, 2)
+    plain, aligned = (small_predictor.run(lr, [ref], align=align) for align in (False, True))
+    np.testing.assert_array_equal(plain.rgb, aligned.rgb)
+    assert aligned.alignments == (None,)
+    assert "not aligned" in aligned.notes[0] and is_one_sentence(aligned.notes[0])
+    assert plain.notes == plain.alignments == ()
+
+
+def test_an_aligned_view_maps_back_to_the_turned_reference(photo):
+    """The place that the canvas gives for each cell shows what the cell shows."""
+    ref, matrix = placed(photo, 25, 1.5)
+    lr = lr_from_hr(photo)[0]
+    one = align_reference(lr, ref)
+    rows, columns = np.mgrid[4 : lr.shape[0] - 4 : 3, 4 : lr.shape[1] - 4 : 3]
+    centres = np.stack((4 * columns.ravel() + 1.5, 4 * rows.ravel() + 1.5), 1)
+    true = transformed(matrix, centres)
+    found = one.own[rows, columns].reshape(-1, 2)[:, ::-1]
+    assert np.median(np.abs(found - true)) < 0.5 * 1.5  # half a pixel of the frame
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ([[2.0, 2.0], [2.5, 2.5]], [1]),
+        ([[2.0, 2.0], [2.01, 2.01]], [1]),
+        ([[2.0, 2.9], [2.8, 2.0]], [0, 1]),
+        ([[2.9, 2.9], [2.9, 2.9]], [0]),
+        ([[2.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.5, 1.5, 1.0]], [0, 1]),
+    ],
+)
+def test_only_views_that_add_something_are_read(scores, chosen):
+    assert choose_views(np.array(scores), dilations=3) == chosen
+
+
+def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):
+    config = small_model.config
+    lr = torch.randn(1, 8, 32, 40)
+    ref = torch.randn(1, 8, 48, 24)
+    geometry = Geometry.of((32, 40), (48, 24), config)
+    whole = coarse_match(lr, ref, geometry, config.dilations).score[0]
+    parts = part_scores(lr, ref, config, [slice(0, 16), slice(16, 48)])
+    torch.testing.assert_close(parts.max(0).values, whole)
+    assert (parts[0] < parts[1]).any() and (parts[0] > parts[1]).any()
+    few = part_scores(lr, ref, config, [slice(0, 48)], most_blocks=4)
+    torch.testing.assert_close(few[0], whole[[0, 5, 10, 15]])
+
+
+def test_the_command_aligns_unless_told_not_to(tmp_path, pair, capsys):
+    lr, _, ref = pair
+    write_photo(tmp_path / "lr.png", lr[:32, :32].copy())
+    write_photo(tmp_path / "ref.png", ref[:64, :64].copy())
+    command = ["upscale", str(tmp_path / "lr.png"), "--ref", str(tmp_path / "ref.png")]
+    command += ["--out", str(tmp_path / "out.png"), "--device", "cpu", "--precision", "fp32"]
+    assert main(command) == 0
+    assert "aligned" in capsys.readouterr().out
+    assert main([*command, "--align", "off"]) == 0
+    assert "aligned" not in capsys.readouterr().out
