@@ -1,4 +1,4 @@
-"""``python -m masa robustness``: how steady networks stay when references change."""
+"""``masa robustness``: how steady networks stay when references change."""
 
 from __future__ import annotations
 

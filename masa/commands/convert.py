@@ -1,4 +1,4 @@
-"""``python -m masa convert``."""
+"""``masa convert``: turn a checkpoint into safetensors for RGB pictures."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Augmentation:
     """Gain and offset on the reference, or as often on the picture."""
     orient: Orient = "apart"
     """Flips and quarter turns: drawn for picture and reference apart, together, or off. Matching
-    knows no rotation, so turned apart they share little more than texture."""
+    finds no rotated patches, so a pair that is turned apart shares little more than texture."""
     ref_jitter: int = 16
     """The reference's window lies where the picture's does, moved by at most so many pixels each
     way: large enough that copying from the same place fails, small enough that most content is
