@@ -162,9 +162,9 @@ def provenance(x: Exploration, view: View) -> Drawn:
     photo = _cut(x.lr.crop(x.lr.rgb), field, zoom)
     cell = _cell(lr_row, lr_column).scaled(zoom, -zoom * field.left, -zoom * field.top)
     emphasise(result, cell, thickness=2)
-    texel = Box(column, row, column + 1, row + 1)
-    texel = texel.scaled(zoom / SCALE, -zoom * field.left, -zoom * field.top)
-    outline(result, texel, BLACK, 1)
+    followed = Box(column, row, column + 1, row + 1)
+    followed = followed.scaled(zoom / SCALE, -zoom * field.left, -zoom * field.top)
+    outline(result, followed, BLACK, 1)
     top, left = block_corner(x, number)
     side = x.matches.geometry.block
     block = Box(left, top, left + side, top + side)
@@ -285,8 +285,8 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
     lr_row, lr_column = row // SCALE, column // SCALE
     zoom = _TILE / (3 * SCALE)
     inside = Box(SCALE, SCALE, 2 * SCALE, 2 * SCALE).scaled(zoom)
-    texel = Box(SCALE + column % SCALE, SCALE + row % SCALE, 0, 0)
-    texel = Box(texel.left, texel.top, texel.left + 1, texel.top + 1).scaled(zoom)
+    down, across = SCALE + row % SCALE, SCALE + column % SCALE
+    followed = Box(across, down, across + 1, down + 1).scaled(zoom)
     gap = (WIDE - 10 * _TILE) // 9
     height = _TILE + 8 + line_height(NORMAL)
     page = blank(height, WIDE)
@@ -298,7 +298,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
         colour = MARKS[place % len(MARKS)]
         tile = _around(x.ref.rgb, piece.row, piece.column, zoom)
         emphasise(tile, inside, colour, 2)
-        outline(tile, texel, WHITE, 1)
+        outline(tile, followed, WHITE, 1)
         page[:_TILE, left : left + _TILE] = tile
         _number_mark(page, Box(left, _TILE + 6, left + 20, _TILE + 26), place)
         words = "all" if len(pieces) == 1 else f"x {_share(piece.weight)}"
@@ -313,7 +313,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
         left += _TILE + gap
     tile = _around(x.lr.crop(x.moved), lr_row, lr_column, zoom)
     emphasise(tile, inside, thickness=2)
-    outline(tile, texel, WHITE, 1)
+    outline(tile, followed, WHITE, 1)
     page[:_TILE, left : left + _TILE] = tile
     text(page, "given", left, _TILE + 16, NORMAL, anchor="lm")
     similarity = float(x.matches.similarity[0, 0, lr_row, lr_column])

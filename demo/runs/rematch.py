@@ -155,6 +155,7 @@ def _searched(x: Exploration, config: MASAConfig) -> MASAConfig:
 
 
 def share_of(these: NDArray[np.bool_]) -> float:
+    """Share of what is true; 0 of nothing."""
     return float(these.mean()) if these.size else 0.0
 
 
