@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
             )
         runs += new
     if not runs:
-        raise UserError("There is nothing to tell: name a run's folder, or a history --before it.")
+        raise UserError(
+            "There are no runs to describe: name a run's folder, or a history with --before."
+        )
     evaluation = _evaluation(args.evaluation) if args.evaluation else None
     card = args.out / "README.md"
     try:

@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     if not groups:
         if stopped:
             raise KeyboardInterrupt
-        raise UserError(f"None of the pictures in '{args.folder}' can be measured.")
+        raise UserError(f"None of the pictures in '{args.folder}' can be measured: see why above.")
     made_by = "each preset in turn" if args.degrade == _ALL else reduction(PRESETS[args.degrade])
     how: dict[str, Any] = {
         "folder": str(args.folder),
