@@ -139,7 +139,7 @@ def serve(data: bytes, name: str) -> str:
     """Path of a file called ``name`` with these bytes, inside the folder that Gradio serves from.
 
     The subfolder's name is a digest of the bytes, so no two visitors can get each other's file
-    under one name; it goes by :func:`delete_old`. Raises ``UserError`` if the disk is
+    under one name; it is removed by :func:`delete_old`. Raises ``UserError`` if the disk is
     full.
     """
     place = folder() / hashlib.blake2b(data, digest_size=16).hexdigest()

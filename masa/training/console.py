@@ -55,7 +55,7 @@ class Display:
             say(f"{100 * progress:.1f} %, {self._text(step, progress, now)}")
 
     def close(self) -> None:
-        """Remove the progress bar's hold on the terminal."""
+        """End the progress bar."""
         if self._bar is not None:
             self._bar.close()
 
