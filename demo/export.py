@@ -15,7 +15,7 @@ from demo.figures.result import measure
 from demo.figures.tabs import FIGURES, TABS
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
-from demo.runs.jobs import EASEL, Finished, Step, Steps, rank
+from demo.runs.jobs import DRAWING, Finished, Step, Steps, rank
 from demo.runs.served import png
 from masa.measuring.evaluate import finite
 
@@ -46,7 +46,7 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     words = []
     for tab in TABS:
         for figure in tab.figures:
-            with EASEL.place(rank(background=True)):
+            with DRAWING.held(rank(background=True)):
                 drawn = figure.draw(x, view)
             if drawn is not None:
                 name = f"figures/{tab.id}_{figure.id}.png"
@@ -98,7 +98,7 @@ def settings(x: Exploration) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """``value`` for JSON, which knows no infinity: the PSNR of identical pictures is null."""
+    """``value`` for JSON, which has no infinity: the PSNR of identical pictures becomes null."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -117,7 +117,7 @@ def pack(x: Exploration, view: View | None = None) -> Steps[bytes]:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """An archive's entry without what differs from day to day, or from system to system."""
+    """An archive's entry whose bytes depend neither on the day nor on the system."""
     entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))  # the earliest that zips hold
     entry.create_system = 3  # Unix, whose permissions are next: readable by all
     entry.external_attr = 0o644 << 16

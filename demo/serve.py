@@ -46,13 +46,13 @@ def main() -> None:
         "only if nobody can reach the page without that proxy",
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its files go with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its files are deleted
     _choose_folder()
     _serve(arguments)
 
 
 def _choose_folder() -> None:
-    """A folder for files, made sure of; Gradio reads its name once, when it is imported."""
+    """Make sure of a folder for files; Gradio reads its name once, when it is imported."""
     for name in ("GRADIO_TEMP_DIR", "TMPDIR"):
         folder = os.environ.get(name)
         try:
@@ -72,7 +72,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     from demo.page.front import app_options
     from demo.page.page import build_page, launch_options
     from demo.runs.request import predictor_for
-    from demo.runs.served import sweep_in_background
+    from demo.runs.served import delete_old_in_background
     from demo.runs.showcase import Showcase
     from masa.machine.memory import share_pools
     from masa.weights import choose_weights
@@ -83,7 +83,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     showcase = Showcase([] if arguments.no_examples else None)
     page = build_page(showcase, arguments.keep)
     showcase.prepare_in_background()
-    sweep_in_background(arguments.keep)
+    delete_old_in_background(arguments.keep)
     options = launch_options() | {"app_kwargs": app_options(arguments.proxy_header)}
     try:
         _, url, _ = page.launch(

@@ -26,7 +26,7 @@ MEMORY = 6 * 2**30
 """Bytes one run may take; less where :func:`memory_bound` says so."""
 
 AMPLE = 15 * 2**30
-"""Bytes of memory with which a machine, or its container, has enough for all bounds below."""
+"""Bytes of memory of a machine, or its container, from which on all bounds below apply in full."""
 
 
 def memory_bound(limit: int, most: int = MEMORY) -> int:
@@ -39,7 +39,7 @@ def memory_bound(limit: int, most: int = MEMORY) -> int:
 
 
 FEATURES = 8
-"""Encoded photos and references that all networks together keep: one of each for four networks."""
+"""Encoded photos and references that all networks together keep: a pair for each of four."""
 
 FEATURE_MEMORY = 2 * 2**30
 """Bytes that these may take; five of the largest references, 1.7 GiB in float32, just fit."""

@@ -196,7 +196,7 @@ class Convolution(NamedTuple):
 
 
 class Like(NamedTuple):
-    """A tensor without its numbers."""
+    """A tensor's shape, strides and type, without its values."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -226,8 +226,8 @@ def run_convolutions(
 ) -> list[Convolution]:
     """The convolutions of encoder and decoder for an LR and a Ref-down of given sizes.
 
-    The network is run on tensors without numbers, with gradients, which is its plainest path:
-    no strips, nothing fused. Those that matching consists of do not count.
+    The network is run on fake tensors, without values, and with gradients, so that nothing is fused
+    or computed in strips. The convolutions of the matching do not count.
     """
     model = MASA(config).to(dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -263,7 +263,7 @@ def step_convolutions(case: TrainingCase, config: MASAConfig) -> list[Convolutio
 
 def _floor(calls: Iterable[Convolution], runs: int, device: torch.device) -> float:
     """Median seconds of all ``calls``, on random numbers."""
-    keep_freed_memory()  # the floor shall not wait for fresh memory
+    keep_freed_memory()  # so that no time is spent on getting memory from the system
     tensors: dict[Like, Tensor] = {}
 
     def tensor(like: Like) -> Tensor:

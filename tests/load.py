@@ -40,7 +40,7 @@ from masa.pictures.write import encode
 PAGE = """
 import argparse
 from demo.runs.examples import load_examples
-from demo.runs.served import sweep_in_background
+from demo.runs.served import delete_old_in_background
 from masa.machine.memory import share_pools
 from demo.page.page import build_page, launch_options
 from demo.runs.showcase import Showcase
@@ -53,7 +53,7 @@ share_pools()
 showcase = Showcase(load_examples()[:1])
 showcase.prepare()
 page = build_page(showcase, arguments.keep)
-sweep_in_background(arguments.keep)
+delete_old_in_background(arguments.keep)
 page.launch(server_port=arguments.port, **launch_options())
 """
 """The page of app.py with one example, ready before anybody comes, so that memory is known."""

@@ -153,7 +153,7 @@ def test_each_row_is_told_with_its_own_settings(tmp_path):
     ("words", "sentence"),
     [
         (["nowhere"], "holds no run"),
-        ([], "nothing to tell"),
+        ([], "no runs to describe"),
         (["--before", "README.md"], "not a history"),
         (["--evaluation", "README.md", "run"], "holds no evaluation"),
     ],

@@ -70,7 +70,7 @@ def test_using_an_upload_keeps_it(tmp_path, monkeypatch):
         os.utime(path, (0, 0))
     inputs(upload, [example]).request()
     assert upload.stat().st_mtime > 0 and example.stat().st_mtime == 0
-    demo_files.sweep(60)
+    demo_files.delete_old(60)
     assert upload.exists()
     upload.unlink()
     with pytest.raises(gr.Error, match="no longer on the server"), told_kindly():

@@ -91,20 +91,20 @@ def test_visitors_go_before_background_work(monkeypatch):
 
 
 def test_clicks_are_drawn_before_tabs_are_filled():
-    easel, order = jobs.Easel(), []
+    turns, order = jobs.DrawingTurns(), []
     later, earlier = jobs.rank(background=True), jobs.rank(background=True)
     later, earlier = max(later, earlier), min(later, earlier)
 
     def draw(name, place):
-        with easel.place(place):
+        with turns.held(place):
             order.append(name)
 
     threads = []
-    with easel.place(jobs.rank()):
+    with turns.held(jobs.rank()):
         for name, place in (("later", later), ("earlier", earlier), ("click", jobs.rank())):
             threads.append(threading.Thread(target=draw, args=(name, place)))
             threads[-1].start()
-            wait_for(lambda: len(easel._waiting) == len(threads), 5)
+            wait_for(lambda: len(turns._waiting) == len(threads), 5)
     for thread in threads:
         thread.join()
     assert order == ["click", "earlier", "later"]

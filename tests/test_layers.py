@@ -15,7 +15,7 @@ from masa.network.layers import (
     add_convolved,
     channels_last,
     conv3x3,
-    conv_pair,
+    conv_cat_relu,
     conv_relu,
     deconv_relu,
     residual_blocks,
@@ -59,7 +59,7 @@ def test_fused_convolutions_are_the_plain_ones(dtype, n):
         compare(conv_relu(conv, a), F.relu(conv(a)))
         compare(conv_relu(down, a), F.relu(down(a)))
         compare(deconv_relu(up, a), F.relu(up(a)))
-        compare(conv_pair(pair, a, b), F.relu(pair(torch.cat((a, b), 1))))
+        compare(conv_cat_relu(pair, a, b), F.relu(pair(torch.cat((a, b), 1))))
         total = b.clone()
         compare(add_convolved(total, a, conv.weight, conv.bias), conv(a) + b)
         assert torch.equal(total, b) != fuses(total.device, dtype)  # written over

@@ -471,6 +471,6 @@ def test_old_files_are_swept_and_the_others_stay(tmp_path, monkeypatch):
     for path in (tmp_path / "example.png", old, used):
         os.utime(path, (0, 0))
     assert demo_files.serve(b"used", "a.png") == str(used)
-    demo_files.sweep(60, keep)
+    demo_files.delete_old(60, keep)
     assert demo_files.files() == {tmp_path / "example.png", used}
     assert not old.parent.exists()

@@ -181,5 +181,5 @@ def test_a_named_folder_is_swept_of_what_the_page_left_there(folder, monkeypatch
     monkeypatch.setattr(served.threading, "Thread", Now)
     monkeypatch.setattr(served.time, "sleep", enough)
     with pytest.raises(Enough):
-        served.sweep_in_background(60)
+        served.delete_old_in_background(60)
     assert served.files() == {paths["foreign"], paths[example.name], fresh}

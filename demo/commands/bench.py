@@ -1,4 +1,4 @@
-"""``python -m masa bench``: seconds and memory, against the network's convolutions alone."""
+"""``masa bench``: seconds and memory, against the network's convolutions alone."""
 
 from __future__ import annotations
 

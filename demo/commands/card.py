@@ -1,4 +1,4 @@
-"""``python -m masa card``: what weights were trained on and reach, from logs and evaluations."""
+"""``masa card``: what weights were trained on and reach, from logs and evaluations."""
 
 from __future__ import annotations
 
@@ -72,8 +72,10 @@ def run(args: argparse.Namespace) -> int:
             )
         runs += new
     if not runs:
-        raise UserError("There is nothing to tell: name a run's folder, or a history --before it.")
-    scores = _scores(args.evaluation) if args.evaluation else None
+        raise UserError(
+            "There are no runs to describe: name a run's folder, or a history with --before."
+        )
+    evaluation = _evaluation(args.evaluation) if args.evaluation else None
     card = args.out / "README.md"
     try:
         text = card.read_text("utf-8")
@@ -83,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
     picture = io.BytesIO()
     curve(runs).savefig(picture, dpi=90)
     write(args.out / f"{args.name}.png", picture.getvalue())
-    write(card, with_part(text, args.name, part(args.name, runs, scores)))
+    write(card, with_part(text, args.name, part(args.name, runs, evaluation)))
     print(f"{args.name}: {total_hours(runs):.1f} hours, runs: {len(runs)}; see '{card}'.")
     return 0
 
 
 @dataclass(frozen=True)
-class Scores:
+class Evaluation:
     """What a card takes from an evaluation."""
 
     protocol: str
@@ -101,25 +103,25 @@ class Scores:
     """Mean gain over bicubic of the degraded presets, dB, by method."""
 
 
-def _scores(path: Path) -> Scores:
+def _evaluation(path: Path) -> Evaluation:
     try:
         found = json.loads(path.read_text("utf-8"))
         if found.get("degradation") == "all":
             presets = found["presets"]
             count = max(len(group["pictures"]) for group in presets.values())
             means = {name: group["mean"] for name, group in presets.items()}
-            return Scores(found["protocol"], count, means, found["gain"])
+            return Evaluation(found["protocol"], count, means, found["gain"])
         mean = found["mean"]
         if "shuffled" in mean:  # its name in older files
             mean["unrelated"] = mean.pop("shuffled")
-        return Scores(found["protocol"], len(found["pictures"]), {"": mean})
+        return Evaluation(found["protocol"], len(found["pictures"]), {"": mean})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"'{path}' holds no evaluation: name what 'evaluate --json' wrote."
         ) from None
 
 
-def part(name: str, runs: Sequence[TrainingRun], scores: Scores | None) -> str:
+def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) -> str:
     """The card of one file of weights, in Markdown."""
     steps = sum(run.steps for run in runs)
     lines = [
@@ -144,9 +146,10 @@ def part(name: str, runs: Sequence[TrainingRun], scores: Scores | None) -> str:
         numbers = [run.name, f"{run.seconds / 3600:.1f}", f"{run.steps:,}", samples, rate]
         lines.append(f"| {' | '.join([*numbers, run.note or reached])} |")
     lines += ["", f"![PSNR on the validation scenes over hours of training]({name}.png)", ""]
-    if scores:
-        lines += [f"{scores.scenes} scenes; {scores.protocol}", ""]
-        lines += _table(scores.means[""]) if "" in scores.means else _preset_table(scores)
+    if evaluation:
+        means = evaluation.means
+        lines += [f"{evaluation.scenes} scenes; {evaluation.protocol}", ""]
+        lines += _table(means[""]) if "" in means else _preset_table(evaluation)
         lines.append("")
     return "\n".join(lines)
 
@@ -166,25 +169,25 @@ def _table(mean: dict[str, dict[str, float | None]]) -> list[str]:
     return lines
 
 
-def _preset_table(scores: Scores) -> list[str]:
+def _preset_table(evaluation: Evaluation) -> list[str]:
     """PSNR in dB by preset and method."""
-    first, *_ = scores.means.values()
+    first, *_ = evaluation.means.values()
     methods = [method for method in _ROWS if method in first]
     lines = [
         f"| PSNR, dB | {' | '.join(_ROWS[method] for method in methods)} |",
         "|---|" + "---:|" * len(methods),
     ]
-    for name, mean in scores.means.items():
+    for name, mean in evaluation.means.items():
         lines.append(f"| {name} | {' | '.join(_cell(mean[m]['psnr']) for m in methods)} |")
-    if scores.gain:
-        found = [scores.gain.get(method) for method in methods]
+    if evaluation.gain:
+        found = [evaluation.gain.get(method) for method in methods]
         gains = ["" if value is None else f"{value:+.2f}" for value in found]
         lines.append(f"| degraded ones, mean gain over bicubic | {' | '.join(gains)} |")
     return lines
 
 
 def _cell(number: float | None) -> str:
-    return "∞" if number is None else f"{number:.2f}"  # JSON has no word for what is infinite
+    return "∞" if number is None else f"{number:.2f}"  # infinite; JSON has no infinity
 
 
 def with_part(text: str, name: str, new: str) -> str:

@@ -1,4 +1,4 @@
-"""``python -m masa robustness``: how steady networks stay when references change."""
+"""``masa robustness``: how steady networks stay when references change."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"A limit of {args.limit} leaves no scene: give --limit 1 or more.")
     scenes = scenes[: args.limit]
     if not all(scene.refs for scene in scenes):
-        raise UserError("There are no references in this folder: there is nothing to change.")
+        raise UserError(
+            "A scene here has no reference to change: give a folder in which every scene has one."
+        )
     rungs = _rungs(args)
     networks, digests = _networks(args)
     first = next(iter(networks.values()))

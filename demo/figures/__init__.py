@@ -1,1 +1,1 @@
-"""One figure per question a visitor asks; each draws an exploration and nothing else."""
+"""Figures, a file for each question that a visitor asks, all drawn from an exploration."""

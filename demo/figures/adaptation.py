@@ -30,6 +30,8 @@ _TITLES = {
     "before": "The reference's, as they were found",
     "after": "The reference's, adapted",
 }
+_UNCHANGED = "The reference's, passed on unchanged"
+"""Title in place of the last one, for a network that adapts nothing."""
 _MARKS = {
     # Marks differ in shape and lightness, so that nobody needs their hue to tell them apart.
     "before": (triangle, "reference, as found"),
@@ -43,9 +45,6 @@ def _padding(x: Exploration) -> str:
     if x.lr.rgb.shape[:2] == (x.lr.height, x.lr.width):
         return ""
     return " Means and deviations are the network's own, over the photo and its padding."
-
-
-_UNCHANGED = "The reference's, passed on unchanged"
 
 
 def mode_of(kept: ScaleView) -> str:

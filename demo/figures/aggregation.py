@@ -13,14 +13,10 @@ from demo.figures.parts import (
     map_part,
     picture_part,
 )
-from demo.figures.result import decibels, gain_db, signed
+from demo.figures.result import DETAIL, decibels, gain_db, signed
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from masa.pictures.metrics import psnr_y
-
-DETAIL = 96
-"""Most result pixels across the part that is shown enlarged."""
-
 
 _TITLES = {
     "ref_branch": "Reference branch",

@@ -245,5 +245,6 @@ def _mark_selected(x: Exploration, ground: RefView, picture: Pixels, selected: i
 
 
 def block_words(x: Exploration, number: int) -> str:
+    """An LR block, at the start of a sentence."""
     row, column = divmod(number, x.matches.geometry.columns)
     return f"The block in row {row}, column {column}"

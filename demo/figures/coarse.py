@@ -142,9 +142,9 @@ def score_maps(x: Exploration, view: View) -> Drawn:
         ["", ""],
     )
     image = stack([*rows, bars])
-    parted = " + ".join(f"{float(v):.2f}" for v in x.matches.coarse.per_dilation[0, selected])
+    per_dilation = " + ".join(f"{float(v):.2f}" for v in x.matches.coarse.per_dilation[0, selected])
     summary = (
-        f"{block_words(x, selected)} fits best at {place_words(x, *best)}: {parted} = "
+        f"{block_words(x, selected)} fits best at {place_words(x, *best)}: {per_dilation} = "
         f"**{float(x.matches.coarse.score[0, selected]):.2f}** of at most {len(scores)}."
     )
     if rivals:

@@ -391,7 +391,7 @@ def shelve(
 
 
 def written(value: float, span: float) -> str:
-    """A tick of an axis that is ``span`` long, with as many digits as tell ticks apart."""
+    """The number at a tick of an axis that is ``span`` long, with digits enough to differ."""
     if span <= 0:
         return f"{value:.3g}".replace("-", "−")
     if max(abs(value), span) >= 1e5 or max(abs(value), span) < 1e-4:

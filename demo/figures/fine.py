@@ -186,7 +186,9 @@ def discontinuities(x: Exploration, view: View) -> Drawn:
         key[int(box.top) : int(box.bottom), int(box.left) : int(box.right)] = colour
         text(key, words, left + 28, 0)
         left += 200
-    image, ((left_, top),) = arrange([picture], ["Where the moved texture is torn"], least=WIDTH)
+    image, ((image_left, image_top),) = arrange(
+        [picture], ["Where the moved texture is torn"], least=WIDTH
+    )
     inside, between = jumps.share(False), jumps.share(True)
     parts = [
         f"**{share:.1%}** of neighbours {where}"
@@ -199,7 +201,7 @@ def discontinuities(x: Exploration, view: View) -> Drawn:
         "that are not neighbours.",
         f"{' and '.join(parts)} got patches that do not lie side by side (more than {JUMP} pixel "
         "off): there the moved texture is torn.",
-        (lr_panel(x, zoom, left_, top),),
+        (lr_panel(x, zoom, image_left, image_top),),
     )
 
 

@@ -10,7 +10,7 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Box:
+class NetworkBox:
     """One part of the network."""
 
     name: str
@@ -24,8 +24,8 @@ class Box:
     """The tabs that it is highlighted in."""
 
 
-def _box(name: str, label: str, about: str, tab: str, also: str = "") -> Box:
-    return Box(name, tuple(label.split("|")), about, tab, frozenset([tab, *also.split()]))
+def _box(name: str, label: str, about: str, tab: str, also: str = "") -> NetworkBox:
+    return NetworkBox(name, tuple(label.split("|")), about, tab, frozenset([tab, *also.split()]))
 
 
 BOXES = (
@@ -210,7 +210,7 @@ HIGHLIGHT = """
   if (on) box.setAttribute('aria-current', 'true'); else box.removeAttribute('aria-current');
 })
 """
-"""JavaScript function that highlights the boxes of another tab in drawings that are there."""
+"""JavaScript function that moves the highlight to the boxes of another tab."""
 
 
 def network_svg(active: str | None = None) -> str:
@@ -244,7 +244,7 @@ def _draw(layout: Layout, active: str | None) -> str:
     )
 
 
-def _button(box: Box, place: tuple[float, float, float, float], active: str | None) -> str:
+def _button(box: NetworkBox, place: tuple[float, float, float, float], active: str | None) -> str:
     left, top, width, height = place
     on = active in box.lit
     state = ' aria-current="true"' if on else ""

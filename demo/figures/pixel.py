@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -35,6 +36,7 @@ from demo.figures.draw import (
 )
 from demo.figures.figure import Drawn, Panel
 from demo.figures.places import (
+    RefView,
     block_at,
     block_corner,
     lr_panel,
@@ -152,53 +154,13 @@ def provenance(x: Exploration, view: View) -> Drawn:
     Of the 4 x 4 result pixels, the one below and right of their middle is followed.
     """
     lr_row, lr_column = view.pixel(x)
-    row, column = (SCALE * v + SCALE // 2 for v in (lr_row, lr_column))
+    row, column = _followed(lr_row, lr_column)
     number = block_at(x, lr_row, lr_column)
     pieces = pieces_of(x, lr_row, lr_column)
 
-    field = _field(x, lr_row, lr_column)
-    zoom = _PART / max(field.bottom - field.top, field.right - field.left)
-    result = _cut(x.result, field.scaled(SCALE), zoom / SCALE)
-    photo = _cut(x.lr.crop(x.lr.rgb), field, zoom)
-    cell = _cell(lr_row, lr_column).scaled(zoom, -zoom * field.left, -zoom * field.top)
-    emphasise(result, cell, thickness=2)
-    texel = Box(column, row, column + 1, row + 1)
-    texel = texel.scaled(zoom / SCALE, -zoom * field.left, -zoom * field.top)
-    outline(result, texel, BLACK, 1)
-    top, left = block_corner(x, number)
-    side = x.matches.geometry.block
-    block = Box(left, top, left + side, top + side)
-    block = block.scaled(zoom, -zoom * field.left, -zoom * field.top)
-    outline(photo, block, WHITE, 3)
-    outline(photo, block, BLACK, 1)
-    for place, piece in enumerate(pieces):
-        for voter in piece.voters:
-            box = _cell(*voter).scaled(zoom, -zoom * field.left, -zoom * field.top)
-            _number_mark(photo, box, place)
-    emphasise(photo, cell, thickness=2)
-
-    overview = ref_view(x, x.ref.rgb, _PART, _PART + 84)
-    overview.number()
-    outlines = overview.outlines(ref_block(x, number))
-    for outlined in outlines:
-        emphasise_polygon(overview.picture, outlined, thickness=2)
-    searched = [Box.around(outlined) for outlined in outlines]
-    if not searched:  # all in the padding of a reference narrower than others: show its edge
-        at = overview.point(pieces[0].row, pieces[0].column)
-        searched = [Box(at[0] - 3, at[1] - 3, at[0] + 3, at[1] + 3)]
-        emphasise(overview.picture, searched[0], thickness=2)
-    crop = ref_block(x, number, x.matches.geometry.radius)
-    crop_zoom = fit_zoom(crop.height, crop.width, _PART, _PART + 84)
-    searching = enlarge(x.ref.pixels(crop), crop_zoom / SCALE)
-    boxes = [
-        _cell(p.row, p.column).scaled(crop_zoom, -crop_zoom * crop.left, -crop_zoom * crop.top)
-        for p in pieces
-    ]
-    for place, box in reversed(list(enumerate(boxes))):
-        emphasise(searching, box, MARKS[place % len(MARKS)], 2)
-    for place, box in reversed(list(enumerate(boxes))):
-        _name_piece(searching, box, place)
-
+    result, photo, cell, block = _result_and_photo(x, lr_row, lr_column, pieces)
+    overview, searched = _searched_part(x, number, pieces[0])
+    searching = _ref_block_with_pieces(x, number, pieces)
     upper, corners = arrange(
         [result, photo, overview.picture, searching],
         [
@@ -211,7 +173,8 @@ def provenance(x: Exploration, view: View) -> Drawn:
         least=_PART,
     )
     # The line ends left of the pixel's neighbours, so that it does not hide their numbers.
-    around = Box(max(0, cell.left - zoom), cell.top, cell.right, cell.bottom)
+    side = cell.right - cell.left
+    around = Box(max(0, cell.left - side), cell.top, cell.right, cell.bottom)
     _link(upper, cell, corners[0], around, corners[1])
     # If a Ref block reaches over two references, the part that holds the match is linked.
     main = overview.point(pieces[0].row, pieces[0].column)
@@ -240,6 +203,71 @@ def provenance(x: Exploration, view: View) -> Drawn:
         f"{lr_column}) of the small photo. {origin}. Features copied here are multiplied by their "
         f"similarity, {similarity:.3f}.",
     )
+
+
+def _result_and_photo(
+    x: Exploration, row: int, column: int, pieces: Sequence[Piece]
+) -> tuple[Pixels, Pixels, Box, Box]:
+    """The result and the small photo around LR pixel (row, column), at one scale, with marks.
+
+    Then where in both pictures the LR pixel is, and its block.
+    """
+    field = _field(x, row, column)
+    zoom = _PART / max(field.bottom - field.top, field.right - field.left)
+    left, top = -zoom * field.left, -zoom * field.top
+    result = _cut(x.result, field.scaled(SCALE), zoom / SCALE)
+    photo = _cut(x.lr.crop(x.lr.rgb), field, zoom)
+    cell = _cell(row, column).scaled(zoom, left, top)
+    emphasise(result, cell, thickness=2)
+    followed = _cell(*_followed(row, column)).scaled(zoom / SCALE, left, top)
+    outline(result, followed, BLACK, 1)
+    block_top, block_left = block_corner(x, block_at(x, row, column))
+    side = x.matches.geometry.block
+    block = Box(block_left, block_top, block_left + side, block_top + side)
+    block = block.scaled(zoom, left, top)
+    outline(photo, block, WHITE, 3)
+    outline(photo, block, BLACK, 1)
+    for place, piece in enumerate(pieces):
+        for voter in piece.voters:
+            _number_mark(photo, _cell(*voter).scaled(zoom, left, top), place)
+    emphasise(photo, cell, thickness=2)
+    return result, photo, cell, block
+
+
+def _searched_part(x: Exploration, number: int, match: Piece) -> tuple[RefView, list[Box]]:
+    """The references with the Ref block of a block framed, and its boxes in that picture."""
+    overview = ref_view(x, x.ref.rgb, _PART, _PART + 84)
+    overview.number()
+    outlines = overview.outlines(ref_block(x, number))
+    for outlined in outlines:
+        emphasise_polygon(overview.picture, outlined, thickness=2)
+    searched = [Box.around(outlined) for outlined in outlines]
+    if not searched:  # all in the padding of a reference narrower than others: show its edge
+        at = overview.point(match.row, match.column)
+        searched = [Box(at[0] - 3, at[1] - 3, at[0] + 3, at[1] + 3)]
+        emphasise(overview.picture, searched[0], thickness=2)
+    return overview, searched
+
+
+def _ref_block_with_pieces(x: Exploration, number: int, pieces: Sequence[Piece]) -> Pixels:
+    """The canvas's pixels in the Ref block of a block, with the copied cells framed."""
+    crop = ref_block(x, number, x.matches.geometry.radius)
+    zoom = fit_zoom(crop.height, crop.width, _PART, _PART + 84)
+    picture = enlarge(x.ref.pixels(crop), zoom / SCALE)
+    boxes = [
+        _cell(piece.row, piece.column).scaled(zoom, -zoom * crop.left, -zoom * crop.top)
+        for piece in pieces
+    ]
+    for place, box in reversed(list(enumerate(boxes))):
+        emphasise(picture, box, MARKS[place % len(MARKS)], 2)
+    for place, box in reversed(list(enumerate(boxes))):
+        _name_piece(picture, box, place)
+    return picture
+
+
+def _followed(row: int, column: int) -> tuple[int, int]:
+    """The pixel of the result that is followed for an LR pixel: below and right of the middle."""
+    return SCALE * row + SCALE // 2, SCALE * column + SCALE // 2
 
 
 def why_no_shares(x: Exploration, view: View) -> str:
@@ -285,8 +313,8 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
     lr_row, lr_column = row // SCALE, column // SCALE
     zoom = _TILE / (3 * SCALE)
     inside = Box(SCALE, SCALE, 2 * SCALE, 2 * SCALE).scaled(zoom)
-    texel = Box(SCALE + column % SCALE, SCALE + row % SCALE, 0, 0)
-    texel = Box(texel.left, texel.top, texel.left + 1, texel.top + 1).scaled(zoom)
+    down, across = SCALE + row % SCALE, SCALE + column % SCALE
+    followed = Box(across, down, across + 1, down + 1).scaled(zoom)
     gap = (WIDE - 10 * _TILE) // 9
     height = _TILE + 8 + line_height(NORMAL)
     page = blank(height, WIDE)
@@ -298,7 +326,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
         colour = MARKS[place % len(MARKS)]
         tile = _around(x.ref.rgb, piece.row, piece.column, zoom)
         emphasise(tile, inside, colour, 2)
-        outline(tile, texel, WHITE, 1)
+        outline(tile, followed, WHITE, 1)
         page[:_TILE, left : left + _TILE] = tile
         _number_mark(page, Box(left, _TILE + 6, left + 20, _TILE + 26), place)
         words = "all" if len(pieces) == 1 else f"x {_share(piece.weight)}"
@@ -313,7 +341,7 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
         left += _TILE + gap
     tile = _around(x.lr.crop(x.moved), lr_row, lr_column, zoom)
     emphasise(tile, inside, thickness=2)
-    outline(tile, texel, WHITE, 1)
+    outline(tile, followed, WHITE, 1)
     page[:_TILE, left : left + _TILE] = tile
     text(page, "given", left, _TILE + 16, NORMAL, anchor="lm")
     similarity = float(x.matches.similarity[0, 0, lr_row, lr_column])

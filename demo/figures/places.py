@@ -86,8 +86,8 @@ def matched_cells(x: Exploration) -> NDArray[np.int64]:
 def moves(x: Exploration) -> NDArray[np.float64]:
     """``(2, H, W)``: (rows, columns) from each LR pixel to its match, in LR pixels.
 
-    A reference's own pixel is a quarter of an LR pixel; of the LR as its own reference, it is one.
-    Matches in the padding are where they would be if the reference went on.
+    A reference's own pixel is a quarter of an LR pixel, or one LR pixel where the LR is its own
+    reference. Matches in the padding are where they would be if the reference went on.
     """
     cell = matched_cells(x)
     _, row, column = x.ref.locate(cell[0], cell[1], clip=False)

@@ -236,8 +236,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Level:
-    """A dashed line all across, at one height."""
+class DashedLine:
+    """A dashed line across the whole plot, at one height."""
 
     height: float
     colour: Colour
@@ -256,7 +256,7 @@ class LinePlot:
 
 def line_plot(
     lines: Sequence[Line],
-    levels: Sequence[Level],
+    dashed_lines: Sequence[DashedLine],
     axes: tuple[str, str],
     ticks: Sequence[tuple[float, str]] = (),
     least: float = 0,
@@ -271,7 +271,7 @@ def line_plot(
     default those of the lines.
     """
     heights = [y for line_ in lines for _, y in line_.places if isfinite(y)]
-    heights += [level.height for level in levels if isfinite(level.height)]
+    heights += [line_.height for line_ in dashed_lines if isfinite(line_.height)]
     low, high = (min(heights), max(heights)) if heights else (0.0, 1.0)
     room = max(0.06 * (high - low), (least - (high - low)) / 2, 1e-6)
     low, high = low - room, high + room
@@ -306,11 +306,12 @@ def line_plot(
         text(page, name, at + 0.5, bottom + 5, anchor="ma")
     page[bottom, left:right] = INK
     page[top:bottom, left] = INK
-    for level in levels:
-        if isfinite(level.height):
-            y = round(place(first, level.height)[1])
-            for start in range(left + 1, right, 2 * level.dash):
-                page[y - 1 : y + 1, start : min(start + level.dash, right)] = level.colour
+    for dashed_line in dashed_lines:
+        if isfinite(dashed_line.height):
+            y = round(place(first, dashed_line.height)[1])
+            for start in range(left + 1, right, 2 * dashed_line.dash):
+                end = min(start + dashed_line.dash, right)
+                page[y - 1 : y + 1, start:end] = dashed_line.colour
     found = []
     for line_ in lines:
         spots = [place(x, y) if isfinite(y) else None for x, y in line_.places]
@@ -325,7 +326,7 @@ def line_plot(
 
 
 def dashed(colour: Colour, dash: int) -> Mark:
-    """A mark for a :class:`Level`."""
+    """A mark for a :class:`DashedLine`."""
 
     def draw(picture: Pixels, place: tuple[float, float]) -> None:
         x, y = place

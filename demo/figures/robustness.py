@@ -30,7 +30,7 @@ from demo.figures.plots import (
     GREEN,
     GREY,
     PURPLE,
-    Level,
+    DashedLine,
     Line,
     LinePlot,
     Mark,
@@ -153,7 +153,7 @@ def matching(
     else:
         words = (
             "How alike the matched patches are. This change moves the reference's places, so "
-            "which matches moved is not told."
+            "which matches moved is not shown."
         )
     spots = _spots(curves, similar)
     for number, curve in enumerate(curves if len(parts) > 1 else ()):
@@ -191,16 +191,18 @@ def sheet(groups: Sequence[Sequence[Curve]], measured: bool) -> Drawn:
 
 
 def _quality_plot(curves: Sequence[Curve], measured: bool, width: int) -> LinePlot:
-    lines, levels = [], []
+    lines, dashed_lines = [], []
     for curve, (colour, mark) in zip(curves, _STYLES, strict=False):
         lines.append(Line([(level.value, level.psnr) for level in curve.levels], mark, colour))
         if curve.alone is not None:
-            levels.append(Level(curve.alone, colour, _ALONE))
+            dashed_lines.append(DashedLine(curve.alone, colour, _ALONE))
         if curve.bicubic is not None:
-            levels.append(Level(curve.bicubic, GREY, _BICUBIC))
+            dashed_lines.append(DashedLine(curve.bicubic, GREY, _BICUBIC))
     up = "PSNR, dB" if measured else "likeness to the unchanged result: PSNR, dB"
     axes = _axis(curves[0].family), up
-    return line_plot(lines, levels, axes, _ticks(curves), _LEAST_DB, _range(curves), 230, width)
+    return line_plot(
+        lines, dashed_lines, axes, _ticks(curves), _LEAST_DB, _range(curves), 230, width
+    )
 
 
 def _entries(curves: Sequence[Curve]) -> list[tuple[Mark, str]]:

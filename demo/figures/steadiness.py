@@ -87,6 +87,7 @@ def _best(curves: Sequence[Curve]) -> str:
 
 
 def along(family: str) -> str:
+    """Where networks are compared, for the end of a sentence."""
     return "under these changes of light" if family == NAMED else f"along {family}"
 
 
@@ -115,6 +116,7 @@ def _unmeasured(curves: Sequence[Curve], family: str) -> str:
 
 
 def match_words(curves: Sequence[Curve]) -> str:
+    """How similar matches are with each network, and with which change they are least so."""
     words = []
     for curve in curves:
         far = min(curve.levels, key=lambda level: level.similarity)

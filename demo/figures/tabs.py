@@ -68,8 +68,6 @@ _NO_HR = (
 _NO_TRUTH = (
     "The true places of these matches were not measured: choose the first example to see this."
 )
-
-
 _ALONE = "No reference was given, so there is nothing to compare with."
 
 

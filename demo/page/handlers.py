@@ -1,4 +1,4 @@
-"""What happens on each event of the page: from a visitor's wish to new values of components."""
+"""What happens on each event of the page: from a visitor's request to new values of components."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from demo.figures.view import View
 from demo.page import look, work
 from demo.page.figure_slot import Updates
 from demo.page.form import HR_MODE, Form, Inputs, likely_mode
-from demo.page.messages import made, progress_bar, told_kindly
+from demo.page.messages import existing, progress_bar, told_kindly
 from demo.page.report import compared_files, pictures_of, report
 from demo.page.results import LATE, Results, dependent
 from demo.page.session import Session, while_wanted
@@ -78,7 +78,7 @@ class Handlers:
                     form = self.form
                     new: Updates = {form.photo: str(example.hr), form.refs: refs}
                     new |= {form.mode: HR_MODE, self.results.bar: ""} | self._new(0, x)
-                    if not waits():  # any more, after pictures were written
+                    if not waits():  # asked again, as it took time to write the pictures
                         break
                     yield new
                     return
@@ -94,9 +94,9 @@ class Handlers:
         """A new run, to the enlarged picture."""
         inputs = Inputs(*values)
         if inputs == session.asked:
-            return  # pressed twice: the run that is under way keeps its place in the line
+            return  # pressed twice: the first run keeps its place in the line
         with told_kindly():
-            inputs.request()  # raises before anything is ended for it
+            inputs.request()  # raises before an older run is ended
         replacing = session.asked is not None
         run = session.start(inputs)
         steps = work.enlarge(inputs, self.showcase, before, replacing)
@@ -117,7 +117,7 @@ class Handlers:
         session.drawn = run
         place = rank(background=True)
         opening = View.opening(x)
-        # Late ones first: drawn last, they could replace those that came meanwhile by "missing".
+        # Late ones first: if drawn last, they could replace newer figures by "missing".
         groups = [LATE]
         groups += [[f.id for f in tab.figures if not f.late] for tab in TABS]
 
@@ -153,14 +153,14 @@ class Handlers:
         self, session: Session, run: int, x: Exploration | None, left: str, right: str
     ) -> Any:
         """Other pictures in the slider."""
-        pictures = compared_files(made(x), left, right)
+        pictures = compared_files(existing(x), left, right)
         return pictures if session.is_drawn(run) else gr.skip()
 
     def make_archive(
         self, session: Session, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """Everything of this run in one file."""
-        steps = self._told(pack(made(x), _view(view)), self._packed)
+        steps = self._told(pack(existing(x), _view(view)), self._packed)
         number = session.begin("archive")
         yield from while_wanted(
             lambda: session.is_shown(run) and session.is_newest("archive", number), steps
@@ -177,7 +177,7 @@ class Handlers:
         dilations: list[int],
     ) -> Iterator[Updates]:
         """Other settings of the matching, beside dense matching."""
-        x = made(x)
+        x = existing(x)
         known = dense[1] if dense is not None and dense[0] is x.matches else None
         trying = work.try_matching(x, known, block, factor, dilations)
         steps = self._told(trying, partial(self._tried, x))
@@ -205,7 +205,7 @@ class Handlers:
         self, what: str, session: Session, run: int, x: Exploration | None, tab: str, *view: Any
     ) -> Iterator[Updates]:
         """A control above the figures was moved, which changes the view's field ``what``."""
-        x = made(x)
+        x = existing(x)
         if run != session.drawn:  # it was moved before the browser had this run's picture
             return
         number = session.number()
@@ -227,7 +227,7 @@ class Handlers:
             at = getattr(event, "index", None)
             if not look.is_pixel(at):
                 return
-            x = made(x)
+            x = existing(x)
             number = session.number()  # a move while the click's place is found is newer
             view = look.click(x, _view((row, column, scale, channel)), name, at)
             if view is None or not session.is_drawn(run):

@@ -10,7 +10,7 @@ from demo.figures.figure import Drawn, Panel, pick
 from demo.figures.tabs import FIGURES
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
-from demo.runs.jobs import EASEL, Rank, rank
+from demo.runs.jobs import DRAWING, Rank, rank
 from masa.network.matching import Matches
 
 _PANELS: WeakKeyDictionary[Matches, dict[str, tuple[Panel, ...]]] = WeakKeyDictionary()
@@ -25,7 +25,7 @@ def drawn(x: Exploration, view: View, name: str, place: Rank | None = None) -> D
 
     ``None`` if the exploration lacks what it shows. Every figure of the tabs is drawn here.
     """
-    with EASEL.place(place or rank()):
+    with DRAWING.held(place or rank()):
         found = FIGURES[name].draw(x, view.clipped(x))
     if found is not None:
         _PANELS.setdefault(x.matches, {})[name] = found.panels

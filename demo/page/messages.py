@@ -23,29 +23,31 @@ def told_kindly() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise _spoken(str(error)) from None
+        raise _visible_error(str(error)) from None
     except Stopped:
-        raise _spoken(
+        raise _visible_error(
             "This run was stopped because nobody waited for it: press Enlarge again."
         ) from None
     except MemoryError:
-        raise _spoken(_NO_MEMORY) from None
+        raise _visible_error(_NO_MEMORY) from None
     except RuntimeError as error:  # torch has no error class of its own for full CPU memory
         if "memory" not in str(error):
             raise
-        raise _spoken(_NO_MEMORY) from None
+        raise _visible_error(_NO_MEMORY) from None
     except OSError as error:
-        raise _spoken(full_disk(error) or GONE) from None
+        raise _visible_error(full_disk(error) or GONE) from None
 
 
-def made(x: Exploration | None) -> Exploration:
-    """``x``, unless the session has none any more. Raises ``gr.Error``."""
+def existing(x: Exploration | None) -> Exploration:
+    """``x``, if the session has one. Raises ``gr.Error`` if not."""
     if x is None:
-        raise _spoken("There is no run to show: press Enlarge (a run is kept for a while only).")
+        raise _visible_error(
+            "There is no run to show: press Enlarge (a run is kept for a while only)."
+        )
     return x
 
 
-def _spoken(sentence: str) -> gr.Error:
+def _visible_error(sentence: str) -> gr.Error:
     return gr.Error(html.escape(sentence, quote=False), print_exception=False)
 
 

@@ -1,4 +1,4 @@
-"""What Gradio and its server would keep for ever is let go of, once a second or once a minute."""
+"""Frees what Gradio and its server would keep for ever: once a second, or once a minute."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from uvicorn import Server
 log = logging.getLogger(__name__)
 
 MOST_PROGRESS = 1000
-"""Uploads whose progress is told; beyond that all are forgotten, which stops a bar and no more."""
+"""Uploads whose progress is kept; with more, all progress is forgotten, and bars stand still."""
 
 SILENT_SECONDS = 10
 """A connection on which nothing is asked for so long is closed."""
 
 MANY = 700
-"""Open connections, with which silent ones are closed at once."""
+"""Open connections; with more than these, silent ones are closed at once."""
 
 _TIDY_SECONDS = 60
 
 
 class Upkeep:
-    """Lets go of what ended sessions leave in a running app; ``keep_seconds`` after their end."""
+    """Frees what ended sessions leave in a running app, ``keep_seconds`` after their end."""
 
     def __init__(self, app: App, keep_seconds: float) -> None:
         self._app, self._keep_seconds = app, keep_seconds
         self._ended: dict[str, float] = {}  # since when nothing of a session is under way
 
     def tidy(self) -> None:
-        """Do so now. To be called where the app's requests are handled."""
+        """Free it now. To be called in the thread that handles the app's requests."""
         blocks, queue = self._app.get_blocks(), self._app.get_blocks()._queue
         # Lists of files that Gradio would delete at its end; ours are deleted by age.
         for paths in blocks.temp_file_sets:
@@ -103,7 +103,7 @@ class Connections:
         self._silent: dict[Any, int] = {}  # how often each was found so
 
     def close_silent(self) -> None:
-        """To be called once a second, where the server's requests are handled."""
+        """To be called once a second, in the thread that handles the server's requests."""
         connections: set[Any] = self._server.server_state.connections
         patience = 1 if len(connections) > MANY else SILENT_SECONDS
         found: dict[Any, int] = {}

@@ -1,4 +1,4 @@
-"""What takes a visitor's turns at the network: each is a generator of steps, then of results.
+"""What runs the network for a visitor: each is a generator of steps, then of results.
 
 All of them raise ``gr.Error`` with one sentence for the visitor.
 """

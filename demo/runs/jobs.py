@@ -1,4 +1,4 @@
-"""Running the network for a visitor: one job at a time, in the order of asking, and stoppable.
+"""Running the network for visitors: one job at a time, first come, first served, stoppable.
 
 A plain Gradio callback runs to its end whatever the visitor does, and Gradio closes a generator
 only where it yields. So the work runs in a thread of its own while the generator reports, and a
@@ -23,11 +23,11 @@ from masa.predictor import Progress
 
 Value = TypeVar("Value")
 
-_PAUSE = 2.0  # seconds that spare time has to wait after a turn
+_PAUSE = 2.0  # seconds after a turn in which work in spare time does not start
 
 
 class Stopped(Exception):  # noqa: N818 - it ends a job, and is no error
-    """Raised inside a job that nobody wants any more, or that has to make way."""
+    """Raised inside a job that nobody wants any more, or that a visitor's job replaces."""
 
 
 class Turns:
@@ -150,7 +150,7 @@ NETWORK = Turns()
 """Taken by whoever runs the network in this process."""
 
 PROGRAMS = Turns()
-"""Where programs wait: only the first of them stands in the line of visitors."""
+"""Where programs wait: only the first of them is in the line of visitors."""
 
 Rank = tuple[bool, float]
 """The lowest draws first: in the background or not, then when it was asked for."""
@@ -161,11 +161,11 @@ def rank(background: bool = False) -> Rank:
     return background, time.monotonic()
 
 
-class Easel:
+class DrawingTurns:
     """Lets threads draw one figure at a time, by rank.
 
-    Drawing is mostly Python, of which one thread runs at a time anyway: thirty at once would
-    delay one another, the network, and whoever just clicked.
+    Python runs one thread at a time anyway. Thirty that draw at once would delay one another, the
+    network, and the figure of whoever just clicked.
     """
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class Easel:
         self._busy = False
 
     @contextmanager
-    def place(self, rank: Rank) -> Iterator[None]:
+    def held(self, rank: Rank) -> Iterator[None]:
         """Wait for those of lower rank, and keep the others waiting inside the block."""
         with self._changed:
             self._waiting.append(rank)
@@ -189,7 +189,7 @@ class Easel:
                 self._changed.notify_all()
 
 
-EASEL = Easel()
+DRAWING = DrawingTurns()
 """Where the page's figures are drawn."""
 
 _PERIOD = 0.2  # seconds between reports
@@ -247,7 +247,7 @@ def follow(job: Callable[[Progress], Value], admitted: bool = False) -> Steps[Va
         finally:
             turn.end()
 
-    # In the visitor's context: whoever lends a GPU asks there for whom.
+    # In the visitor's context, in which ZeroGPU looks up who asks for a GPU.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
     try:
         while not turn.wait(_PERIOD_IN_LINE):

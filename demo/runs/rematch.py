@@ -99,7 +99,9 @@ def rematch_cost(x: Exploration, config: MASAConfig) -> int:
     block = config.lr_block
     size, ref_size = _whole_blocks(x, config), _size(x.ref_features)
     if not all(size):
-        raise UserError(f"This photo is smaller than one block of {block} x {block} pixels.")
+        raise UserError(
+            f"This photo is smaller than one block of {block} x {block} pixels: use smaller ones."
+        )
     geometry = Geometry.of(size, ref_size, config)
     count = executed_cost(size, ref_size, config).matching
     rim = 2 * geometry.radius
@@ -155,6 +157,7 @@ def _searched(x: Exploration, config: MASAConfig) -> MASAConfig:
 
 
 def share_of(these: NDArray[np.bool_]) -> float:
+    """Share of what is true; 0 of nothing."""
     return float(these.mean()) if these.size else 0.0
 
 

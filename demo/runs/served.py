@@ -128,7 +128,7 @@ def in_use(path: str) -> None:
 
 def files() -> set[Path]:
     """All files in the folder that the page serves from."""
-    # Unlike a glob, a walk does not mind that others make and remove folders meanwhile.
+    # A walk, as a glob fails if others make and remove folders meanwhile.
     return {Path(top, name) for top, _, names in os.walk(folder()) for name in names}
 
 
@@ -139,7 +139,7 @@ def serve(data: bytes, name: str) -> str:
     """Path of a file called ``name`` with these bytes, inside the folder that Gradio serves from.
 
     The subfolder's name is a digest of the bytes, so no two visitors can get each other's file
-    under one name; :func:`sweep` deletes it when it is old. Raises ``UserError`` if the disk is
+    under one name; it is removed by :func:`delete_old`. Raises ``UserError`` if the disk is
     full.
     """
     place = folder() / hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -276,15 +276,15 @@ def _remove(path: Path) -> bool:
 # ---------------------------------------------------------------------------- deleting
 
 
-def sweep(age: float, keep: Collection[Path] = ()) -> None:
+def delete_old(age: float, keep: Collection[Path] = ()) -> None:
     """Delete files that nobody wrote or asked for again in the last ``age`` seconds."""
     for time_used, _, path in _by_age():
         if time.time() - time_used > age and path not in keep:
             _remove(path)
 
 
-def sweep_in_background(age: float) -> None:
-    """:func:`sweep` now and then for as long as the process lives.
+def delete_old_in_background(age: float) -> None:
+    """:func:`delete_old` now and then for as long as the process lives.
 
     The examples stay. So do files that lie there now and are not this page's: those outside of
     subfolders that are named by a digest. What an earlier process left in such subfolders is
@@ -296,11 +296,11 @@ def sweep_in_background(age: float) -> None:
 
     def work() -> None:
         while True:
-            sweep(age, keep)
+            delete_old(age, keep)
             give_back()
             time.sleep(min(60.0, age / 4))
 
-    threading.Thread(target=work, name="sweep", daemon=True).start()
+    threading.Thread(target=work, name="delete-old", daemon=True).start()
 
 
 def _is_example(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The commands of ``python -m masa``, one module each.
+"""Commands of ``python -m masa``, one module each; those that draw are in ``demo.commands``.
 
 A command has ``add_arguments(parser)`` and ``run(arguments)``, which returns the exit code.
 """

@@ -1,4 +1,4 @@
-"""``python -m masa convert``."""
+"""``masa convert``: turn a checkpoint into safetensors for RGB pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load strictly, write RGB weights."""
     if arguments.target.suffix != ".safetensors":
-        raise UserError(f"'{arguments.target.name}' should end in .safetensors.")
+        raise UserError(
+            f"'{arguments.target.name}' is no .safetensors file: give a name with that ending."
+        )
     model = load_model(arguments.source, arguments.bgr)
     _, metadata = read_state(find_weights(arguments.source))
     dtype = torch.float32 if arguments.fp32 else torch.float16

@@ -114,8 +114,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass
-class Measured:
-    """What was found with one kind of LR."""
+class PresetScores:
+    """The scores of all scenes with LRs of one preset."""
 
     degradation: str
     """The preset's name."""
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     network = predictor(args)
     upscale = predictor_upscale(network, align=args.align == "auto")
     seams = SCALE * network.config.lr_block
-    measured: list[Measured] = []
+    measured: list[PresetScores] = []
     for name in PRESETS if args.degrade == _ALL else [args.degrade]:
         measured.append(_measure(name, upscale, scenes, against, args.border, seams))
         if measured[-1].stopped:
@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     if not groups:
         if stopped:
             raise KeyboardInterrupt
-        raise UserError(f"None of the pictures in '{args.folder}' can be measured.")
+        raise UserError(f"None of the pictures in '{args.folder}' can be measured: see why above.")
     made_by = "each preset in turn" if args.degrade == _ALL else reduction(PRESETS[args.degrade])
     how: dict[str, Any] = {
         "folder": str(args.folder),
@@ -187,9 +187,9 @@ def _measure(
     against: Sequence[Against],
     border: int,
     seams: int,
-) -> Measured:
+) -> PresetScores:
     """All scenes with LRs of one preset, or those until Ctrl-C."""
-    found = Measured(name)
+    found = PresetScores(name)
 
     def leave_out(scene: Scene, error: UserError) -> None:
         found.left_out.append(scene.name)
@@ -213,7 +213,7 @@ def _measure(
     return found
 
 
-def _gain(groups: Sequence[Measured]) -> dict[str, float]:
+def _gain(groups: Sequence[PresetScores]) -> dict[str, float]:
     """Mean gain over bicubic, dB; empty unless all presets were measured, on the same scenes."""
     scenes = {tuple(row.name for row in group.rows) for group in groups}
     if len(groups) < len(PRESETS) or len(scenes) > 1:
@@ -221,7 +221,7 @@ def _gain(groups: Sequence[Measured]) -> dict[str, float]:
     return mean_gain({group.degradation: mean_scores(group.rows) for group in groups}, PRESETS)
 
 
-def table(groups: Sequence[Measured], how: dict[str, Any]) -> str:
+def table(groups: Sequence[PresetScores], how: dict[str, Any]) -> str:
     """The means, for reading."""
     several = how["degradation"] == _ALL
     lines = [
@@ -245,13 +245,13 @@ def table(groups: Sequence[Measured], how: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _count(group: Measured) -> str:
+def _count(group: PresetScores) -> str:
     """How many pictures were measured, for reading."""
     measured = len(group.rows)
     return f"{measured} of {measured + len(group.left_out)}" if group.left_out else str(measured)
 
 
-def csv_text(groups: Sequence[Measured]) -> str:
+def csv_text(groups: Sequence[PresetScores]) -> str:
     """A line per picture: name, preset, then each kind of score of each method."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -270,7 +270,7 @@ def csv_text(groups: Sequence[Measured]) -> str:
     return text.getvalue()
 
 
-def json_text(groups: Sequence[Measured], how: dict[str, Any]) -> str:
+def json_text(groups: Sequence[PresetScores], how: dict[str, Any]) -> str:
     """Everything, for programs; an infinite PSNR (of equal pictures) is null.
 
     With ``--degrade all``, ``presets`` holds by name what is else at the top, and ``gain`` the mean

@@ -1,4 +1,4 @@
-"""``python -m masa info``."""
+"""``masa info``: multiply-adds and memory of a run, and the weights."""
 
 from __future__ import annotations
 

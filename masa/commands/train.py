@@ -28,40 +28,53 @@ Progress: tensorboard --logdir runs
 
 _PRECISIONS = ("auto", "fp32", "bf16")
 _CONFIG_FLAGS = ("channels", "adaptation", "dram_ref", "dram_lr")
+_Group = argparse._ArgumentGroup  # the type has no public name
+_DEFAULTS = {
+    f.name: f.default
+    for kind in (Settings, Augmentation)
+    for f in fields(kind)
+    if f.default is not MISSING
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; their defaults are those of ``Settings`` and ``Augmentation``."""
-    default = {
-        f.name: f.default
-        for kind in (Settings, Augmentation)
-        for f in fields(kind)
-        if f.default is not MISSING
-    }
+    _run_options(parser.add_argument_group("the run"))
+    _network_options(parser.add_argument_group("the network"))
+    _optimisation_options(parser.add_argument_group("optimisation"))
+    _augmentation_options(parser.add_argument_group("augmentation"))
+    _machine_options(parser.add_argument_group("machine"))
 
-    def option(group: argparse._ArgumentGroup, name: str, text: str, **keywords: Any) -> None:
-        setting = keywords.get("dest", name.replace("-", "_"))
-        value = keywords.pop("default", default.get(setting))
-        shown = "" if value is None else f" (default: {value})"
-        group.add_argument(f"--{name}", default=value, help=text + shown, **keywords)
 
-    def switch(group: argparse._ArgumentGroup, name: str, text: str) -> None:
-        value = default.get(name.replace("-", "_"))
-        group.add_argument(
-            f"--{name}",
-            action=argparse.BooleanOptionalAction,
-            default=value,
-            help=text if value is None else f"{text} (default: {'yes' if value else 'no'})",
-        )
+def _option(group: _Group, name: str, text: str, **keywords: Any) -> None:
+    """An option with a value; ``dest`` is its setting's name where that is another one."""
+    setting = keywords.get("dest", name.replace("-", "_"))
+    value = keywords.pop("default", _DEFAULTS.get(setting))
+    shown = "" if value is None else f" (default: {value})"
+    group.add_argument(f"--{name}", default=value, help=text + shown, **keywords)
 
-    group = parser.add_argument_group("the run")
-    option(group, "data", "folder with input/NAME.jpg and ref/NAME.jpg", required=True)
-    option(group, "out", "folder of the run, as runs/NAME", required=True)
-    option(group, "val", "folder to validate on: NNN_0 with reference NNN_1, or input/ and ref/")
-    option(group, "init", "weights to start from: a shipped name or a file")
-    option(group, "stage", "rec: L1; full: L1, perceptual and adversarial", choices=get_args(Stage))
-    option(group, "steps", "length of the run in steps", type=int)
-    option(group, "hours", "length of the run in hours of all sessions together", type=float)
+
+def _switch(group: _Group, name: str, text: str) -> None:
+    """An option that is on or off, ``--name`` and ``--no-name``."""
+    value = _DEFAULTS.get(name.replace("-", "_"))
+    group.add_argument(
+        f"--{name}",
+        action=argparse.BooleanOptionalAction,
+        default=value,
+        help=text if value is None else f"{text} (default: {'yes' if value else 'no'})",
+    )
+
+
+def _run_options(group: _Group) -> None:
+    _option(group, "data", "folder with input/NAME.jpg and ref/NAME.jpg", required=True)
+    _option(group, "out", "folder of the run, as runs/NAME", required=True)
+    _option(group, "val", "folder to validate on: NNN_0 with reference NNN_1, or input/ and ref/")
+    _option(group, "init", "weights to start from: a shipped name or a file")
+    _option(
+        group, "stage", "rec: L1; full: L1, perceptual and adversarial", choices=get_args(Stage)
+    )
+    _option(group, "steps", "length of the run in steps", type=int)
+    _option(group, "hours", "length of the run in hours of all sessions together", type=float)
     group.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
@@ -69,36 +82,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="continue from OUT/last.pt if it exists (default: yes)",
     )
 
-    group = parser.add_argument_group("the network")
-    option(group, "channels", "width (default: as the initial weights, or 64)", type=int)
-    option(
+
+def _network_options(group: _Group) -> None:
+    _option(group, "channels", "width (default: as the initial weights, or 64)", type=int)
+    _option(
         group,
         "adaptation",
         "how the reference is fitted to the LR (default: as the initial weights, or sam)",
         choices=get_args(Adaptation),
     )
-    switch(group, "dram-ref", "DRAM refines the reference's features")
-    switch(group, "dram-lr", "DRAM refines the LR's features")
+    _switch(group, "dram-ref", "DRAM refines the reference's features")
+    _switch(group, "dram-lr", "DRAM refines the LR's features")
 
-    group = parser.add_argument_group("optimisation")
-    option(group, "crop", "side of training crops in pixels, a multiple of 32", type=int)
-    option(group, "batch", "samples per step and process", type=int)
-    option(
+
+def _optimisation_options(group: _Group) -> None:
+    _option(group, "crop", "side of training crops in pixels, a multiple of 32", type=int)
+    _option(group, "batch", "samples per step and process", type=int)
+    _option(
         group,
         "optimizer",
         "adam, as in the paper, or muon",
         choices=get_args(OptimizerName),
     )
-    option(group, "lr", "highest learning rate", dest="learning_rate", type=float)
-    option(group, "lr-final", "learning rate at the end", dest="learning_rate_final", type=float)
-    option(group, "warmup", "steps until the highest learning rate", type=int)
-    option(group, "ema", "decay of the averaged weights", type=float)
-    option(group, "clip", "largest norm of the gradient", type=float)
-    option(group, "seed", "of all random choices", type=int)
-    option(group, "vgg", "file with VGG19's weights, for --stage full")
-    option(group, "perceptual-weight", "for --stage full", type=float)
-    option(group, "adversarial-weight", "for --stage full", type=float)
-    option(
+    _option(group, "lr", "highest learning rate", dest="learning_rate", type=float)
+    _option(group, "lr-final", "learning rate at the end", dest="learning_rate_final", type=float)
+    _option(group, "warmup", "steps until the highest learning rate", type=int)
+    _option(group, "ema", "decay of the averaged weights", type=float)
+    _option(group, "clip", "largest norm of the gradient", type=float)
+    _option(group, "seed", "of all random choices", type=int)
+    _option(group, "vgg", "file with VGG19's weights, for --stage full")
+    _option(group, "perceptual-weight", "for --stage full", type=float)
+    _option(group, "adversarial-weight", "for --stage full", type=float)
+    _option(
         group,
         "lr-discriminator",
         "for --stage full",
@@ -106,34 +121,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
     )
 
-    group = parser.add_argument_group("augmentation")
-    switch(group, "swap", "picture and reference change roles in half of the samples")
-    switch(group, "luminance", "other gain and offset on reference or picture")
-    option(group, "orient", "flips and quarter turns of the two", choices=get_args(Orient))
-    option(group, "ref-jitter", "pixels by which the reference's crop is moved", type=int)
-    option(group, "hard", "share of crops chosen for their texture", type=float)
-    option(
+
+def _augmentation_options(group: _Group) -> None:
+    _switch(group, "swap", "picture and reference change roles in half of the samples")
+    _switch(group, "luminance", "other gain and offset on reference or picture")
+    _option(group, "orient", "flips and quarter turns of the two", choices=get_args(Orient))
+    _option(group, "ref-jitter", "pixels by which the reference's crop is moved", type=int)
+    _option(group, "hard", "share of crops chosen for their texture", type=float)
+    _option(
         group,
         "degrade",
         "photo: LRs with blur, noise and JPEG, as people upload them",
         choices=get_args(Degrade),
     )
 
-    group = parser.add_argument_group("machine")
-    option(group, "device", "where to compute", choices=get_args(Device))
-    option(group, "precision", "auto takes bf16 where it is faster", choices=_PRECISIONS)
-    option(
+
+def _machine_options(group: _Group) -> None:
+    _option(group, "device", "where to compute", choices=get_args(Device))
+    _option(group, "precision", "auto takes bf16 where it is faster", choices=_PRECISIONS)
+    _option(
         group, "workers", "processes that prepare samples (default: 0 on CPUs, else 4)", type=int
     )
-    switch(group, "cache", "keep decoded pictures in memory")
-    option(group, "save-every", "minutes between checkpoints", dest="save_minutes", type=float)
-    option(
+    _switch(group, "cache", "keep decoded pictures in memory")
+    _option(group, "save-every", "minutes between checkpoints", dest="save_minutes", type=float)
+    _option(
         group,
         "val-every",
         "between validations: minutes, as 20m, or steps, as 500; 0m for the first and last alone",
         default="20m",
     )
-    option(group, "log-every", "steps that a line of the log sums up", dest="log_steps", type=int)
+    _option(group, "log-every", "steps that a line of the log sums up", dest="log_steps", type=int)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -42,14 +42,14 @@ def measured_peak(device: torch.device) -> Iterator[Peak]:
         yield peak
         peak.bytes = torch.cuda.max_memory_allocated(device) - before
         return
-    resident = _start_anew()
+    resident = _reset_peak()
     yield peak
     highest = None if resident is None else _status("VmHWM")
     if resident is not None and highest is not None:
         peak.bytes = max(0, highest - resident)
 
 
-def _start_anew() -> int | None:
+def _reset_peak() -> int | None:
     """Resets the recorded peak to the resident memory, which is returned; ``None`` if denied."""
     if not _RESET.exists():
         return None
@@ -134,8 +134,8 @@ def _machine_memory() -> int:
 def keep_freed_memory() -> None:
     """Let the C library keep freed blocks of any size instead of returning them to the system.
 
-    By default it returns blocks as large as a training step's feature maps, and to get their
-    pages from the system again takes long. Not for a server: images of many sizes fragment the
+    By default it returns blocks as large as a training step's feature maps, and it takes long to
+    get their pages from the system again. Not for a server: images of many sizes fragment the
     memory that is kept, which then grows. Does nothing where the C library is not glibc.
     """
     _tune(_MMAP_MAX, 0)

@@ -29,7 +29,7 @@ Upscale = Callable[[Pixels, Pixels | None], Pixels]
 ``(4h, 4w, 3)``, all uint8 RGB."""
 
 SEAMS = SCALE * MASAConfig().lr_block
-"""Side of a usual block in the result: where matches of neighbours may not belong together."""
+"""Side of a usual LR block in the result. Across its edges, matches may come from other places."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def evaluate(
     scene's reference (``unrelated``). ``border`` pixels are left out on every side. ``numbers``
     picks scenes by position, all of them by default. The pictures of the first ``keep`` scenes are
     kept, and ``seams`` is the side of a block in the result. Scenes' LRs are made by the
-    ``degradations`` in turn. A scene that cannot be read, enlarged
-    or measured is told to ``leave_out`` and left out, if that is given. Otherwise, and for
-    shuffling fewer than two references, raises ``UserError``.
+    ``degradations`` in turn. If ``leave_out`` is given, it is called with each scene that cannot be
+    read, enlarged or measured, and the others are measured. Otherwise such a scene raises
+    ``UserError``, and so does ``unrelated`` for fewer than two scenes with references.
     """
     if not set(against) <= set(get_args(Against)):
         raise UserError(f"There is no such comparison: use {' or '.join(get_args(Against))}.")
@@ -210,5 +210,5 @@ def protocol(
 
 
 def finite(value: float) -> float | None:
-    """The number, or ``None`` if it is infinite, which JSON has no word for."""
+    """The number, or ``None`` if it is infinite, as JSON has no infinity."""
     return value if math.isfinite(value) else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from masa.config import Adaptation
-from masa.network.layers import conv3x3, conv_pair, convolve
+from masa.network.layers import conv3x3, conv_cat_relu, convolve
 from masa.network.tiling import write_over
 
 
@@ -90,9 +90,9 @@ def _normalised(ref: Tensor, stats: ChannelStats) -> Tensor:
 class SpatialAdaptation(nn.Module):
     """SAM: normalises Ref features per channel, then scales and shifts them per pixel.
 
-    ``n * (gamma + std(lr)) + (beta + mean(lr))``, where gamma and beta are convolved from LR and
-    Ref features together (equations 8 and 9). Both maps start at zero, so
-    that an untrained SAM is :class:`AdaIN`.
+    ``n * (gamma + std(lr)) + (beta + mean(lr))``, where ``n`` are the normalised Ref features and
+    gamma and beta are convolved from LR and Ref features together (equations 8 and 9). Both maps
+    start at zero, so that an untrained SAM is :class:`AdaIN`.
     """
 
     HALO = 2
@@ -144,7 +144,7 @@ class SpatialAdaptation(nn.Module):
         """``gamma + std(lr)`` and ``beta + mean(lr)``."""
         (conv,) = self.conv_shared
         assert isinstance(conv, nn.Conv2d)
-        shared = conv_pair(conv, lr, ref)
+        shared = conv_cat_relu(conv, lr, ref)
         return (
             _shifted(self.conv_gamma, shared, lr_stats.unbiased_std),
             _shifted(self.conv_beta, shared, lr_stats.mean),

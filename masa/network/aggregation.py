@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from masa.network.layers import conv3x3, conv_pair, conv_relu, deconv_relu
+from masa.network.layers import conv3x3, conv_cat_relu, conv_relu, deconv_relu
 from masa.network.tiling import write_over
 
 
@@ -62,20 +62,20 @@ class DualResidualAggregation(nn.Module):
         """
         over = not keep and not torch.is_grad_enabled()
         ref_residual = lr_residual = torch.zeros((), dtype=lr.dtype, device=lr.device).expand_as(lr)
-        a, b = ref, lr
+        ref_branch, lr_branch = ref, lr
         if branches.lr:
             lr_residual = lr - conv_relu(self.conv_down_b, ref)
-            b = lr + lr_residual
+            lr_branch = lr + lr_residual
         if branches.ref:
             ref_residual = conv_relu(self.conv_down_a, ref) - lr
             detail = deconv_relu(self.conv_up_a, ref_residual)
-            a = ref.add_(detail) if over else ref + detail
+            ref_branch = ref.add_(detail) if over else ref + detail
             del detail  # large
-        b = deconv_relu(self.conv_up_b, b)
+        lr_branch = deconv_relu(self.conv_up_b, lr_branch)
 
         def merge(rows: slice) -> Tensor:
-            return conv_pair(self.conv_cat, a[:, :, rows], b[:, :, rows])
+            return conv_cat_relu(self.conv_cat, ref_branch[:, :, rows], lr_branch[:, :, rows])
 
         if over:
-            return Aggregated(write_over(a, merge, 1), None, None, None, None)
-        return Aggregated(merge(slice(None)), a, b, ref_residual, lr_residual)
+            return Aggregated(write_over(ref_branch, merge, 1), None, None, None, None)
+        return Aggregated(merge(slice(None)), ref_branch, lr_branch, ref_residual, lr_residual)

@@ -19,7 +19,7 @@ from masa.network.aggregation import Aggregated, Branches, DualResidualAggregati
 from masa.network.encoder import Pyramid
 from masa.network.layers import (
     conv3x3,
-    conv_pair,
+    conv_cat_relu,
     conv_relu,
     residual_blocks,
     run_blocks,
@@ -77,8 +77,8 @@ class Decoder(nn.Module):
     def context(self, lr: Pyramid) -> Tensor:
         """LR features of three levels to one map ``(N, C, h, w)``."""
         f = self.blk_L3(conv_relu(self.conv_L3, lr.l3))
-        f = conv_pair(self.conv_L2, upsample2(f), lr.l2)
-        f = conv_pair(self.conv_L1, upsample2(self.blk_L2(f)), lr.l1)
+        f = conv_cat_relu(self.conv_L2, upsample2(f), lr.l2)
+        f = conv_cat_relu(self.conv_L1, upsample2(self.blk_L2(f)), lr.l1)
         return self.blk_L1(f)
 
     def at_x1(
@@ -86,8 +86,8 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, ScaleTrace]:
         """Merge with the Ref features at the LR's size: ``(N, C, h, w)`` to the same."""
         stats = channel_stats([context]), channel_stats([ref])
-        adapted = self.pAda(context, ref, *stats, keep)
-        merged = conv_pair(self.merge_warp_x1, adapted.out, context)
+        adapted = self.pAda(context, ref, *stats, learned=keep)
+        merged = conv_cat_relu(self.merge_warp_x1, adapted.out, context)
         x1 = run_blocks(self.blk_x1, merged, on_share)
         return x1, ScaleTrace(context, ref, adapted, None)
 
@@ -157,7 +157,7 @@ class Decoder(nn.Module):
         last: nn.Conv2d | None,
         halo: int,
     ) -> tuple[Tensor, ScaleTrace | None]:
-        """One scale up, in tiles with the whole image's statistics: SAM, DRAM, residual blocks.
+        """One scale up: SAM, DRAM, residual blocks; in tiles, with the whole image's statistics.
 
         ``x`` is ``(N, C, scale * h, scale * w)`` and ``ref`` twice that; ``halo`` is in LR pixels.
         """
@@ -168,7 +168,7 @@ class Decoder(nn.Module):
             x: Tensor, ref: Tensor, on_share: OnShare
         ) -> tuple[Tensor, tuple[Tensor, Adapted, Aggregated] | None]:
             lr = upsample2(x)
-            adapted = self.pAda(lr, ref, lr_stats, ref_stats, keep)
+            adapted = self.pAda(lr, ref, lr_stats, ref_stats, learned=keep)
             on_share(_ADAPTED)
             if not keep:
                 del lr  # as large as the output; so are the maps deleted below

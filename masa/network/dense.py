@@ -30,31 +30,31 @@ def match_densely(
     (channels, height, width), (_, ref_height, ref_width) = lr.shape, ref.shape
     rows, columns = sampled(height, step), sampled(width, step)
     padded = F.pad(lr[None], (rim,) * 4, mode="replicate")
-    columns_apart = ref_width - 2 * rim
-    strip = max(1, _PATCH_BYTES // (4 * patch**2 * channels * ref_width))
+    patches_per_row = ref_width - 2 * rim
+    ref_rows = max(1, _PATCH_BYTES // (4 * patch**2 * channels * ref_width))
     best = torch.full((len(rows) * len(columns),), -torch.inf)
     place = torch.zeros(len(best), dtype=torch.int64)
-    group = max(1, _PATCH_BYTES // (4 * patch**2 * channels * width))
-    for first in range(0, len(rows), group):
-        taken = rows[first : first + group]
-        mine = F.unfold(padded[:, :, taken[0] : taken[-1] + patch], patch, stride=(step, 1))
-        mine = mine[0].unflatten(1, (len(taken), width))[:, :, list(columns)].flatten(1)
-        mine = F.normalize(mine.T, dim=1)
+    lr_rows = max(1, _PATCH_BYTES // (4 * patch**2 * channels * width))
+    for first in range(0, len(rows), lr_rows):
+        taken = rows[first : first + lr_rows]
+        lr_patches = F.unfold(padded[:, :, taken[0] : taken[-1] + patch], patch, stride=(step, 1))
+        lr_patches = lr_patches[0].unflatten(1, (len(taken), width))[:, :, list(columns)].flatten(1)
+        lr_patches = F.normalize(lr_patches.T, dim=1)  # (LR patches, patch² C)
         part = slice(first * len(columns), (first + len(taken)) * len(columns))
-        for top in range(0, ref_height - 2 * rim, strip):
-            theirs = F.unfold(ref[None, :, top : top + strip + 2 * rim], patch)[0]
-            theirs = F.normalize(theirs, dim=0)
-            some = max(1, SCORE_BYTES // (4 * theirs.shape[1]))
-            found = [(chunk @ theirs).max(1) for chunk in mine.split(some)]
+        for top in range(0, ref_height - 2 * rim, ref_rows):
+            ref_patches = F.unfold(ref[None, :, top : top + ref_rows + 2 * rim], patch)[0]
+            ref_patches = F.normalize(ref_patches, dim=0)  # (patch² C, Ref patches)
+            chunk = max(1, SCORE_BYTES // (4 * ref_patches.shape[1]))
+            found = [(some @ ref_patches).max(1) for some in lr_patches.split(chunk)]
             score = torch.cat([values for values, _ in found])
-            index = torch.cat([index for _, index in found]) + top * columns_apart
+            index = torch.cat([index for _, index in found]) + top * patches_per_row
             better = score > best[part]  # the first of equals stays, as in one argmax
             best[part] = torch.where(better, score, best[part])
             place[part] = torch.where(better, index, place[part])
-        on_share(min(1.0, (first + group) / len(rows)))
+        on_share(min(1.0, (first + lr_rows) / len(rows)))
     position = torch.full((2, height, width), -1)
     found_at = place.view(len(rows), len(columns))
-    searched = torch.stack((found_at // columns_apart, found_at % columns_apart)) + rim
+    searched = torch.stack((found_at // patches_per_row, found_at % patches_per_row)) + rim
     position[:, rows.start :: step, columns.start :: step] = searched
     return position
 

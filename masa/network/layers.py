@@ -53,7 +53,7 @@ def conv_relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return convolve(x, conv.weight, conv.bias, conv.stride[0], relu=True)
 
 
-def conv_pair(conv: nn.Conv2d, a: Tensor, b: Tensor) -> Tensor:
+def conv_cat_relu(conv: nn.Conv2d, a: Tensor, b: Tensor) -> Tensor:
     """``relu(conv(torch.cat((a, b), 1)))`` without the concatenated copy.
 
     A convolution is linear, so it is the sum of one over ``a``'s channels and one over ``b``'s.

@@ -130,6 +130,7 @@ def smallest_ref_side(blocks: int, config: MASAConfig) -> int:
 
 
 def _wanted_side(ref_side: int, blocks: int, config: MASAConfig) -> int:
+    """:func:`ref_block_side`, even if that does not fit into the reference."""
     return 2 * int(ref_side // (2 * blocks) * config.ref_factor) + 1
 
 

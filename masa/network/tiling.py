@@ -117,8 +117,8 @@ def write_over(target: Tensor, function: Callable[[slice], Tensor], halo: int) -
     """``target`` becomes ``function`` of itself, in strips of rows: no second map is needed.
 
     ``function`` is given a range of ``target``'s rows, ``(N, C, H, W)``, and returns as many new
-    ones, of which the first and last ``halo`` need not be right unless they are the image's own.
-    It reads ``target`` (and what else it likes) unchanged there. Returns ``target``.
+    ones. The first and last ``halo`` of these may be wrong, except at the image's own border. The
+    rows that it is given are still unchanged. Returns ``target``.
     """
     height, width = target.shape[2:]
     count = max(1, min(-(-target.shape[0] * height * width // _STRIP), height // (2 * halo + 1)))

@@ -1,4 +1,4 @@
-"""What a camera notes beside the pixels (EXIF), cleaned for a picture that is made from them."""
+"""EXIF, a camera's notes beside the pixels: what stays true of a picture made from them."""
 
 from PIL import ExifTags, Image
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 class Format:
     """One kind of picture file."""
 
-    name: str  # as people call it
-    decoder: str  # Pillow's name of the format; HEIF is read by pi-heif, see `masa.pictures.heif`
-    suffixes: tuple[str, ...]  # lower case, with the dot; the usual one first
+    name: str
+    """As people call it."""
+    decoder: str
+    """Pillow's name of the format, or :data:`HEIF`, which :mod:`masa.pictures.heif` reads."""
+    suffixes: tuple[str, ...]
+    """In lower case, with the dot; the usual one first."""
     mime_types: tuple[str, ...]
 
 

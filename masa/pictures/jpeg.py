@@ -1,9 +1,9 @@
-"""JPEG files that stop early, as interrupted downloads do: read as far as they go.
+"""JPEG files that stop early, after an interrupted download: what is there is read.
 
-Pillow has a switch for them, which holds for all threads of a process and says nothing of where
-a file stopped. Here the file is decoded twice instead. Without an end, the decoder waits for more
-bytes and leaves the lines that it could not finish alone: that tells how many there are. With an
-end put in its place, it gives the whole picture, mid-grey where nothing is known.
+Pillow has a switch for them, but it holds for all threads of a process and does not tell where a
+file stopped. Here the file is decoded twice instead. Without an end mark, the decoder does not
+write the lines that it cannot finish: this tells how many there are. With an end mark added, it
+gives the whole picture, mid-grey where nothing is known.
 """
 
 import io

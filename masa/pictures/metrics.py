@@ -35,7 +35,7 @@ def psnr_y(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float
     pictures of different sizes or with nothing inside the border.
     """
     luma_a, luma_b = _inner_luma(a, b, border)
-    with np.errstate(divide="ignore"):  # equal pictures: log10(x / 0) is the infinity we promise
+    with np.errstate(divide="ignore"):  # equal pictures: log10(x / 0) is infinite
         return float(skimage.metrics.peak_signal_noise_ratio(luma_a, luma_b, data_range=255))
 
 

@@ -1,4 +1,4 @@
-"""What a picture is in this package, how large one may be, and what is said of one that is not.
+"""What a picture is in this package, how large it may be, and the error if it cannot be used.
 
 Behind :mod:`masa.pictures.read` every picture is an upright sRGB ``uint8`` array of shape
 ``(H, W, 3)``. Whatever a person hands in becomes one there, or is refused with an
@@ -33,14 +33,22 @@ class ImageError(UserError):
 class Limits:
     """How large a picture may be; a public demo builds one with smaller numbers."""
 
-    max_file_bytes: int = 40 * 2**20  # bytes of one file, compressed as it is
-    max_pixels: int = 50_000_000  # pixels of any picture, read from its header before decoding
-    min_lr_side: int = 8  # pixels; one matching block of the network
-    min_ref_side: int = 16  # pixels; leaves 4 after the reduction to the low-resolution scale
-    max_lr_pixels: int = 1024 * 1024  # pixels that are enlarged; time and memory grow with them
-    max_ref_pixels: int = 4096 * 4096  # a larger reference is fine: see `resize_to_fit`
-    max_references: int = 5  # references used together for one photo
-    max_aspect: int = 32  # longest side divided by the shortest
+    max_file_bytes: int = 40 * 2**20
+    """Bytes of one file, compressed as it is."""
+    max_pixels: int = 50_000_000
+    """Pixels of any picture, read from its header before decoding."""
+    min_lr_side: int = 8
+    """Pixels; one matching block of the network."""
+    min_ref_side: int = 16
+    """Pixels; leaves 4 after the reduction to the low-resolution scale."""
+    max_lr_pixels: int = 1024 * 1024
+    """Pixels that are enlarged; time and memory grow with them."""
+    max_ref_pixels: int = 4096 * 4096
+    """Pixels to which a larger reference is reduced."""
+    max_references: int = 5
+    """References used together for one photo."""
+    max_aspect: int = 32
+    """Longest side divided by the shortest."""
 
     def side_and_pixels(self, role: Role) -> tuple[int, int]:
         """The smallest side and the largest number of pixels at which `role` is accepted."""
@@ -63,11 +71,17 @@ DATA_LIMITS = Limits(max_file_bytes=2**30, max_pixels=2**28, max_lr_pixels=2**24
 class Photo:
     """A decoded picture, upright and in sRGB."""
 
-    rgb: Pixels  # (H, W, 3), C-contiguous, owned by this photo; where alpha is 0, see `fill_hidden`
-    alpha: Pixels | None = None  # (H, W), 0 transparent .. 255 opaque; None if there was none
-    name: str = ""  # the file's base name, safe to show; empty if the source had no name
-    notes: tuple[str, ...] = ()  # what a person should know of how it was read, a sentence each
-    exif: bytes | None = None  # what the camera noted, as `masa.pictures.exif` cleans it
+    rgb: Pixels
+    """``(H, W, 3)``, C-contiguous, owned by this photo. Pixels that are fully transparent have the
+    nearest visible colour."""
+    alpha: Pixels | None = None
+    """``(H, W)``, 0 transparent to 255 opaque; ``None`` if there was none."""
+    name: str = ""
+    """The file's base name, safe to show; empty if the source had no name."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how it was read, a sentence each."""
+    exif: bytes | None = None
+    """What the camera noted, as :mod:`masa.pictures.exif` cleans it."""
 
     @property
     def height(self) -> int:
@@ -121,4 +135,5 @@ def safe_name(path: str) -> str:
 
 
 def subject_of(role: Role, name: str) -> str:
+    """A picture as the subject of a sentence; ``name`` is a :func:`safe_name` or empty."""
     return f"The {role} '{name}'" if name else f"The {role}"

@@ -1,4 +1,4 @@
-"""Colours under full transparency, which nobody sees and every filter would mix into the rim."""
+"""Colours under full transparency: unseen, but a filter would mix them into the visible edge."""
 
 import cv2
 import numpy as np

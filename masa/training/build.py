@@ -26,7 +26,7 @@ from masa.weights import load_model
 
 @dataclass
 class Ingredients:
-    """What a run works with, before any of it was restored from a checkpoint."""
+    """What a run works with; its state is not yet restored from a checkpoint."""
 
     model: MASA
     optimizer: torch.optim.Optimizer
@@ -94,7 +94,8 @@ def make_model(settings: Settings, saved: dict[str, Any] | None = None) -> MASA:
     model.load_state_dict(fitting, strict=config == initial.config)
     fresh = len(model.state_dict()) - len(fitting)
     if fresh:
-        say(f"{fresh} of {len(model.state_dict())} tensors are not in '{settings.init}' and fresh")
+        count = len(model.state_dict())
+        say(f"{fresh} of {count} tensors do not fit '{settings.init}': they start untrained")
     return model
 
 

@@ -15,14 +15,14 @@ from types import FrameType
 from tqdm import tqdm
 
 _PLAIN_SECONDS = 60.0  # between progress lines where there is no terminal
-_IMPATIENT_SECONDS = 3.0  # after a first signal
+_IMPATIENT_SECONDS = 3.0  # after a first signal, from which on a second one ends the process
 
 
 def say(text: str) -> None:
-    """A line on standard error that does not tear a progress bar apart.
+    """Print a line on standard error, above the progress bar if there is one.
 
-    Where nobody reads it any more, or a signal's handler meets another line half written, it is
-    dropped, and the training goes on.
+    If it cannot be written, because the reader is gone or a signal's handler interrupts another
+    line, it is dropped and the training goes on.
     """
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         tqdm.write(text, file=sys.stderr)
@@ -55,7 +55,7 @@ class Display:
             say(f"{100 * progress:.1f} %, {self._text(step, progress, now)}")
 
     def close(self) -> None:
-        """Leave the terminal to others."""
+        """End the progress bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -113,8 +113,11 @@ def on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def leave_group(worker: int) -> None:
-    """Ctrl-C, and what stops a job, reach a whole group of processes; only the main one, which
-    still needs its workers, shall act on it."""
+    """Keep Ctrl-C from a worker of the data loader; called in it when it starts.
+
+    Signals of a terminal or a job's end go to a whole group of processes. The main process acts on
+    them, and needs its workers until its last step.
+    """
     if hasattr(os, "setsid"):
         os.setsid()
     else:

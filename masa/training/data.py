@@ -63,7 +63,7 @@ class Augmentation:
     """Gain and offset on the reference, or as often on the picture."""
     orient: Orient = "apart"
     """Flips and quarter turns: drawn for picture and reference apart, together, or off. Matching
-    knows no rotation, so turned apart they share little more than texture."""
+    finds no rotated patches, so a pair that is turned apart shares little more than texture."""
     ref_jitter: int = 16
     """The reference's window lies where the picture's does, moved by at most so many pixels each
     way: large enough that copying from the same place fails, small enough that most content is
@@ -81,9 +81,9 @@ class Augmentation:
         if self.degrade not in get_args(Degrade):
             raise UserError(f"There is no degradation '{self.degrade}': use off or photo.")
         if self.ref_jitter < 0:
-            raise UserError("The reference's jitter is a number of pixels, 0 or more.")
+            raise UserError(f"The reference's jitter is {self.ref_jitter}: give 0 or more pixels.")
         if not 0 <= self.hard <= 1:
-            raise UserError("The share of hard crops must lie between 0 and 1.")
+            raise UserError(f"The share of hard crops is {self.hard}: give a number from 0 to 1.")
 
 
 class PairDataset(Dataset[Sample]):

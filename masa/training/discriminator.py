@@ -1,4 +1,4 @@
-"""The critic of adversarial training: ESRGAN's VGG-style discriminator."""
+"""The discriminator of adversarial training, in the VGG style of ESRGAN."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Discriminator(nn.Module):
         for level, width in enumerate(widths):
             layers.append(nn.Conv2d(before, width, 3, 1, 1, bias=level == 0))
             if level:
-                layers.append(_normalised(width))
+                layers.append(_batch_norm(width))
             layers += [
                 nn.LeakyReLU(0.2, inplace=True),
                 nn.Conv2d(width, width, 4, 2, 1, bias=False),
-                _normalised(width),
+                _batch_norm(width),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             before = width
@@ -43,7 +43,7 @@ class Discriminator(nn.Module):
         return self.judge(self.features(image).flatten(1))
 
 
-def _normalised(width: int) -> nn.BatchNorm2d:
-    # It only ever judges batches in training: running statistics would never be used, and
-    # processes would have to keep them equal.
+def _batch_norm(width: int) -> nn.BatchNorm2d:
+    # It is used in training alone, where running statistics are not, and processes would have to
+    # keep them equal.
     return nn.BatchNorm2d(width, track_running_stats=False)

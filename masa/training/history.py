@@ -1,4 +1,4 @@
-"""What weights went through: the runs they were trained in, from the runs' own logs.
+"""The history of weights: the runs they were trained in, read from the runs' own logs.
 
 A run is training in one folder with the same settings, in as many sessions as need be. Weights that
 start from others take on those others' runs, so that hours and curve reach back to the first step.

@@ -20,7 +20,7 @@ Parts = dict[str, Tensor]
 
 
 class Objective(Protocol):
-    """A loss of results, with whatever it has to train on the way."""
+    """A loss of results, with the networks that it trains itself, if any."""
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Move to where training happens."""
@@ -86,17 +86,18 @@ class FullObjective:
     def __call__(self, result: Tensor, truth: Tensor) -> tuple[Tensor, Parts]:
         """The weighted sum; its parts are ``l1``, ``perceptual``, ``adversarial`` and
         ``discriminator``, the last being what the discriminator minimised."""
-        critic = self._train_discriminator(result.detach(), truth)
+        discriminator_loss = self._train_discriminator(result.detach(), truth)
         l1 = F.l1_loss(result, truth)
         with self._accelerator.autocast():
             features = self._vgg(result)
             with torch.no_grad():
                 wanted = self._vgg(truth)
         perceptual = F.l1_loss(features.float(), wanted.float())
-        adversarial = self._deceive(result, truth)
+        adversarial = self._adversarial_loss(result, truth)
         total = l1 + self.perceptual * perceptual + self.adversarial * adversarial
         parts = {"l1": l1, "perceptual": perceptual, "adversarial": adversarial}
-        return total, {**{k: v.detach() for k, v in parts.items()}, "discriminator": critic}
+        detached = {name: value.detach() for name, value in parts.items()}
+        return total, {**detached, "discriminator": discriminator_loss}
 
     def _train_discriminator(self, result: Tensor, truth: Tensor) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
@@ -105,7 +106,7 @@ class FullObjective:
         self._optimizer.step()
         return loss.detach()
 
-    def _deceive(self, result: Tensor, truth: Tensor) -> Tensor:
+    def _adversarial_loss(self, result: Tensor, truth: Tensor) -> Tensor:
         """The discriminator's loss with roles exchanged, for the generator alone to minimise."""
         # Not through the wrapper, which would wait for gradients that are not wanted here.
         self._discriminator.requires_grad_(False)

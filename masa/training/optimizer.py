@@ -19,7 +19,7 @@ from torch.optim.adam import adam
 MOMENTUM = 0.95
 BETAS = (0.9, 0.999)
 _RMS = 0.2  # of Adam's typical steps: with it, one learning rate serves both (Liu et al., 2025)
-_NARROW = 16  # kernels with fewer inputs or outputs are none of Muon's
+_NARROW = 16  # kernels with fewer inputs or outputs are left to Adam
 _ROUNDS = 5
 # Steep at 0, so that after these rounds all singular values are near 1.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -34,6 +34,7 @@ class Muon(torch.optim.Optimizer):
         for parameter in parameters:
             wide = parameter.ndim == 4 and min(parameter.shape[:2]) >= _NARROW
             (kernels if wide else others).append(parameter)
+        # "turned" (by Muon) is the groups' name for it in checkpoints.
         groups: list[dict[str, Any]] = [
             {"params": kernels, "turned": True},
             {"params": others, "turned": False},
@@ -45,9 +46,10 @@ class Muon(torch.optim.Optimizer):
         """One update by the parameters' gradients."""
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
-            (self._turn if group["turned"] else self._adam)(parameters, group["lr"])
+            (self._muon if group["turned"] else self._adam)(parameters, group["lr"])
 
-    def _turn(self, kernels: list[Tensor], lr: float) -> None:
+    def _muon(self, kernels: list[Tensor], lr: float) -> None:
+        # Kernels of one shape are orthogonalised together.
         alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for kernel in kernels:
             assert kernel.grad is not None
@@ -57,11 +59,11 @@ class Muon(torch.optim.Optimizer):
             momentum = state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
             ahead = torch.lerp(kernel.grad, momentum, MOMENTUM)  # Nesterov's
             alike[kernel.shape].append((kernel, ahead.flatten(1)))
-        for shape, both in alike.items():
-            turns = orthogonal(torch.stack([matrix for _, matrix in both]))
-            size = lr * _RMS * math.sqrt(max(turns.shape[1:]))
-            for (kernel, _), turn in zip(both, turns, strict=True):
-                kernel.sub_(turn.view(shape), alpha=size)
+        for shape, pairs in alike.items():
+            updates = orthogonal(torch.stack([matrix for _, matrix in pairs]))
+            size = lr * _RMS * math.sqrt(max(updates.shape[1:]))
+            for (kernel, _), update in zip(pairs, updates, strict=True):
+                kernel.sub_(update.view(shape), alpha=size)
 
     def _adam(self, parameters: list[Tensor], lr: float) -> None:
         for parameter in parameters:

@@ -44,7 +44,7 @@ class RunLog:
     """Writes a run's log; nothing, unless ``active``.
 
     Lines after step ``step``, from which the run resumes, are taken out; all of them, if it starts
-    anew. A full disk costs lines, not the run.
+    anew. If the disk is full, lines are lost, with a message, and the run goes on.
     """
 
     def __init__(self, folder: Path, step: int | None, active: bool) -> None:
@@ -72,11 +72,11 @@ class RunLog:
 
     @property
     def tells_settings(self) -> bool:
-        """Whether it says what the run was trained with."""
+        """Whether a line of it holds the run's settings."""
         return self._settings is not None
 
     def settings(self, step: int, seconds: float, settings: dict[str, Any]) -> None:
-        """Say what the run is trained with from here on, unless it was said last."""
+        """Note the settings from here on, unless they are those that were noted last."""
         if self._active and settings != self._settings:
             self._append({"step": step, "seconds": seconds, "settings": settings})
             self._settings = settings
@@ -101,6 +101,7 @@ class RunLog:
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
+        """Turns an ``OSError`` of the block into a message."""
         try:
             yield
         except OSError as error:
@@ -109,7 +110,7 @@ class RunLog:
     def _append(self, line: dict[str, Any]) -> None:
         text = json.dumps(line) + "\n"
         if not self._whole:
-            text = "\n" + text  # so that what is there of the last line does not spoil this one
+            text = "\n" + text  # ends a last line that was cut off, so that this one can be read
         self._whole = False
         with self._tolerant():
             with self._path.open("a", encoding="utf-8") as file:
@@ -117,6 +118,7 @@ class RunLog:
             self._whole = True
 
     def _forget_after(self, step: int) -> None:
+        """Take out what an interrupted session logged after its last checkpoint."""
         kept = [line for line in read_log(self._path) if line["step"] <= step]
         self._settings = next((k["settings"] for k in reversed(kept) if "settings" in k), None)
         text = "".join(json.dumps(line) + "\n" for line in kept).encode()

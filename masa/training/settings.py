@@ -29,7 +29,7 @@ _FILE_NAMES = {
     "learning_rate_final": "lr_final",
     "learning_rate_discriminator": "lr_discriminator",
 }
-"""Settings whose name in checkpoints and logs is another: ``lr`` alone would be a photo here."""
+"""Settings that have another name in checkpoints and logs. In the code ``lr`` is a photo."""
 
 
 @dataclass(frozen=True)

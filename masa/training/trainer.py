@@ -53,8 +53,8 @@ class Summary:
 def train(settings: Settings, resume: bool = True) -> Summary:
     """Run one session: to the end, or until SIGINT or SIGTERM, after which all is saved.
 
-    With ``resume``, a checkpoint in ``settings.out`` is continued. Raises ``UserError`` if
-    something that the person at the keyboard can change is in the way.
+    With ``resume``, a checkpoint in ``settings.out`` is continued. Raises ``UserError`` for what
+    the user can change: settings, files, a full disk, a training that diverged.
     """
     trainer = Trainer(settings, resume)
     with on_signals(trainer.stop):
@@ -159,7 +159,7 @@ class Trainer:
         return Summary(self.step, self._seconds, finished, self.best)
 
     def _disconnect(self) -> None:
-        """Part from the other processes; nothing can be trained after this."""
+        """Close the connection to the other processes; nothing can be trained after this."""
         # The wrappers go first: the last owner of the connection closes it, and a wrapper would do
         # so holding Python's lock, for which the connection's thread waits.
         self.wrapped, self.objective = self.model, L1Objective()
@@ -201,10 +201,11 @@ class Trainer:
         torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
 
     def _agree(self) -> None:
-        """Take the time and whether to stop, all that decisions are made by, for all processes."""
+        """Share the time and the request to stop, so that all processes decide alike."""
         self._seconds = time.perf_counter() - self._session_start
         self._stopping = self._asked_to_stop
         if self.accelerator.num_processes > 1:
+            # The sum of the times is that of the main process.
             mine = [self._seconds if self.is_main else 0.0, float(self._stopping)]
             state = torch.tensor(mine, dtype=torch.float64, device=self.device)
             seconds, stops = self.accelerator.reduce(state, "sum").tolist()
@@ -270,7 +271,7 @@ class Trainer:
         found = self.validation.scores(self.ema, lambda: self._asked_to_stop)
         self._agree()
         if isinstance(found, str):
-            # Only the first one may end a training: a long one is worth more than a validation.
+            # Only the first validation may end a training: later, too much would be lost.
             if self.step == 0:
                 raise UserError(found)
             if self.is_main:
@@ -288,7 +289,7 @@ class Trainer:
                 f"{line['val_self']:.3f} with the LR itself, {line['val_unrelated']:.3f} with "
                 f"unrelated ones, {line['bicubic']:.3f} bicubic"
             )
-        # In the full stage, PSNR falls while pictures get sharper: it cannot tell the best.
+        # In the full stage, PSNR falls while pictures get sharper, so it cannot choose the best.
         if self.settings.stage == "rec" and (self.best is None or line["val_ref"] > self.best):
             self.best = line["val_ref"]
             self._save_weights(BEST)
