@@ -1,10 +1,10 @@
 """Many visitors at once, over HTTP and as a browser does it: ``python tests/load.py``.
 
 A page runs in a process of its own. Every visitor opens it, uploads a photo nobody else has,
-enlarges it, checks that the answer is an enlargement of that very photo, and clicks into figures,
-again and again. Others mean no good meanwhile: they load the page without end, ask for every figure
-of their photos, begin what they never listen to, and upload as slowly as they can. At the end
-nothing of them may be left.
+enlarges it, checks that the answer is an enlargement of that very photo, and clicks into figures
+between the later steps of the run and after them, again and again. Others mean no good meanwhile:
+they load the page without end, ask for every figure of their photos, begin what they never listen
+to, and upload as slowly as they can. At the end nothing of them may be left.
 """
 
 import argparse
@@ -208,6 +208,7 @@ class Visitor:
         while following:
             dependency = following.pop(0)
             self.send(dependency)
+            self.click()  # however short the time is: a visitor who has a picture looks at it
             following += self.after(dependency)
         self.check()
         self.outcome.runs += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import json
 import os
 import socket
@@ -20,8 +21,11 @@ from starlette.formparsers import MultiPartException
 
 from demo.page import guard
 from demo.page.bounds import Allowance, address_of
+from demo.page.form import LR_MODE
 from demo.page.front import Front
 from demo.page.guard import MAX_REQUEST, MAX_SMALL, MOST_FILES, MOST_OPENED, MOST_VALUES, Guard
+from demo.page.sent import MOST_TEXTS
+from demo.runs.served import FULL, Quota
 from demo.runs.showcase import Showcase
 from demo.settings import REQUESTS_PER_ADDRESS
 from masa.pictures.write import encode
@@ -31,9 +35,12 @@ API = "/gradio_api"
 
 
 @pytest.fixture(scope="module")
-def served_page():
-    with served(Showcase([])) as url:
-        yield url
+def served_page(tmp_path_factory):
+    """A page whose files nobody else counts, or deletes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("files")))
+        with served(Showcase([])) as url:
+            yield url
 
 
 @pytest.fixture
@@ -344,6 +351,20 @@ def test_an_allowance_is_given_back():
     assert allowance.take("a") and not allowance.take("a")
 
 
+def test_an_allowance_forgets_addresses_after_its_time():
+    now = [0.0]
+    allowance = Allowance(10, 100, lambda: now[0])
+    for address, time in (("a", 0), ("b", 50), ("a", 60)):
+        now[0] = time
+        assert allowance.take(address)
+    now[0] = 149.9
+    allowance.take("c")
+    assert set(allowance._taken) == {"a", "b", "c"}
+    now[0] = 150
+    allowance.take("c")
+    assert set(allowance._taken) == {"a", "c"}
+
+
 def test_an_allowance_remembers_so_many(monkeypatch):
     monkeypatch.setattr("demo.page.bounds.MOST_ADDRESSES", 3)
     allowance = Allowance(1, 100)
@@ -363,17 +384,54 @@ def test_what_an_address_sends_is_bounded(monkeypatch):
 
 def test_without_room_for_files_none_is_taken():
     for room, status in ((MAX_REQUEST, 200), (MAX_REQUEST - 1, 507)):
-        with small(room=lambda room=room: room) as (http, bodies):
+        with small(room=lambda wanted, room=room: room) as (http, bodies):
             answer = http.post(f"{API}/upload", **form(1))
             assert answer.status_code == status and bool(bodies) == (status == 200)
     assert_refused(answer, 507)
 
 
+def test_an_upload_ends_where_others_took_the_room(monkeypatch):
+    monkeypatch.setattr(guard, "RECOUNT", 1000)
+    left = [MAX_REQUEST, 1000, 999, MAX_REQUEST]
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    with small(room=lambda wanted: left.pop(0)) as (http, bodies):
+        parts = iter([head, *[bytes(600)] * 4, b"\r\n--x--\r\n"])
+        assert_refused(http.post(f"{API}/upload", parts, headers=headers), 507)
+    assert not bodies and len(left) == 1
+
+
 def test_bodies_under_way_are_bounded_together(monkeypatch):
     monkeypatch.setattr(guard, "MOST_BUFFERED", 1000)
+    monkeypatch.setattr(guard, "MAX_SMALL", 100)
     with small() as (http, _):
-        assert_refused(http.post(f"{API}/queue/join", b" " * 1001), 503)
-        assert http.post(f"{API}/queue/join", b" " * 1000).status_code == 200  # given back
+        assert_refused(http.post(f"{API}/queue/join", b" " * 1101), 503)
+        assert http.post(f"{API}/queue/join", b" " * 1100).status_code == 200  # given back
+
+
+def test_large_bodies_that_come_slowly_keep_no_small_one_out(monkeypatch):
+    monkeypatch.setattr(guard, "MOST_BUFFERED", 1000)
+    monkeypatch.setattr(guard, "MAX_SMALL", 100)
+
+    async def meanwhile(small_one):
+        come, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly():
+            yield b" " * 1100
+            come.set()
+            await go_on.wait()
+
+        slow = asyncio.ensure_future(http.client.post(f"{API}/queue/join", content=slowly()))
+        await come.wait()
+        answer = await http.client.post(f"{API}/queue/join", content=small_one)
+        go_on.set()
+        return answer, await slow
+
+    with small() as (http, _):
+        answer, slow = http.loop.run_until_complete(meanwhile(b" " * 100))
+        assert answer.status_code == slow.status_code == 200
+        answer, _ = http.loop.run_until_complete(meanwhile(b" " * 101))
+        assert_refused(answer, 503)
 
 
 def from_address(number):
@@ -448,6 +506,74 @@ def test_no_decoder_but_ours_sees_a_picture(http, monkeypatch, way):
     answer = http.get(f"{API}/call/super_resolve/{posted['event_id']}").text
     assert "event: complete" in answer, answer
     assert set(openers) == {"masa.pictures.read"}
+
+
+@pytest.mark.parametrize("shift", ["off", "brighter"])
+def test_too_many_references_on_the_page_are_refused_unopened(http, monkeypatch, shift):
+    """As many entries of a gallery as a body may hold, all of them one upload."""
+
+    def open_none(*args, **options):
+        raise AssertionError("a picture was opened")
+
+    monkeypatch.setattr(Image, "open", open_none)
+    config = http.get("/config").json()
+    components = {c["id"]: c["props"] for c in config["components"]}
+    ids = {props["elem_id"]: i for i, props in components.items() if props.get("elem_id")}
+    clicks = (d for d in config["dependencies"] if [ids["go"], "click"] in d["targets"])
+    click = next(d for d in clicks if d["backend_fn"])
+    file, count = upload(http), MOST_OPENED // 4
+    gallery = [{"image": file, "caption": None}] * count
+    given = {ids["photo"]: file, ids["refs"]: gallery, ids["mode"]: LR_MODE, ids["shift"]: shift}
+    data = [given.get(i, components[i].get("value")) for i in click["inputs"]]
+    body = {"data": data, "fn_index": click["id"], "session_hash": "many"}
+    http.post(f"{API}/queue/join", json=body).raise_for_status()
+    told = http.get(f"{API}/queue/data?session_hash=many").text
+    assert f"{count} references are too many" in told, told
+
+
+def texts(count, size=100):
+    """Different pictures as text."""
+    return [f"data:image/png;base64,{number:04}{'A' * size}" for number in range(count)]
+
+
+def kept():
+    return {path for path in Path(get_upload_folder()).rglob("*") if path.is_file()}
+
+
+def test_more_pictures_as_text_than_a_form_holds_are_not_even_written(http):
+    before = kept()
+    for fields in (
+        {"references": texts(MOST_TEXTS + 1)},
+        {"photo": texts(1)[0], "references": [{"url": text} for text in texts(MOST_TEXTS)]},
+        {"references": [[texts(MOST_TEXTS)], {"a": texts(1)}]},
+    ):
+        answer = http.post(f"{API}/call/v2/super_resolve", json=fields)
+        assert_refused(answer, 413)
+        assert "7 pictures as text are too many" in answer.json()["detail"]
+    assert kept() == before
+
+
+def test_pictures_as_text_count_for_the_quota(http, monkeypatch):
+    before, full = kept(), Quota(1000)
+    monkeypatch.setattr("demo.runs.served._QUOTA", full)
+    posted = http.post(f"{API}/call/v2/super_resolve", json={"references": texts(1, 4000)})
+    assert_refused(posted, 507)
+    assert posted.json()["detail"] == FULL and kept() == before
+
+
+def test_a_full_disk_under_an_upload_is_a_sentence_and_logged_once(http, monkeypatch, caplog):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = kept()
+    monkeypatch.setattr("demo.runs.served._logged", -1e9)
+    monkeypatch.setattr("gradio.route_utils.NamedTemporaryFile", full)
+    for _ in range(3):
+        answer = http.post(f"{API}/upload", **form(1))
+        assert_refused(answer, 507)
+        assert answer.json()["detail"] == FULL
+    assert len(caplog.records) == 1 and "is full" in caplog.text
+    assert kept() == before
 
 
 def test_pictures_as_text_do_not_wait_in_memory():

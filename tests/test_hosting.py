@@ -25,15 +25,29 @@ from PIL import Image
 from serving import ROOT, served_apart, wait_for
 
 from demo import serve
-from demo.page.guard import MAX_REQUEST
+from demo.page.bounds import MOST_ADDRESSES
+from demo.page.guard import BODY_SECONDS, MAX_REQUEST, MOST_FILES, MOST_OPENED, MOST_VALUES
+from demo.page.sent import MOST_TEXTS
 from demo.settings import (
+    AMPLE,
+    BYTES_PER_ADDRESS,
+    DRAWN_MEMORY,
     FEATURE_MEMORY,
+    FEATURES,
     KEEP_SECONDS,
     LIMITS,
     MEMORY,
+    PREVIEW_QUEUE,
     QUEUE,
+    REQUESTS,
+    REQUESTS_PER_ADDRESS,
+    RUNS_PER_ADDRESS,
     SESSION_MEMORY,
     SESSIONS,
+    SESSIONS_PER_ADDRESS,
+    SPARED_SECONDS,
+    TEMPORARY,
+    memory_bound,
 )
 from masa.errors import UserError
 from masa.pictures.photo import DEFAULT_LIMITS
@@ -143,13 +157,51 @@ def test_the_hosting_page_states_the_limits_that_hold():
     memory = "memory of a run (tiles are used to stay below)"
     expected[memory] = [f"{DEFAULT_MEMORY // 2**30} GB, `--memory`", f"{MEMORY // 2**30} GB"]
     expected["one request"] = ["", f"{MAX_REQUEST // 2**20} MB"]
-    expected["runs that wait in line, of visitors and of programs"] = ["", f"{QUEUE} each"]
-    expected["memory of all visitors' last runs"] = ["", f"{SESSION_MEMORY // 2**30} GB"]
-    expected["memory of features kept for the next run"] = ["", f"{FEATURE_MEMORY // 2**30} GB"]
-    expected["sessions"] = ["", str(SESSIONS)]
+    page = {
+        "files in one upload": f"{MOST_FILES}",
+        "pictures as text in one request": f"{MOST_TEXTS}",
+        "brackets and braces opened in one request, and commas": f"{MOST_OPENED} and {MOST_VALUES}",
+        "time in which a request has to arrive": f"{BODY_SECONDS // 60} minutes",
+        "open requests, of one address and of all": f"{REQUESTS_PER_ADDRESS} and {REQUESTS}",
+        "what one address may send": f"{BYTES_PER_ADDRESS // 2**30} GB in an hour",
+        "new sessions of one address": f"{SESSIONS_PER_ADDRESS} in an hour",
+        "runs and other events of one address that wait or run": f"{RUNS_PER_ADDRESS}",
+        "runs that wait in line, of visitors and of programs": f"{QUEUE} each",
+        "previews of the laboratory that wait in line": f"{PREVIEW_QUEUE}",
+        "memory of all visitors' last runs": f"{SESSION_MEMORY // 2**30} GB",
+        "memory of features kept for the next run": f"{FEATURE_MEMORY // 2**30} GB",
+        "memory of drawn figures of the examples": f"{DRAWN_MEMORY // 2**20} MB",
+        "sessions": f"{SESSIONS}",
+        "uploads and results on the disk": f"{TEMPORARY // 2**30} GB",
+        "age of files and runs": "an hour, `--keep`",
+    }
     assert KEEP_SECONDS == 3600
-    expected["age of files and runs"] = ["", "an hour, `--keep`"]
-    assert table("limit") == expected
+    assert table("limit") == expected | {name: ["", value] for name, value in page.items()}
+
+
+def said():
+    """The hosting page's text on one line."""
+    return " ".join(HOSTING.read_text().split())
+
+
+def test_the_hosting_page_states_what_holds_below_the_table():
+    ample, most = AMPLE // 2**30, memory_bound(5 * 2**30) // 2**30
+    assert f"less than {ample} GB of memory" in said()
+    assert f"with 5 GB, for example, a run takes {most} GB" in said()
+    assert f"not used for {SPARED_SECONDS // 60} minutes make room" in said()
+    assert f"of more than {MOST_ADDRESSES:,}," in said()
+    assert "the last eight photos and references that were encoded" in said() and FEATURES == 8
+
+
+def test_the_options_that_the_hosting_page_names_exist(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["masa-page", "--help"])
+    with pytest.raises(SystemExit):
+        serve.main()
+    offered = capsys.readouterr().out
+    chapter = HOSTING.read_text().partition("## A server")[2].partition("\n## ")[0]
+    named = set(re.findall(r"--[a-z-]+", chapter + "--keep --no-examples"))
+    assert {"--root-path", "--proxy-header", "--host", "--port"} <= named
+    assert all(option in offered for option in named)
 
 
 def blank(width, height):
@@ -281,6 +333,23 @@ def test_the_page_leaves_nothing_behind(tmp_path):
     with served_apart(tmp_path, "--no-examples", environment=environment):
         assert [path for path in tmp_path.glob("masa-*") if path.is_dir()]
     assert not list(tmp_path.glob("masa-*"))
+
+
+def test_the_page_notes_nothing_of_visitors(tmp_path):
+    """No cookie, and in the log no address, whatever they ask for."""
+    address = "203.0.113.77"
+    told = {"X-Forwarded-For": address}
+    with (
+        served_apart(tmp_path, "--no-examples") as (url, _),
+        httpx.Client(base_url=url, headers=told, timeout=60) as http,
+    ):
+        for path in ("/", "/config", "/gradio_api/info", "/nowhere", "/gradio_api/file=/etc"):
+            assert "set-cookie" not in http.get(path).headers
+        for body in ({"data": []}, {"data": [None], "fn_index": "odd", "session_hash": "x"}):
+            assert http.post("/gradio_api/queue/join", json=body).status_code >= 400
+        assert http.post("/gradio_api/upload", content=b"x").status_code == 400
+        assert http.post("/gradio_api/cancel", json={"event_id": 5}).status_code >= 400
+    assert address not in (tmp_path / "log").read_text()
 
 
 def test_the_page_starts_beside_another_users_folder_and_behind_a_path(tmp_path):

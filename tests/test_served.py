@@ -76,6 +76,14 @@ def test_old_files_make_room_and_recent_ones_are_spared(folder, caplog):
     assert served.serve(b"g" * 400, "a.png")
 
 
+def test_room_is_made_for_uploads_too(folder):
+    old, recent = (Path(served.serve(letter * 400, "a.png")) for letter in (b"a", b"b"))
+    age(old, 2 * SPARED_SECONDS)
+    assert served.room() == served.room(200) == 200 and old.exists()
+    assert served.room(201) == 600 and served.files() == {recent}
+    assert served.room(601) == 600 and recent.exists()
+
+
 def test_a_full_disk_is_called_that_and_logged_once(folder, monkeypatch, caplog):
     def full(self, data):
         self.touch()

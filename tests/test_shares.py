@@ -322,6 +322,12 @@ def test_only_silent_connections_are_closed(monkeypatch):
     assert not silent.closed + done.closed + busy.closed
     connections.close_silent()
     assert silent.closed and done.closed and not busy.closed
+    talking = Silent()
+    Server.server_state.connections = {talking}
+    for _ in range(3 * SILENT_SECONDS):
+        talking.cycle = Cycle(True)  # another request, answered already
+        connections.close_silent()
+    assert not talking.closed
     monkeypatch.setattr("demo.page.upkeep.MANY", 1)
     late = Silent()
     Server.server_state.connections = {late, busy}

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 MOST_ADDRESSES = 10_000
-"""Addresses that are remembered; the one that asked longest ago is forgotten first."""
+"""Addresses that are remembered at most; the one that asked longest ago is forgotten first."""
 
 
 def address_of(scope: Scope, proxy_header: str | None) -> str:
@@ -52,22 +52,31 @@ def _host(text: str) -> str:
 class Allowance:
     """How much each address may take within a time; what it took is given back bit by bit.
 
-    For one thread only.
+    An address that took nothing for that long has all of it again, and is forgotten when the next
+    one asks. For one thread only.
     """
 
     def __init__(
         self, most: float, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._most, self._per_second, self._clock = most, most / seconds, clock
+        self._most, self._seconds, self._clock = most, seconds, clock
         self._taken: OrderedDict[str, tuple[float, float]] = OrderedDict()  # how much, and when
 
     def take(self, address: str, amount: float = 1) -> bool:
         """Whether ``address`` may take ``amount`` more, which then counts."""
         now = self._clock()
+        self._forget(now)
         taken, then = self._taken.pop(address, (0.0, now))
-        taken = max(0.0, taken - (now - then) * self._per_second)
+        taken = max(0.0, taken - (now - then) / self._seconds * self._most)
         allowed = taken + amount <= self._most
         self._taken[address] = (taken + amount if allowed else taken, now)
         if len(self._taken) > MOST_ADDRESSES:
             self._taken.popitem(last=False)
         return allowed
+
+    def _forget(self, now: float) -> None:
+        while self._taken:
+            _, then = next(iter(self._taken.values()))
+            if now - then < self._seconds:
+                return
+            self._taken.popitem(last=False)

@@ -28,7 +28,7 @@ from starlette.middleware import Middleware
 
 from demo.page.bounds import Allowance
 from demo.page.guard import Guard
-from demo.page.sent import checked, file_path
+from demo.page.sent import check_texts, checked, file_path
 from demo.page.upkeep import upkeep
 from demo.runs.exploration import Exploration
 from demo.runs.served import full_disk, room
@@ -39,6 +39,7 @@ from demo.settings import (
     SESSIONS_PER_ADDRESS,
     memory_bound,
 )
+from masa.errors import UserError
 from masa.machine.memory import memory_limit
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,6 @@ TOO_MANY_SESSIONS = (
 MAX_SESSION_NAME = 100
 """Characters."""
 
-NO_ROOM = "The server's disk is full: please come back later."
 LINE_FULL = "Too many visitors are waiting already: please come back in a minute."
 ODD_SESSION = "The name of this session is too long: leave the field session_hash out."
 FORGOTTEN = "This run was forgotten to make room for those of other visitors: press Enlarge again."
@@ -186,7 +186,13 @@ class Front(gr.Blocks):
         if session is not None and len(session) > MAX_SESSION_NAME:
             raise HTTPException(400, ODD_SESSION)
         try:
+            check_texts(body.data)
+        except UserError as error:
+            raise HTTPException(413, str(error)) from None
+        try:
             body.data = await run_in_threadpool(checked, body.data)
+        except UserError as error:  # there is no room for them
+            raise HTTPException(507, str(error)) from None
         except InvalidPathError:
             raise HTTPException(400, NOT_UPLOADED) from None
         except OSError as error:
@@ -231,6 +237,7 @@ class Front(gr.Blocks):
     ) -> list[Any]:
         """Gradio's, with sentences instead of its errors."""
         try:
+            check_texts(inputs)
             inputs = _in_range(block_fn.inputs, checked(inputs), state)
             photos = _photos(block_fn.inputs, inputs)
             known = [None if i in photos else value for i, value in enumerate(inputs)]
@@ -239,6 +246,8 @@ class Front(gr.Blocks):
             for block, value in zip(block_fn.inputs, values, strict=True):
                 if isinstance(block, gr.Dataset) and value is None:
                     raise ValueError("no example")
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
         except InvalidPathError:
             raise gr.Error(NOT_UPLOADED, print_exception=False) from None
         except ComponentProcessingError:
@@ -367,8 +376,8 @@ def _not_understood(request: Request, error: Exception) -> JSONResponse:
 
 def _undone(error: OSError) -> HTTPException:
     """What to answer where a file could not be written or read; the log gets the rest."""
-    if full_disk(error):
-        return HTTPException(507, NO_ROOM)
+    if (sentence := full_disk(error)) is not None:
+        return HTTPException(507, sentence)
     log.error("A file could not be used", exc_info=error)
     return HTTPException(500, OUR_FAULT)
 

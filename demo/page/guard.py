@@ -23,6 +23,7 @@ from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.page.bounds import Allowance, address_of
+from demo.runs.served import FULL as NO_ROOM
 from demo.runs.served import is_served
 from demo.settings import (
     BYTES_PER_ADDRESS,
@@ -38,7 +39,7 @@ MAX_REQUEST = 8 * LIMITS.max_file_bytes
 """Bytes: a photo and five references, as text."""
 
 MAX_SMALL = 2**14
-"""Bytes of a request that names nothing but an event."""
+"""Bytes of a request that names nothing but an event; and of a form, whose pictures are uploads."""
 
 MOST_OPENED = 500
 """Braces and brackets opened in one JSON body; a form with five references has about thirty."""
@@ -50,7 +51,11 @@ MOST_FILES = 20
 """Files in one upload."""
 
 MOST_BUFFERED = 2 * MAX_REQUEST
-"""Bytes of all JSON bodies that are being received."""
+"""Bytes of all JSON bodies that are being received, beyond the first ``MAX_SMALL`` of each: whoever
+sends large ones slowly keeps no small one out."""
+
+RECOUNT = 2**23
+"""Bytes of an upload after which it is looked up again whether there is room: others come too."""
 
 BODY_SECONDS = 600
 """Time in which a body has to arrive."""
@@ -93,7 +98,6 @@ TOO_SLOW = "This request took too long to arrive: try again with a smaller pictu
 TOO_LONG_A_QUERY = "This address is too long: leave out what follows the question mark."
 TOO_MUCH_SENT = "Your address has sent as much as this page takes for now: come back in an hour."
 TOO_MANY_OPEN = "Too many requests of your address are open: close some and try again."
-NO_ROOM = "There is no room for files on this server now: please come back in an hour."
 FULL = "This page has as many visitors as it can take: please come back in a minute."
 
 
@@ -109,14 +113,15 @@ class Guard:
     """ASGI middleware that answers in Gradio's place what must not reach it.
 
     Refusals are JSON, ``{"detail": sentence}``. ``proxy_header`` names the header in which a
-    trusted proxy tells visitors' addresses; ``room()`` is how many bytes of files may still come.
+    trusted proxy tells visitors' addresses; ``room(wanted)`` is how many bytes of files may still
+    come, after it tried to make room for ``wanted``.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         proxy_header: str | None = None,
-        room: Callable[[], int] | None = None,
+        room: Callable[[int], int] | None = None,
     ) -> None:
         self._app, self._proxy_header, self._room = app, proxy_header, room
         self._open: Counter[str] = Counter()
@@ -173,22 +178,24 @@ class Guard:
     async def _pass_json(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         """Receive the whole body before anybody parses it."""
         chunks: list[bytes] = []
-        opened = values = size = 0
+        opened = values = size = buffered = 0
         try:
             async for chunk in self._received(scope, receive, most):
                 opened += chunk.count(b"{") + chunk.count(b"[")
                 values += chunk.count(b",")
                 if opened > MOST_OPENED or values > MOST_VALUES:
                     raise Refused(413, TOO_COMPLICATED)
-                if self._buffered + len(chunk) > MOST_BUFFERED:
-                    raise Refused(503, FULL)
                 size += len(chunk)
-                self._buffered += len(chunk)
+                more = max(0, size - MAX_SMALL) - buffered
+                if self._buffered + more > MOST_BUFFERED:
+                    raise Refused(503, FULL)
+                buffered += more
+                self._buffered += more
                 chunks.append(chunk)
         except ClientLeft:
             return
         finally:
-            self._buffered -= size
+            self._buffered -= buffered
         whole: list[Message] = [{"type": "http.request", "body": b"".join(chunks)}]
         chunks.clear()
 
@@ -199,15 +206,14 @@ class Guard:
 
     async def _pass_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let an upload through as it arrives; what stops it also makes Gradio delete its part."""
-        if self._room is not None and await run_in_threadpool(self._room) < MAX_REQUEST:
-            raise Refused(507, NO_ROOM)
+        await self._check_room(MAX_REQUEST)
         chunks = self._received(scope, receive, MAX_REQUEST)
         parts = Parts(Headers(scope=scope).get("content-type", ""))
         refusal: Refused | None = None
-        whole = False
+        whole, uncounted = False, 0
 
         async def checked() -> Message:
-            nonlocal refusal, whole
+            nonlocal refusal, whole, uncounted
             if whole:
                 return await receive()
             try:
@@ -216,6 +222,10 @@ class Guard:
                     whole = True
                     return {"type": "http.request", "body": b""}
                 parts.count(chunk)
+                uncounted += len(chunk)
+                if uncounted > RECOUNT:
+                    uncounted = 0
+                    await self._check_room(RECOUNT)
                 return {"type": "http.request", "body": chunk, "more_body": True}
             except Refused as error:
                 refusal = error
@@ -230,6 +240,10 @@ class Guard:
         await self._app(scope, checked, answer)
         if refusal is not None:
             raise refusal
+
+    async def _check_room(self, wanted: int) -> None:
+        if self._room is not None and await run_in_threadpool(self._room, wanted) < wanted:
+            raise Refused(507, NO_ROOM)
 
     async def _received(
         self, scope: Scope, receive: Receive, most: int

@@ -11,14 +11,35 @@ from typing import Any
 from urllib.parse import unquote
 
 from gradio.exceptions import InvalidPathError
-from gradio.processing_utils import save_base64_to_cache
-from gradio.utils import get_upload_folder
+from gradio_client.utils import decode_base64_to_binary
 
 from demo.page.guard import SERVED_AT
-from demo.runs.served import is_served
+from demo.runs.served import is_served, serve
 from demo.settings import LIMITS
+from masa.errors import UserError
 
 _LARGEST = 1e15
+
+MOST_TEXTS = 1 + LIMITS.max_references
+"""Pictures that one request may hold as text: a photo and its references."""
+
+
+def check_texts(value: Any) -> None:
+    """Raises ``UserError`` for more pictures as text than a form holds, before any is decoded."""
+    count = _texts(value)
+    if count > MOST_TEXTS:
+        raise UserError(
+            f"{count} pictures as text are too many for one request: send a photo and up to "
+            f"{LIMITS.max_references} references."
+        )
+
+
+def _texts(value: Any) -> int:
+    if isinstance(value, str):
+        return value.startswith("data:")
+    if isinstance(value, dict):
+        return sum(map(_texts, value.values()))
+    return sum(map(_texts, value)) if isinstance(value, (list, tuple)) else 0
 
 
 def checked(value: Any) -> Any:
@@ -27,7 +48,7 @@ def checked(value: Any) -> Any:
     Every file in it is named by its path alone, which lies among the uploads: text of a picture
     (``data:``) is written there, and an address that this page serves is turned into its path.
     Raises ``InvalidPathError`` for other files, ``ValueError`` for what is no value of any field,
-    and ``OSError`` if nothing can be written.
+    ``UserError`` if the disk is full, and ``OSError`` if nothing can be written.
     """
     if isinstance(value, (int, float)) and not -_LARGEST < value < _LARGEST:
         raise ValueError("a number is no use to anybody")
@@ -63,4 +84,5 @@ def file_path(value: Any) -> str:
 def _written(text: str) -> str:
     if len(text) > 1.4 * LIMITS.max_file_bytes:  # base64 takes four characters for three bytes
         raise ValueError("too long a text for a picture")
-    return save_base64_to_cache(text, get_upload_folder())
+    data, ending = decode_base64_to_binary(text)
+    return serve(data, f"file.{ending}" if ending else "file")

@@ -6,6 +6,7 @@ what it does is no longer wanted: see :func:`while_wanted`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Literal, TypeVar
@@ -19,6 +20,12 @@ Kind = Literal["run", "look", "trial", "archive", "sweep", "mark", "preview"]
 """What a visitor asks for: an enlargement, another view of the figures, other settings of the
 matching, an archive; and on the laboratory's tab a sweep, one of its results, a changed
 reference."""
+
+
+_LOCK = threading.RLock()
+"""Held for each change of a session: clicks that come at once are handled in threads of their own.
+One for all visitors, as Gradio copies a session, which a lock inside would not allow.
+"""
 
 
 class Session:
@@ -47,18 +54,21 @@ class Session:
 
     def number(self) -> int:
         """A new number, for a request that may turn out to ask for nothing."""
-        self._given += 1
-        return self._given
+        with _LOCK:
+            self._given += 1
+            return self._given
 
     def accept(self, kind: Kind, number: int) -> bool:
         """Make request ``number`` the newest of its kind; ``False`` if a newer one is."""
-        self._newest[kind] = max(number, self._newest.get(kind, 0))
-        return self.is_newest(kind, number)
+        with _LOCK:
+            self._newest[kind] = max(number, self._newest.get(kind, 0))
+            return self.is_newest(kind, number)
 
     def begin(self, kind: Kind) -> int:
         """The number of a new request, which is the newest of its kind from now on."""
-        self._newest[kind] = self.number()
-        return self._newest[kind]
+        with _LOCK:
+            self._newest[kind] = self.number()
+            return self._newest[kind]
 
     def is_newest(self, kind: Kind, number: int) -> bool:
         """Whether there is no newer request of this kind."""
@@ -68,8 +78,9 @@ class Session:
 
     def start(self, inputs: Inputs) -> int:
         """The number of a new run."""
-        self.asked = inputs
-        return self.begin("run")
+        with _LOCK:
+            self.asked = inputs
+            return self.begin("run")
 
     def is_current(self, run: int) -> bool:
         """Whether ``run`` is the newest, and was not stopped."""
@@ -89,14 +100,16 @@ class Session:
 
     def end(self, run: int) -> None:
         """``run`` has ended. If it gave no picture, the run that is shown is the newest again."""
-        if self.is_current(run):
-            self._newest["run"], self.asked = self.shown, None
+        with _LOCK:
+            if self.is_current(run):
+                self._newest["run"], self.asked = self.shown, None
 
     def halt(self) -> None:
         """Stop was pressed: runs, trials and archives end at their next step."""
-        for kind in ("run", "trial", "archive"):
-            self.begin(kind)
-        self.asked = None
+        with _LOCK:
+            for kind in ("run", "trial", "archive"):
+                self.begin(kind)
+            self.asked = None
 
     # ------------------------------------------------------------------ looks
 
@@ -106,16 +119,18 @@ class Session:
         An older look that is not all drawn leaves its fields to this one. Empty if a newer look
         was accepted.
         """
-        if not self.accept("look", number):
-            return frozenset()
-        self.view = view
-        self._undrawn.add(what)
-        return frozenset(self._undrawn)
+        with _LOCK:
+            if not self.accept("look", number):
+                return frozenset()
+            self.view = view
+            self._undrawn.add(what)
+            return frozenset(self._undrawn)
 
     def looked(self, number: int) -> None:
         """All figures of look ``number`` are drawn."""
-        if self.is_newest("look", number):
-            self._undrawn.clear()
+        with _LOCK:
+            if self.is_newest("look", number):
+                self._undrawn.clear()
 
 
 def while_wanted(

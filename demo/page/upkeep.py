@@ -100,19 +100,23 @@ class Connections:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._silent: dict[Any, int] = {}  # how often each was found so
+        self._silent: dict[Any, tuple[Any, int]] = {}  # its last request, how often it was so
 
     def close_silent(self) -> None:
         """To be called once a second, in the thread that handles the server's requests."""
         connections: set[Any] = self._server.server_state.connections
         patience = 1 if len(connections) > MANY else SILENT_SECONDS
-        found: dict[Any, int] = {}
+        found: dict[Any, tuple[Any, int]] = {}
         for connection in list(connections):
             if not hasattr(connection, "cycle"):  # it speaks another protocol than HTTP/1.1
                 continue
-            if connection.cycle is None or connection.cycle.response_complete:
-                found[connection] = self._silent.get(connection, 0) + 1
-                if found[connection] > patience:
+            last = connection.cycle
+            if last is None or last.response_complete:
+                # Between two short requests a connection is as quiet as a silent one.
+                before, times = self._silent.get(connection, (last, 0))
+                times = times + 1 if last is before else 1
+                found[connection] = last, times
+                if times > patience:
                     connection.transport.close()
         self._silent = found
 

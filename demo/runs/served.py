@@ -198,24 +198,31 @@ class Quota:
         self.kept: frozenset[Path] = frozenset()
         """Files that are not deleted."""
 
-    def room(self) -> int:
-        """Bytes that may still be written."""
-        with self._lock:
-            return self._room()
+    def room(self, wanted: int = 0) -> int:
+        """Bytes that may still be written.
 
-    def take(self, size: int) -> None:
-        """Make room for ``size`` bytes that are about to be written.
-
-        Files that nobody used in the last ``SPARED_SECONDS`` are deleted if need be, the oldest
-        first. Raises ``UserError`` if that is not enough.
+        If these are fewer than ``wanted``, files that nobody used in the last ``SPARED_SECONDS``
+        are deleted before, the oldest first, until there is as much room or no such file left.
         """
         with self._lock:
-            if size > self._room():
-                self._delete(size - self._room())
-            if size > self._room():
-                _log_full("The quota of %s, %d bytes, is used up.", self._folder, self._limit)
+            return self._make_room(wanted)
+
+    def take(self, size: int) -> None:
+        """Make room as :meth:`room` does for ``size`` bytes that are about to be written.
+
+        Raises ``UserError`` if there is too little.
+        """
+        with self._lock:
+            if self._make_room(size) < size:
                 raise UserError(FULL)
             self._used += size
+
+    def _make_room(self, wanted: int) -> int:
+        if self._room() < wanted:
+            self._delete(wanted - self._room())
+        if self._room() < wanted:
+            _log_full("The quota of %s, %d bytes, is used up.", self._folder, self._limit)
+        return self._room()
 
     def _room(self) -> int:
         own = folder()
@@ -242,9 +249,9 @@ class Quota:
 _QUOTA = Quota()
 
 
-def room() -> int:
-    """Bytes that uploads and results may still take."""
-    return _QUOTA.room()
+def room(wanted: int = 0) -> int:
+    """Bytes that uploads and results may still take, after :meth:`Quota.room` made some."""
+    return _QUOTA.room(wanted)
 
 
 def _by_age() -> list[tuple[float, int, Path]]:
