@@ -75,6 +75,9 @@ class Page:
                 FREE,
             )
             offer_api()
+        for event in self.blocks.fns.values():
+            # Gradio would load an example past its queue, by an address that the guard keeps shut.
+            event.queue = event.queue or event.fn is not None
         self.blocks.queue(max_size=QUEUE, api_open=False)
 
     def _wire_runs(self) -> None:

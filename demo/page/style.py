@@ -46,7 +46,9 @@ img[data-unshown] { display: none !important; }
   #to-inputs { display: block; }
   #examples { max-height: 330px; overflow-y: auto; }
   /* Numbers of a table stay whole. */
-  .prose td, .prose th { padding: 4px 6px !important; font-size: 13px; word-break: keep-all; }
+  .prose td, .prose th {
+    padding: 4px 6px !important; font-size: 13px; word-break: keep-all; overflow-wrap: normal;
+  }
   /* Wide figures stay readable: half of one fills the screen, and the rest is a swipe away. */
   .figure.wide .image-container > button { overflow-x: auto; justify-content: flex-start; }
   .figure.wide .image-frame { width: 200%; flex: none; }
