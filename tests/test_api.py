@@ -16,6 +16,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from helpers import is_one_sentence, picture
+from photos import heic
 from serving import ROOT, served
 
 from demo.page import api
@@ -88,6 +89,19 @@ def test_the_client_gets_the_predictors_own_picture(client, photos):
     assert numbers["lr"] == [24, 16] and numbers["result"] == [96, 64]
     assert not numbers["self_reference"]
     assert numbers["scores_on_y_no_border_cropped"] is None
+
+
+def test_photos_of_phones_give_what_the_same_pixels_do(client, photos, tmp_path):
+    for name in ("lr", "ref"):
+        rgb = read_photo(photos / f"{name}.png").rgb
+        (tmp_path / f"{name}.HEIC").write_bytes(heic(rgb))
+    path, _ = client.predict(
+        handle_file(tmp_path / "lr.HEIC"),
+        [handle_file(tmp_path / "ref.HEIC")],
+        api_name="/super_resolve",
+    )
+    expected = predictor_for("masa-rec").upscale(photos / "lr.png", [photos / "ref.png"])
+    assert np.abs(read_photo(path).rgb.astype(int) - expected.rgb).max() <= 1
 
 
 def test_a_sharp_photo_is_scored_and_the_shift_applied(client, photos):

@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 from helpers import picture, taken
+from photos import heic, stored
 from serving import served_apart, wait_for
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -19,6 +20,7 @@ from demo.runs import jobs
 from demo.runs.examples import load_examples
 from demo.runs.request import predictor_for
 from demo.runs.showcase import Showcase
+from masa.pictures.formats import ACCEPTED
 from masa.pictures.read import read_photo
 from masa.pictures.write import write_photo
 from masa.weights import choose_weights
@@ -96,13 +98,25 @@ def photos(tmp_path_factory):
     write_photo(folder / "small.png", picture(37, 53, 1))
     write_photo(folder / "ref.png", picture(131, 203, 2))
     (folder / "letter.png").write_text("Dear reader, this is no picture.")
+    (folder / "IMG_1.HEIC").write_bytes(heic(picture(37, 53, 1)))
+    (folder / "IMG_2.heic").write_bytes(heic(picture(131, 203, 2)))
+    (folder / "small.avif").write_bytes(stored(picture(37, 53, 1), "AVIF", quality=90))
+    (folder / "ref.avif").write_bytes(stored(picture(131, 203, 2), "AVIF", quality=90))
     return folder
 
 
-def upload_photo(page, photo):
+def clear_photo(page):
     page.locator("#photo").get_by_role("button", name="Remove").or_(
         page.locator("#photo button[aria-label='Clear']")
     ).first.click()
+
+
+def clear_refs(page):
+    page.locator("#refs button[aria-label='Clear']").first.click()
+
+
+def upload_photo(page, photo):
+    clear_photo(page)
     page.locator("#photo input[type=file]").set_input_files(str(photo))
     expect(page.locator("#photo img")).to_be_visible(timeout=PATIENT)
 
@@ -110,7 +124,7 @@ def upload_photo(page, photo):
 def upload(page, photo, *refs):
     upload_photo(page, photo)
     page.get_by_label("It is small: enlarge it").check()
-    page.locator("#refs button[aria-label='Clear']").first.click()
+    clear_refs(page)
     if refs:
         page.locator("#refs input[type=file]").set_input_files([str(ref) for ref in refs])
         expect(page.locator("#refs img").first).to_be_visible(timeout=PATIENT)
@@ -154,6 +168,80 @@ def test_uploaded_photos_of_odd_sizes_are_enlarged_losslessly(page, photos, tmp_
     for name in ("Coarse blocks", "Fine matching", "Adaptation", "Aggregation", "One pixel"):
         page.get_by_role("tab", name=name).click()
         expect(page.locator(".tabitem:visible img").first).to_be_visible(timeout=PATIENT)
+
+
+def pick(page, field, file, mime_type):
+    """Choose a file as a person does, where the system calls its kind `mime_type`."""
+    with page.expect_file_chooser() as chooser:
+        page.locator(
+            f"{field} .upload-container, {field} button:has(input[type=file])"
+        ).last.click()
+    offered = chooser.value.element.get_attribute("accept").split(", ")
+    assert set(ACCEPTED) <= set(offered)
+    data = {"name": file.name, "mimeType": mime_type, "buffer": file.read_bytes()}
+    chooser.value.set_files([data])
+
+
+def drop(page, field, file, mime_type):
+    """Drop a file, which the system calls `mime_type`, into a field."""
+    page.locator(f"{field} button:has(input[type=file])").last.evaluate(
+        """(target, [name, type, bytes]) => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([new Uint8Array(bytes)], name, {type}));
+            for (const kind of ['dragenter', 'dragover', 'drop'])
+                target.dispatchEvent(
+                    new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer})
+                );
+        }""",
+        [file.name, mime_type, list(file.read_bytes())],
+    )
+
+
+@pytest.mark.parametrize("give", [pick, drop])
+@pytest.mark.parametrize("mime_type", ["", "image/heic"])
+def test_photos_of_phones_are_taken_whatever_the_system_calls_them(
+    page, photos, tmp_path, give, mime_type
+):
+    """Some systems know no name for HEIC, and Chromium shows none."""
+    clear_photo(page)
+    clear_refs(page)
+    for field, name in (("#photo", "IMG_1.HEIC"), ("#refs", "IMG_2.heic")):
+        give(page, field, photos / name, mime_type)
+        expect(page.locator(f"{field} img[data-unshown]")).to_have_count(1, timeout=PATIENT)
+        expect(page.locator(f"{field} img")).to_be_hidden()
+        instead = page.locator(f"{field} :has(> img[data-unshown])")
+        assert "No preview" in instead.evaluate("one => getComputedStyle(one, '::after').content")
+    expect(page.get_by_label("It is small")).to_be_checked(timeout=PATIENT)
+    run(page)
+    expect(page.locator("#report")).to_contain_text("53 x 37 to 212 x 148", timeout=PATIENT)
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    download.value.save_as(tmp_path / "result.png")
+    expected = predictor_for("masa-rec").upscale(photos / "small.png", [photos / "ref.png"])
+    found = read_photo(tmp_path / "result.png").rgb
+    assert np.abs(found.astype(int) - expected.rgb).max() <= 1
+    upload_photo(page, photos / "small.png")  # which Chromium shows
+
+
+def test_avif_is_taken_and_shown(page, photos):
+    upload(page, photos / "small.avif", photos / "ref.avif")
+    expect(page.locator("img[data-unshown]")).to_have_count(0)
+    run(page)
+    expect(page.locator("#report")).to_contain_text("53 x 37 to 212 x 148", timeout=PATIENT)
+
+
+def test_a_small_photo_is_made_as_it_would_arrive_from_the_web(page, photos):
+    upload(page, photos / "ref.png", photos / "ref.png")
+    page.get_by_label("It is sharp").check()
+    page.get_by_label("web JPEG 75").check()
+    run(page)
+    report = page.locator("#report")
+    expect(report).to_contain_text("50 x 32 to 200 x 128", timeout=PATIENT)
+    expect(report).to_contain_text("“web JPEG 75”, bicubic reduction, then JPEG of quality 75.")
+    expect(report.locator("table")).to_contain_text("bicubic")
+    page.get_by_label("clean", exact=True).check()
+    run(page)
+    expect(report).not_to_contain_text("web JPEG 75", timeout=PATIENT)
 
 
 def test_a_click_on_a_block_follows_it(page):

@@ -69,6 +69,11 @@ class Slow:
             yield Finished(self.result)
 
 
+def test_every_event_waits_in_the_queue(page):
+    """Past it leads an address that the guard keeps shut."""
+    assert all(event.queue for event in page.blocks.fns.values() if event.fn is not None)
+
+
 def test_the_newest_run_ends_the_others(do, monkeypatch):
     session, slow = Session(), Slow()
     monkeypatch.setattr(work, "enlarge", slow)

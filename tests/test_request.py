@@ -6,12 +6,13 @@ import weakref
 import numpy as np
 import pytest
 from helpers import picture
+from photos import stored
 
 from demo.runs import request as module
 from demo.runs.request import Request, predictor_for, prepare, run
 from masa import predictor as reading
 from masa.errors import UserError
-from masa.pictures.degradation import lr_from_hr
+from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, resize_to_fit
@@ -54,6 +55,34 @@ def test_a_sharp_photo_is_reduced_with_its_transparency():
     assert np.array_equal(finished.alpha, alpha)
     assert np.array_equal(finished.result.alpha, enlarge_x4(alpha))
     assert np.array_equal(finished.result.rgb, predictor_for("masa-rec").run(lr).rgb)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("clean", None),
+        ("web JPEG 75", "“web JPEG 75”, bicubic reduction, then JPEG of quality 75."),
+        ("camera", "“camera”, bicubic reduction, then noise of 5 levels, then JPEG of quality 85."),
+        (
+            "soft",
+            "“soft”, a blur of 0.6 x 0.6 pixels of the small photo, then bicubic reduction, "
+            "then JPEG of quality 80.",
+        ),
+    ],
+)
+def test_how_the_small_photo_was_made_is_noted(name, note):
+    hr = picture(64, 96)
+    prepared = prepare(Request(hr, is_hr=True, degradation=name))
+    assert np.array_equal(prepared.lr.rgb, lr_from_hr(hr, preset_called(name))[0])
+    made = "The small photo was made from the sharp one by "
+    assert prepared.notes == (() if note is None else (made + note,))
+    assert prepare(Request(picture(16, 16), degradation=name)).notes == ()
+
+
+def test_a_photo_that_stops_early_is_noted():
+    data = stored(picture(64, 96), "JPEG")
+    prepared = prepare(Request(data[: int(len(data) * 0.6)]))
+    assert len(prepared.notes) == 1 and "of its lines" in prepared.notes[0]
 
 
 def test_one_picture_at_a_time_is_held_at_its_full_size(monkeypatch):

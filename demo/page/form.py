@@ -18,7 +18,7 @@ from masa.config import SCALE
 from masa.errors import UserError
 from masa.pictures.degradation import PRESETS as DEGRADATIONS
 from masa.pictures.degradation import preset_called
-from masa.pictures.formats import ACCEPTED
+from masa.pictures.formats import SUFFIXES
 from masa.pictures.photo import ImageError
 from masa.pictures.read import picture_size
 from masa.pictures.shifts import PRESETS, RANGES, Shift
@@ -108,7 +108,7 @@ class Form:
         self.refs = gr.Gallery(
             label=f"References (up to {LIMITS.max_references})",
             type="filepath",
-            file_types=list(ACCEPTED),
+            file_types=list(SUFFIXES),
             format="png",
             columns=3,
             height=220,

@@ -16,7 +16,7 @@ from demo.page.handlers import Handlers
 from demo.page.laboratory_tab import ID
 from demo.page.results import LATE, Results, dependent
 from demo.page.session import Session
-from demo.page.style import CSS, MOVE_BY_KEYS, SHOW_RESULTS, THEME
+from demo.page.style import CSS, MOVE_BY_KEYS, SHOW_RESULTS, TAKE_PICTURES, THEME
 from demo.runs.showcase import Showcase
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 
@@ -61,7 +61,8 @@ class Page:
             self.shown = [self.session, self.results.run, self.results.explored]
             """Inputs of what is done with the run that is shown."""
             # Gradio calls listeners of one event in this order, so what is quick comes first.
-            self.blocks.load(None, js=MOVE_BY_KEYS, **PRIVATE)
+            for script in (MOVE_BY_KEYS, TAKE_PICTURES):
+                self.blocks.load(None, js=script, **PRIVATE)
             self._wire_runs()
             self._wire_form()
             self._wire_looks()
@@ -74,6 +75,9 @@ class Page:
                 FREE,
             )
             offer_api()
+        for event in self.blocks.fns.values():
+            # Gradio would load an example past its queue, by an address that the guard keeps shut.
+            event.queue = event.queue or event.fn is not None
         self.blocks.queue(max_size=QUEUE, api_open=False)
 
     def _wire_runs(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import gradio as gr
 
 from masa.config import MASAConfig
+from masa.pictures.formats import ACCEPTED, FORMATS
 
 CSS = """
 .gradio-container { max-width: 1500px !important; margin: auto; }
@@ -17,6 +20,14 @@ CSS = """
 #examples img { width: 64px; height: 48px; margin: 0; border-radius: 4px; flex: none; }
 #examples .gallery span { margin-left: 4px; line-height: 1.3; }
 #refs .grid-wrap { padding-top: 34px; }
+/* A photo that the browser cannot show. */
+img[data-unshown] { display: none !important; }
+:has(> img[data-unshown])::after {
+  display: block; padding: 8px; font-size: 13px; line-height: 1.3; text-align: center;
+  color: var(--body-text-color-subdued);
+  content: "No preview in this browser. HEIC and TIFF photos work all the same.";
+}
+#photo :has(> img[data-unshown])::after { padding: 64px 24px; }
 /* A figure's buttons stand above it, where they hide none of its words. */
 .figure .image-container { padding-top: 32px; }
 .figure.picks .image-container > button:focus-visible {
@@ -35,7 +46,9 @@ CSS = """
   #to-inputs { display: block; }
   #examples { max-height: 330px; overflow-y: auto; }
   /* Numbers of a table stay whole. */
-  .prose td, .prose th { padding: 4px 6px !important; font-size: 13px; word-break: keep-all; }
+  .prose td, .prose th {
+    padding: 4px 6px !important; font-size: 13px; word-break: keep-all; overflow-wrap: normal;
+  }
   /* Wide figures stay readable: half of one fills the screen, and the rest is a swipe away. */
   .figure.wide .image-container > button { overflow-x: auto; justify-content: flex-start; }
   .figure.wide .image-frame { width: 200%; flex: none; }
@@ -90,6 +103,51 @@ MOVE_BY_KEYS = f"""
 }}
 """
 """Arrow keys on a figure that can be clicked move the sliders above it, a block or a pixel."""
+
+MIME_TYPES = {suffix: kind.mime_types[0] for kind in FORMATS for suffix in kind.suffixes}
+
+TAKE_PICTURES = f"""
+() => {{
+  const types = {json.dumps(MIME_TYPES)};
+  const field = (event) => event.target.closest?.('#photo, #refs');
+  const typed = (files) => {{
+    const all = new DataTransfer();
+    for (const file of files) {{
+      const suffix = file.name.slice(file.name.lastIndexOf('.')).toLowerCase();
+      const type = file.type || types[suffix];
+      all.items.add(type === file.type ? file : new File([file], file.name, {{type}}));
+    }}
+    return all;
+  }};
+  const listen = (name, listener) => document.addEventListener(name, (event) => {{
+    if (field(event)) listener(event);
+  }}, true);
+  listen('click', (event) => {{
+    for (const input of field(event).querySelectorAll('input[type=file]'))
+      input.accept = {json.dumps(", ".join(ACCEPTED))};
+  }});
+  listen('change', (event) => {{
+    if (event.target.type === 'file') event.target.files = typed(event.target.files).files;
+  }});
+  listen('drop', (event) => {{
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (!files.some((file) => !file.type)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const dataTransfer = typed(files);
+    event.target.dispatchEvent(new DragEvent(
+      'drop', {{bubbles: true, cancelable: true, dataTransfer}}
+    ));
+  }});
+  listen('error', (event) => event.target.toggleAttribute('data-unshown', true));
+  listen('load', (event) => event.target.toggleAttribute('data-unshown', false));
+}}
+"""
+"""The fields for photos offer and take every format that the server reads.
+
+Gradio takes what the browser calls an image; many browsers have no name for HEIC, so the file's
+suffix gives it. A photo that the browser cannot show is marked, for a sentence in its place.
+"""
 
 FONT: list[gr.themes.Font | str] = [
     gr.themes.LocalFont("IBM Plex Sans", (400, 700)),

@@ -84,11 +84,15 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
     progress(0, "Opening the photo")
     role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
     lr, hr = read_photo(request.photo, role, LIMITS), None
+    notes = lr.notes
     if request.is_hr:
-        rgb, hr = lr_from_hr(lr.rgb, preset_called(request.degradation))
+        degradation = preset_called(request.degradation)
+        rgb, hr = lr_from_hr(lr.rgb, degradation)
+        if not degradation.is_clean:
+            how = f"“{request.degradation}”, {degradation.in_words()}"
+            notes += (f"The small photo was made from the sharp one by {how}.",)
         lr = replace(lr, rgb=rgb, alpha=None if lr.alpha is None else lr_from_hr(lr.alpha)[0])
     refs: list[Photo] = []
-    notes: tuple[str, ...] = ()
     for number, source in enumerate(request.refs, start=1):
         progress(0, f"Opening reference {number}")
         ref, of_one = read_reference(source, number, LIMITS)

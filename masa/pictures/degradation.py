@@ -80,6 +80,16 @@ class Degradation:
         changed = any(self.blur) or self.noise or self.quality is not None
         return not changed and self.kernel == "bicubic"
 
+    def in_words(self) -> str:
+        """What happens to a sharp picture, in order: the rest of a sentence."""
+        x, y = self.blur
+        steps = [f"a blur of {x:g} x {y:g} pixels of the small photo"] * any(self.blur)
+        steps += [f"{self.kernel} reduction"]
+        steps += [f"noise of {self.noise:g} levels"] * bool(self.noise)
+        if self.quality is not None:
+            steps += [f"JPEG of quality {self.quality}"]
+        return ", then ".join(steps)
+
     def reduce(self, hr: Pixels, rng: np.random.Generator) -> Pixels:
         """The LR ``(h, w, 3)`` of a picture ``(4h, 4w, 3)``, both uint8; ``rng`` draws the noise.
 
