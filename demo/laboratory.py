@@ -1,7 +1,7 @@
-"""The laboratory: sweeps over changes of a visitor's reference, without any web framework.
+"""The laboratory: sweeps over changes of a visitor's pictures, without any web framework.
 
-The reference alone is changed, network by network, so that a visitor sees which network stays
-steady, and whether matching or adaptation gave way.
+The reference alone or the photo alone is changed, network by network, so that a visitor sees which
+network stays steady, and whether matching or adaptation gave way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from demo.runs.served import serve_png
 from demo.settings import PREVIEW_QUEUE
 from masa.config import SCALE
 from masa.errors import UserError
-from masa.measuring.ladder import FAMILIES, NAMED, Rung, Substitutes, family_called, named_rungs
+from masa.measuring.ladder import (
+    FAMILIES,
+    NAMED,
+    Rung,
+    Substitutes,
+    changed_by,
+    family_called,
+    named_rungs,
+)
 from masa.measuring.robustness import (
     UNCHANGED,
     Baseline,
@@ -76,7 +84,8 @@ class SweepRequest:
     """A sweep that a visitor asked for."""
 
     request: Request
-    """The pair; its own change of light and its weights play no part."""
+    """The pair; its own change of light and its weights play no part, nor does its degradation
+    where the family changes the photo."""
     family: str
     """A family's name, or ``named changes``."""
     networks: tuple[str, ...]
@@ -84,6 +93,13 @@ class SweepRequest:
     """Values along the family, the neutral one included."""
     shifts: Mapping[str, Shift] | None = None
     """The named changes by name."""
+
+    @property
+    def pair(self) -> Request:
+        """The request for the pictures before any change."""
+        if changed_by(self.family) == "the photo":
+            return replace(self.request, degradation="clean")
+        return self.request
 
     def rungs(self) -> list[Rung]:
         """The changes, from the slightest on. Raises ``UserError``."""
@@ -115,7 +131,7 @@ def subject_of(request: Request, progress: Progress = unwatched) -> Subject:
     :func:`demo.runs.request.prepare`.
     """
     if not request.refs:
-        raise UserError("Add a reference first: without one there is nothing to change.")
+        raise UserError("Add a reference first: every sweep needs one.")
     prepared = prepare(replace(request, shift=Shift()), progress)
     whole, hr = prepared.lr.rgb, prepared.hr
     top, left = (max(0, (side - LR_SIDE) // 2) for side in whole.shape[:2])
@@ -141,17 +157,18 @@ PREVIEWS = Turns(PREVIEW_QUEUE, "previews")
 """Taken by who makes a preview, which decodes pictures as a run does, but beside the network."""
 
 
-def changed_references(asked: SweepRequest) -> list[tuple[str, Shifted]]:
-    """The first reference as it is and with each change, in the order of the curve.
+def changed_pictures(asked: SweepRequest) -> list[tuple[str, Shifted]]:
+    """The first reference, or the photo, as it is and with each change, in the order of the curve.
 
     Waits while others are made. Raises ``UserError``, also if too many wait already.
     """
     rungs = asked.rungs()
     with PREVIEWS.held():
-        subject = subject_of(replace(asked.request, refs=asked.request.refs[:1]))
-        ref, substitutes = subject.refs[0], Substitutes(subject.other, subject.hr)
-        found = [(rung.value, rung.title, rung.apply(ref, substitutes)) for rung in rungs]
-    found.append((neutral_value(asked.family), UNCHANGED, Shifted(ref)))
+        subject = subject_of(replace(asked.pair, refs=asked.request.refs[:1]))
+        substitutes = Substitutes(subject.other, subject.hr)
+        picture = subject.lr if changed_by(asked.family) == "the photo" else subject.refs[0]
+        found = [(rung.value, rung.title, rung.apply(picture, substitutes)) for rung in rungs]
+    found.append((neutral_value(asked.family), UNCHANGED, Shifted(picture)))
     found.sort(key=lambda entry: entry[0])
     return [(title, shifted) for _, title, shifted in found]
 
@@ -173,6 +190,8 @@ class SweepResult:
     clipped: float
     statistics: Mapping[str, ChannelStatistics]
     """Of ``lr``, ``before`` and ``after`` the adaptation, at x1."""
+    bicubic: str | None = None
+    """Path of the changed photo's own bicubic enlargement; ``None`` where the photo is as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,9 +204,10 @@ class Sweep:
     place: Place
     """The part that strips show, in result pixels."""
     others: Mapping[str, Pixels]
-    """That part of bicubic, of the truth if known, and of results without reference, by title."""
+    """That part of bicubic, of the truth if known, and of results without reference, by title; all
+    of the photo as it is."""
     bicubic: str
-    """Path of the bicubic enlargement, whole."""
+    """Path of the bicubic enlargement of the photo as it is, whole."""
     truth: str | None
     """Path of the sharp photo's part that was used; ``None`` if unknown."""
     rows: tuple[Row, ...] = ()
@@ -206,7 +226,7 @@ class Sweep:
         return min(own, key=lambda kept: abs(kept.value - value))
 
     def unchanged(self, network: str) -> SweepResult:
-        """The result of ``network`` with the reference as it is."""
+        """The result of ``network`` before any change."""
         return self.result(network, neutral_value(self.family))
 
     @property
@@ -238,7 +258,7 @@ def run_sweep(asked: SweepRequest, progress: Progress) -> Iterator[Sweep]:
     What ``progress`` raises ends it. Raises ``UserError``.
     """
     predictors, rungs = asked.predictors(), asked.rungs()
-    subject = subject_of(asked.request, progress)
+    subject = subject_of(asked.pair, progress)
     bicubic = enlarge_x4(subject.lr)
     found: Sweep | None = None
     for item in sweep(subject, rungs, predictors, progress, statistics=True):
@@ -276,6 +296,7 @@ def _with(found: Sweep, item: Point | Baseline) -> Sweep:
         crop,
         item.clipped,
         {} if item.statistics is None else _per_channel(item.statistics),
+        None if item.baseline is None else serve_png(item.baseline.enlarged, "bicubic_x4.png"),
     )
     results = sorted((*found.results, kept), key=lambda k: k.value)
     return replace(found, rows=rows, results=tuple(results))
@@ -296,7 +317,7 @@ def strips(found: Sweep) -> Drawn:
         (name, [(kept.title, kept.crop) for kept in found.results if kept.network == name])
         for name in found.networks
     ]
-    return figures.strips(crops, list(found.others.items()))
+    return figures.strips(crops, list(found.others.items()), changed_by(found.family))
 
 
 def words_on(found: Sweep, kept: SweepResult) -> str:
@@ -306,11 +327,17 @@ def words_on(found: Sweep, kept: SweepResult) -> str:
         for row in found.rows
         if row.network == kept.network and row.title == kept.title and row.similarity is not None
     )
-    against = "" if found.measured else " of likeness to the unchanged reference's result"
+    what = changed_by(found.family)
+    against = "" if found.measured else f" of likeness to the result with {what} unchanged"
     words = [f"**{kept.network}, {minus(kept.title)}: {decibels(row.psnr)}{against}.**"]
     words.append(f"The matches' mean similarity is {row.similarity:.2f}.")
     if row.moved:
         words.append(f"{row.moved:.0%} of the photo's pixels are matched with another place.")
+    if row.alone is not None and row.bicubic is not None:
+        words.append(
+            f"Of the same photo, the network makes {decibels(row.alone)} without a reference, "
+            f"and bicubic {decibels(row.bicubic)}."
+        )
     if kept.clipped:
         words.append(f"Of the changed reference's pixels {kept.clipped:.1%} are clipped.")
     return " ".join(words)
@@ -339,7 +366,7 @@ def robustness_rows(asked: SweepRequest, progress: Progress) -> Iterator[tuple[R
     """
     rungs, predictors = asked.rungs(), asked.predictors()
     rows: tuple[Row, ...] = ()
-    for item in sweep(subject_of(asked.request, progress), rungs, predictors, progress):
+    for item in sweep(subject_of(asked.pair, progress), rungs, predictors, progress):
         rows += tuple(rows_of(item))
         yield rows
 

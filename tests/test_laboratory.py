@@ -16,7 +16,7 @@ from helpers import fill, is_one_sentence, picture, taken
 from demo import laboratory
 from demo.figures import robustness as figures
 from demo.figures.adaptation import channel_plots
-from demo.figures.steadiness import verdict
+from demo.figures.steadiness import table, verdict
 from demo.laboratory import (
     KEPT_BYTES,
     LR_SIDE,
@@ -35,9 +35,10 @@ from masa.errors import UserError
 from masa.measuring.ladder import FAMILIES, NAMED
 from masa.measuring.robustness import Row, csv_text, curves
 from masa.network.model import MASA
+from masa.pictures.degradation import Degradation, lr_from_hr
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
-from masa.pictures.resize import reduce_x4
+from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.pictures.shifts import PRESETS, Shift
 from masa.pictures.write import write_photo
 from masa.predictor import Predictor
@@ -156,7 +157,7 @@ def test_named_changes_of_light(request_):
     *_, last = laboratory.run_sweep(trial, ignore)
     assert [kept.title for kept in last.results] == ["unchanged", "warm", "custom"]
     ref = read_photo(request_.refs[0]).rgb
-    for title, shifted in laboratory.changed_references(trial)[1:]:
+    for title, shifted in laboratory.changed_pictures(trial)[1:]:
         assert np.array_equal(shifted.rgb, shifts[title].apply(ref).rgb)
 
 
@@ -170,12 +171,12 @@ def test_previews_wait_for_one_another_and_are_refused_if_many_wait(request_, mo
     found = []
     with taken(turns):
         waiting = threading.Thread(
-            target=lambda: found.extend(laboratory.changed_references(asked)), daemon=True
+            target=lambda: found.extend(laboratory.changed_pictures(asked)), daemon=True
         )
         waiting.start()
         wait_until(lambda: turns._line)
         with pytest.raises(UserError, match="1 previews are waiting already") as raised:
-            laboratory.changed_references(asked)
+            laboratory.changed_pictures(asked)
         assert is_one_sentence(str(raised.value)) and not opened
     waiting.join(60)
     assert [title for title, _ in found] == ["gain 0.4", "unchanged", "gain 1.6"]
@@ -308,11 +309,77 @@ def test_pictures_are_drawn(found, request_):
     )
     assert cv2.imread(last.bicubic).shape == (64, 80, 3)
     assert shown.image.shape[1] > 3 * 60
-    preview = figures.preview(
-        laboratory.changed_references(SweepRequest(request_, "offset", (), 3))
-    )
+    preview = figures.preview(laboratory.changed_pictures(SweepRequest(request_, "offset", (), 3)))
     assert preview.alt == "The reference as it is and changed: offset -60, offset 60."
     assert "to white" in preview.summary and "to black" in preview.summary
+
+
+def rows_of_photos():
+    """A network that the degraded photo brings below what it reaches without a reference."""
+    return [
+        row("a", "unchanged", 0, 30.0),
+        row("a", "no reference", 0, 28.0),
+        row("a", "bicubic", 0, 26.0),
+        replace(row("a", "photo jpeg", 25, 27.0, 0.2), alone=26.5, bicubic=25.5),
+        replace(row("a", "photo jpeg", 50, 25.0, 0.4), alone=25.25, bicubic=24.75),
+    ]
+
+
+def test_a_photo_s_baselines_are_those_of_the_same_photo():
+    found = curves(rows_of_photos())
+    lines = table(found, True).splitlines()
+    assert [line.split("|")[1:3] for line in lines[2:]] == [
+        [" unchanged 0 ", " 30.00 "],
+        [" – no reference ", " 28.00 "],
+        [" – bicubic ", " 26.00 "],
+        [" photo jpeg 25 ", " 27.00 (−3.00) "],
+        [" – no reference ", " 26.50 "],
+        [" – bicubic ", " 25.50 "],
+        [" photo jpeg 50 ", " 25.00 (−5.00) "],
+        [" – no reference ", " 25.25 "],
+        [" – bicubic ", " 24.75 "],
+    ]
+    told = verdict(found, True)
+    assert "30.00 dB with the photo as it is" in told
+    assert "(photo jpeg 50), which is less than it reaches without any reference" in told
+    above = [replace(r, alone=r.alone and r.alone - 1) for r in rows_of_photos()]
+    assert "without any reference" not in verdict(curves(above), True)
+    drawn, spots = figures.quality(found, True)
+    assert "as the photo is changed" in drawn.alt and "thin lines" in drawn.alt
+    assert [(spot.network, spot.value) for spot in spots] == [("a", 0), ("a", 25), ("a", 50)]
+    lower = [replace(r, bicubic=r.bicubic and r.bicubic - 3) for r in rows_of_photos()]
+    assert not np.array_equal(drawn.image, figures.quality(curves(lower), True)[0].image)
+    matched = figures.matching(found)[0]
+    assert "with the photo unchanged" in matched.summary and "another place" in matched.alt
+
+
+def test_a_sweep_of_the_photo_starts_from_the_clean_one(request_):
+    asked = replace(request_, degradation="camera")
+    *_, last = laboratory.run_sweep(SweepRequest(asked, "photo jpeg", ("masa-rec",), 3), ignore)
+    hr, ref = read_photo(request_.photo).rgb, read_photo(request_.refs[0]).rgb
+    predictor = predictor_for("masa-rec")
+    unchanged = last.unchanged("masa-rec")
+    clean = predictor.run(lr_from_hr(hr)[0], [ref]).rgb
+    assert np.array_equal(read_photo(unchanged.picture).rgb, clean)
+    assert [kept.value for kept in last.results] == [0, 47.5, 95]
+    for kept in last.results[1:]:
+        lr, _ = lr_from_hr(hr, Degradation(quality=round(100 - kept.value)))
+        assert np.array_equal(read_photo(kept.picture).rgb, predictor.run(lr, [ref]).rgb)
+        assert f"bicubic {psnr_y(enlarge_x4(lr), hr):.2f} dB" in laboratory.words_on(last, kept)
+        _, (left, _) = laboratory_tab.choose(last, "masa-rec", kept.value, "bicubic")
+        assert np.array_equal(read_photo(left).rgb, enlarge_x4(lr))
+    assert laboratory_tab.choose(last, "masa-rec", 0, "bicubic")[1][0] == last.bicubic
+    shown = laboratory.changed_pictures(SweepRequest(asked, "photo jpeg", (), 3))
+    assert [title for title, _ in shown] == ["unchanged", "photo jpeg 47.5", "photo jpeg 95"]
+    assert np.array_equal(shown[0][1].rgb, lr_from_hr(hr)[0])
+    drawn = figures.preview(shown, "the photo")
+    assert drawn.alt.startswith("The photo as it is and changed") and "clip" not in drawn.summary
+    assert "change of the photo" in laboratory.strips(last).alt
+
+
+def test_the_photo_s_own_degradation_stays_where_the_reference_changes(request_):
+    asked = replace(request_, degradation="camera")
+    assert SweepRequest(asked, "gain", ("masa-rec",), 3).pair is asked
 
 
 # ---------------------------------------------------------------------------- the command

@@ -5,7 +5,16 @@ import pytest
 from helpers import picture
 
 from masa.errors import UserError
-from masa.measuring.ladder import FAMILIES, LIGHT, NAMED, Substitutes, family_called, named_rungs
+from masa.measuring.ladder import (
+    FAMILIES,
+    LIGHT,
+    NAMED,
+    Substitutes,
+    changed_by,
+    family_called,
+    named_rungs,
+)
+from masa.pictures.degradation import Degradation, lr_from_hr
 from masa.pictures.shifts import PRESETS, RANGES, Shift
 
 
@@ -19,8 +28,13 @@ def smooth(height=96, width=128):
 SUBSTITUTES = Substitutes(other=picture(40, 40, 7), hr=picture(48, 48, 8))
 
 
+def substitutes_for(family):
+    """A photo is degraded as it is here: the sharp one belongs to no other picture."""
+    return None if family.changes == "the photo" else SUBSTITUTES
+
+
 def distance(family, value, rgb):
-    changed = family.rung(value).apply(rgb, SUBSTITUTES).rgb
+    changed = family.rung(value).apply(rgb, substitutes_for(family)).rgb
     return np.abs(changed.astype(int) - rgb).mean()
 
 
@@ -60,6 +74,34 @@ def test_a_change_grows_away_from_the_neutral_value(family):
             assert far == sorted(set(far))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "degradation"),
+    [
+        ("photo jpeg", 25, Degradation(quality=75)),
+        ("photo noise", 5, Degradation(noise=5)),
+        ("photo blur", 0.6, Degradation(blur=(0.6, 0.6))),
+    ],
+)
+def test_the_photo_is_made_anew_from_a_sharp_one_and_degraded_where_it_is_small(
+    name, value, degradation
+):
+    hr = picture(64, 96, 5)
+    lr = lr_from_hr(hr)[0]
+    rung = FAMILIES[name].rung(value)
+    assert rung.changes == changed_by(name) == "the photo"
+    made = rung.apply(lr, Substitutes(hr=hr)).rgb
+    assert np.array_equal(made, lr_from_hr(hr, degradation)[0])
+    small = rung.apply(lr).rgb
+    assert np.array_equal(small, degradation.degrade_small(lr, np.random.default_rng(0)))
+    assert not np.array_equal(made, lr) and not np.array_equal(small, lr)
+
+
+def test_only_those_families_change_the_photo():
+    photo = [name for name in FAMILIES if changed_by(name) == "the photo"]
+    assert photo == ["photo jpeg", "photo noise", "photo blur"]
+    assert changed_by(NAMED) == "the reference"
+
+
 def test_light_is_what_shifts_do():
     rgb = picture(20, 30)
     assert set(LIGHT) == set(RANGES)
@@ -82,7 +124,7 @@ def test_pictures_keep_their_size_unless_they_are_replaced():
     rgb = picture(37, 53)
     for family in FAMILIES.values():
         for value in (family.low, family.high):
-            changed = family.rung(value).apply(rgb, SUBSTITUTES).rgb
+            changed = family.rung(value).apply(rgb, substitutes_for(family)).rgb
             assert changed.dtype == np.uint8 and changed.flags.c_contiguous
             if not family.is_switch:
                 assert changed.shape == rgb.shape, family.name

@@ -1,7 +1,8 @@
-"""Sweeps over changes of the reference: their numbers are those of single runs."""
+"""Sweeps over changes of the reference or the photo: their numbers are those of single runs."""
 
 import math
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from masa.config import MASAConfig
 from masa.measuring.ladder import FAMILIES, Substitutes
 from masa.measuring.robustness import Baseline, Point, Row, Subject, curves, rows_of, sweep
 from masa.network.model import MASA
+from masa.pictures.degradation import Degradation, lr_from_hr
 from masa.pictures.metrics import psnr_y
 from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.pictures.shifts import Shifted
@@ -137,6 +139,54 @@ def test_without_the_truth_likeness_to_the_unchanged_result_is_measured(subject,
     assert math.isinf(first.psnr)
     assert line.alone == psnr_y(line.rgb, first.rgb)
     assert changed.psnr == psnr_y(changed.rgb, first.rgb)
+
+
+def test_each_photo_has_baselines_of_its_own(subject, networks):
+    rungs = [FAMILIES["photo jpeg"].rung(50), FAMILIES["photo noise"].rung(16)]
+    shares = []
+    found = list(sweep(subject, rungs, networks, lambda share, _: shares.append(share)))
+    assert shares == sorted(shares) and max(shares) == pytest.approx(1)
+    for point in found[4:]:
+        how = {"photo jpeg": Degradation(quality=50), "photo noise": Degradation(noise=16)}
+        lr = lr_from_hr(subject.hr, how[point.rung.family])[0]
+        network = networks[point.network]
+        single, alone = network.run(lr, subject.refs), network.run(lr)
+        assert np.array_equal(point.rgb, single.rgb)
+        assert point.psnr == psnr_y(single.rgb, subject.hr) and point.clipped == 0
+        assert np.array_equal(point.baseline.rgb, alone.rgb)
+        assert point.baseline.alone == psnr_y(alone.rgb, subject.hr)
+        assert np.array_equal(point.baseline.enlarged, enlarge_x4(lr))
+        assert point.baseline.bicubic == psnr_y(enlarge_x4(lr), subject.hr)
+        before = found[["sam", "none"].index(point.network)]
+        unchanged = network.run(subject.lr, subject.refs)
+        assert np.array_equal(before.rgb, unchanged.rgb)
+        places = [r.trace.matches.position[0, :, :18, :22].numpy() for r in (single, unchanged)]
+        assert point.moved == pytest.approx((places[0] != places[1]).any(0).mean())
+        (kept,) = rows_of(point)
+        assert (kept.alone, kept.bicubic) == (point.baseline.alone, point.baseline.bicubic)
+
+
+def test_a_small_photo_is_degraded_as_it_is(subject, networks):
+    blind = Subject(subject.lr, subject.refs)
+    rung = FAMILIES["photo blur"].rung(1)
+    first, _, point = sweep(blind, [rung], {"sam": networks["sam"]}, ignore)
+    lr = Degradation(blur=(1, 1)).degrade_small(subject.lr, np.random.default_rng(0))
+    assert np.array_equal(point.rgb, networks["sam"].run(lr, subject.refs).rgb)
+    assert point.baseline.bicubic == psnr_y(enlarge_x4(lr), first.rgb)
+
+
+def test_curves_of_the_photo_carry_their_baselines():
+    rows = [
+        row("s", "unchanged", 0, 30),
+        row("s", "no reference", 0, 28),
+        row("s", "bicubic", 0, 26),
+        replace(row("s", "photo jpeg", 50, 27), alone=25.5, bicubic=25.0),
+        row("s", "jpeg", 50, 29),
+    ]
+    photo, reference = curves(rows)
+    numbers = [(level.value, level.psnr, level.alone, level.bicubic) for level in photo.levels]
+    assert numbers == [(0, 30, 28, 26), (50, 27, 25.5, 25)]
+    assert all(level.alone is None and level.bicubic is None for level in reference.levels)
 
 
 def test_progress_grows_and_ends_the_sweep_by_raising(subject, networks):

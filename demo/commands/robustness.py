@@ -1,4 +1,4 @@
-"""``masa robustness``: how steady networks stay when references change."""
+"""``masa robustness``: how steady networks stay when references or photos change."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ from masa.weights import find_weights, load_model
 EPILOG = f"""examples:
   light and colour:       python -m masa robustness CUFED5 --refs 1 --out steady/
   what breaks matching:   python -m masa robustness CUFED5 --families rotation scale blur --out b/
+  the photo as a JPEG:    python -m masa robustness CUFED5 --families "photo jpeg" --out j/
   own values:             python -m masa robustness CUFED5 --families gain --values 0.5 1.5 --out g/
 
 DIR holds scenes with references, as for 'evaluate'. Families: {", ".join(FAMILIES)}.
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(LIGHT),
         choices=list(FAMILIES),
         metavar="FAMILY",
-        help="how references are changed (default: %(default)s)",
+        help="what changes, of the references or the photo (default: %(default)s)",
     )
     parser.add_argument(
         "--points", type=int, default=5, help="values of each family (default: %(default)s)"
@@ -232,7 +233,7 @@ def table(groups: Sequence[Sequence[Curve]], scenes: int, how: Mapping[str, str]
         how["protocol"],
         " " * 28 + "".join(f"{curve.network:>{width}}" for curve in some),
         "PSNR, dB",
-        line("  reference as it is", [curve.unchanged.psnr for curve in some]),
+        line("  unchanged", [curve.unchanged.psnr for curve in some]),
         line("  no reference", [curve.alone for curve in some]),
         line("  bicubic", [curve.bicubic for curve in some]),
         "Lost by the change, dB",

@@ -233,6 +233,8 @@ class Line:
     """(x, y) in the axes' units, from left to right; infinite and unknown ``y`` are left out."""
     mark: Mark
     colour: Colour
+    width: int = 2
+    """Pixels."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +319,7 @@ def line_plot(
         spots = [place(x, y) if isfinite(y) else None for x, y in line_.places]
         known = [spot for spot in spots if spot is not None]
         if len(known) > 1:
-            line(page, known, line_.colour, 2)
+            line(page, known, line_.colour, line_.width)
         for spot in known:
             line_.mark(page, spot)
         found.append(tuple(spots))

@@ -45,7 +45,7 @@ from demo.figures.plots import (
 )
 from demo.figures.steadiness import along, match_words, verdict
 from demo.runs.exploration import ChannelStatistics, channel_gap
-from masa.measuring.ladder import FAMILIES, NAMED
+from masa.measuring.ladder import FAMILIES, NAMED, Changed, changed_by
 from masa.measuring.robustness import UNCHANGED, Curve
 from masa.pictures.photo import Pixels
 from masa.pictures.shifts import Shifted
@@ -89,6 +89,8 @@ def quality(
 ) -> tuple[Drawn, tuple[Spot, ...]]:
     """PSNR of networks along one family, with what they reach without reference, and bicubic.
 
+    Where the family changes the photo, these two change along it too.
+
     ``measured`` says that PSNR is against the truth, not against the unchanged result. ``chosen``,
     a network and a value, gets a circle. Raises ``ValueError`` without any curve.
     """
@@ -96,11 +98,13 @@ def quality(
     spots = _spots(curves, plot)
     _encircle(plot.image, spots, chosen)
     family = curves[0].family
-    what = "PSNR" if measured else "likeness to the result with the unchanged reference"
+    changed = changed_by(family)
+    what = "PSNR" if measured else f"likeness to the result with {changed} unchanged"
+    kind = "thin" if changed == "the photo" else "dashed"
     names = ", ".join(curve.network for curve in curves)
     drawn = Drawn(
         stack([plot.image, key(_entries(curves), width)]),
-        f"Curves of the {what} of {names} as the reference is changed ({family}), with dashed "
+        f"Curves of the {what} of {names} as {changed} is changed ({family}), with {kind} "
         "lines for no reference and for bicubic.",
         verdict(curves, measured),
     )
@@ -148,7 +152,7 @@ def matching(
         parts.append(line_plot(lines, (), moved, _ticks(curves), 5, ends, 110, width))
         words = (
             "Above: how alike the matched patches are. Below: how many of the photo's pixels are "
-            "matched with another place than with the unchanged reference."
+            f"matched with another place than with {changed_by(family)} unchanged."
         )
     else:
         words = (
@@ -177,6 +181,7 @@ def sheet(groups: Sequence[Sequence[Curve]], measured: bool) -> Drawn:
     width = (WIDE - GAP) // 2 if len(groups) > 1 else WIDE
     plots = [_quality_plot(curves, measured, width).image for curves in groups]
     titles = [curves[0].family for curves in groups]
+    changed = " or ".join(dict.fromkeys(map(changed_by, titles)))
     columns = 2 if len(groups) > 1 else 1
     rows = [
         arrange(plots[i : i + columns], titles[i : i + columns])[0]
@@ -185,24 +190,38 @@ def sheet(groups: Sequence[Sequence[Curve]], measured: bool) -> Drawn:
     names = ", ".join(curve.network for curve in groups[0])
     return Drawn(
         stack([*rows, key(_entries(groups[0]), WIDE)]),
-        f"Curves of the PSNR of {names} as the reference is changed: {', '.join(titles)}.",
+        f"Curves of the PSNR of {names} as {changed} is changed: {', '.join(titles)}.",
         "\n\n".join(verdict(curves, measured) for curves in groups),
     )
 
 
 def _quality_plot(curves: Sequence[Curve], measured: bool, width: int) -> LinePlot:
-    lines, dashed_lines = [], []
+    lines, dashed_lines, baselines = [], [], []
     for curve, (colour, mark) in zip(curves, _STYLES, strict=False):
         lines.append(Line([(level.value, level.psnr) for level in curve.levels], mark, colour))
+        if changed_by(curve.family) == "the photo":
+            baselines += _along_the_photo(curve, colour)
+            continue
         if curve.alone is not None:
             dashed_lines.append(DashedLine(curve.alone, colour, _ALONE))
         if curve.bicubic is not None:
             dashed_lines.append(DashedLine(curve.bicubic, GREY, _BICUBIC))
     up = "PSNR, dB" if measured else "likeness to the unchanged result: PSNR, dB"
     axes = _axis(curves[0].family), up
+    lines += baselines
     return line_plot(
         lines, dashed_lines, axes, _ticks(curves), _LEAST_DB, _range(curves), 230, width
     )
+
+
+def _along_the_photo(curve: Curve, colour: Colour) -> list[Line]:
+    """No reference and bicubic, of the same changed photo at each value."""
+    alone = [(level.value, level.alone) for level in curve.levels if level.alone is not None]
+    bicubic = [(level.value, level.bicubic) for level in curve.levels if level.bicubic is not None]
+    return [
+        Line(alone, dashed(colour, _ALONE), colour, 1),
+        Line(bicubic, dashed(GREY, _BICUBIC), GREY, 1),
+    ]
 
 
 def _entries(curves: Sequence[Curve]) -> list[tuple[Mark, str]]:
@@ -234,7 +253,7 @@ def _ticks(curves: Sequence[Curve]) -> list[tuple[float, str]]:
 def _spots(curves: Sequence[Curve], plot: LinePlot) -> tuple[Spot, ...]:
     return tuple(
         Spot(*place, curve.network, level.value)
-        for curve, places in zip(curves, plot.places, strict=True)
+        for curve, places in zip(curves, plot.places[: len(curves)], strict=True)
         for level, place in zip(curve.levels, places, strict=True)
         if place is not None
     )
@@ -249,14 +268,17 @@ def _encircle(image: Pixels, spots: Sequence[Spot], chosen: tuple[str, float] | 
 # ---------------------------------------------------------------------------- pictures
 
 
-def preview(references: Sequence[tuple[str, Shifted]]) -> Drawn:
-    """A reference's changed copies side by side, with their clipped pixels counted."""
-    columns = min(len(references), 5)
+def preview(copies: Sequence[tuple[str, Shifted]], changed: Changed = "the reference") -> Drawn:
+    """A picture's changed copies side by side; of a reference's, clipped pixels are counted."""
+    columns = min(len(copies), 5)
     side = (WIDE - GAP * (columns - 1)) // columns
     pictures, words = [], []
-    for title, shifted in references:
+    for title, shifted in copies:
         rows, across = shifted.rgb.shape[:2]
         small = enlarge(shifted.rgb, min(side / across, side / rows, 1))
+        if changed == "the photo":
+            pictures.append(small)
+            continue
         low, high = (n / (rows * across) for n in (shifted.clipped_low, shifted.clipped_high))
         caption = blank(line_height(SMALL), side)
         kinds = [f"{n:.1%} to {end}" for n, end in ((low, "black"), (high, "white")) if n]
@@ -265,26 +287,33 @@ def preview(references: Sequence[tuple[str, Shifted]]) -> Drawn:
         pictures.append(stack([small, caption], gap=2))
         if kinds:
             words.append(f"{minus(title)} clips {told}")
-    titles = [title for title, _ in references]
+    titles = [title for title, _ in copies]
     rows_of_pictures = [
         arrange(pictures[i : i + columns], titles[i : i + columns], least=side)[0]
         for i in range(0, len(pictures), columns)
     ]
     told = "; ".join(words)
+    summary = (
+        f"What is clipped is lost to every network: {told}." if told else "Nothing is clipped."
+    )
+    if changed == "the photo":
+        summary = "Every network is given these photos, with the same references."
     return Drawn(
         stack(rows_of_pictures),
-        f"The reference as it is and changed: {', '.join(t for t in titles if t != UNCHANGED)}.",
-        f"What is clipped is lost to every network: {told}." if told else "Nothing is clipped.",
+        f"{changed.capitalize()} as it is and changed: "
+        f"{', '.join(t for t in titles if t != UNCHANGED)}.",
+        summary,
     )
 
 
 def strips(
     networks: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]],
     others: Sequence[tuple[str, Pixels]],
+    changed: Changed = "the reference",
 ) -> Drawn:
     """The same part of every result: a row per network, a column per change.
 
-    Pictures come with their titles; ``others`` are what no reference changes.
+    Pictures come with their titles; ``others`` are of the photo as it is, without a reference.
     """
     count = max(len(others), *(len(pictures) for _, pictures in networks))
     side = min((WIDE - GAP * (count - 1)) // count, 3 * max(others[0][1].shape[:2]))
@@ -300,8 +329,8 @@ def strips(
         lines.append(stack([heading, row(pictures)], gap=2))
     return Drawn(
         stack(lines),
-        "The same part of the results, a row per network and a column per change of the reference.",
-        "Each row is one network, each column one change of the reference. The part is the one "
+        f"The same part of the results, a row per network and a column per change of {changed}.",
+        f"Each row is one network, each column one change of {changed}. The part is the one "
         "where the first result differs most from bicubic enlargement.",
     )
 

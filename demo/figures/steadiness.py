@@ -9,7 +9,7 @@ from statistics import fmean
 
 from demo.figures.parts import minus
 from demo.figures.result import SLIGHT_DB, amount, decibels, gain_db, signed
-from masa.measuring.ladder import FAMILIES, NAMED
+from masa.measuring.ladder import FAMILIES, NAMED, changed_by
 from masa.measuring.robustness import Curve
 
 
@@ -24,17 +24,19 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
     family = curves[0].family
     if not measured:
         return _unmeasured(curves, family)
+    changed = changed_by(family)
     parts = []
     for curve in curves:
         worst, loss = curve.worst, curve.drop(curve.worst)
         told = (
-            f"{curve.network} has {decibels(curve.unchanged.psnr)} with the reference as it is; "
+            f"{curve.network} has {decibels(curve.unchanged.psnr)} with {changed} as it is; "
             f"the changes {'gain' if curve.mean_drop < 0 else 'cost'} it "
             f"{amount(abs(curve.mean_drop))} dB on average"
         )
         if loss > 0:
             told += f", at worst {amount(loss)} dB ({minus(worst.title)})"
-            if curve.alone is not None and worst.psnr < curve.alone:
+            alone = curve.alone if worst.alone is None else worst.alone
+            if alone is not None and worst.psnr < alone:
                 told += ", which is less than it reaches without any reference"
         parts.append(f"{told}.")
     if len(curves) > 1:
@@ -110,8 +112,8 @@ def _unmeasured(curves: Sequence[Curve], family: str) -> str:
             verb = "changes" if len(first) == 1 else "change"
             lead = f"**{' and '.join(first)} {verb} least {along(family)}.** "
     return (
-        f"{lead}{'; '.join(parts)}, compared with its own result with the unchanged reference. "
-        "The sharp photo is not known: this tells how steady a network is, not how good."
+        f"{lead}{'; '.join(parts)}, compared with its own result with {changed_by(family)} "
+        "unchanged. The sharp photo is not known: this tells how steady a network is, not how good."
     )
 
 
@@ -131,7 +133,11 @@ def match_words(curves: Sequence[Curve]) -> str:
 
 
 def table(curves: Sequence[Curve], measured: bool) -> str:
-    """Markdown: a row per value; PSNR of each network, and in brackets what the change cost."""
+    """Markdown: a row per value; PSNR of each network, and in brackets what the change cost.
+
+    Where the family changes the photo, no reference and bicubic follow each value; else the last
+    rows are theirs.
+    """
     curves = list(curves)
     names = [curve.network for curve in curves]
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
@@ -146,11 +152,28 @@ def table(curves: Sequence[Curve], measured: bool) -> str:
             title = level.title
             cells.append(_cell(curve.drop(level), level.psnr, measured))
         lines.append(f"| {minus(title)} | " + " | ".join(cells) + " |")
+        lines += _baselines(curves, value)
+    if changed_by(curves[0].family) == "the photo":
+        return "\n".join(lines)
     for name, field in (("no reference", "alone"), ("bicubic", "bicubic")):
         known = [getattr(curve, field) for curve in curves]
         if None not in known:
             lines.append(f"| {name} | " + " | ".join(f"{psnr:.2f}" for psnr in known) + " |")
     return "\n".join(lines)
+
+
+def _baselines(curves: Sequence[Curve], value: float) -> list[str]:
+    """Rows of no reference and bicubic for the photo at ``value``; none where it is as it is."""
+    lines = []
+    for name, field in (("no reference", "alone"), ("bicubic", "bicubic")):
+        known = [
+            next((getattr(lv, field) for lv in curve.levels if lv.value == value), None)
+            for curve in curves
+        ]
+        if any(psnr is not None for psnr in known):
+            cells = ("" if psnr is None else f"{psnr:.2f}" for psnr in known)
+            lines.append(f"| – {name} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def _cell(drop: float, psnr: float, measured: bool) -> str:

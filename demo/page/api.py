@@ -128,14 +128,14 @@ def robustness(
     networks: list[str] | None = None,
     points: int | None = 7,
 ) -> tuple[str, dict[str, Any]]:
-    """Measure how steady networks are when the reference photo changes, step by step.
+    """Measure how steady networks are when the references or the photo change, step by step.
 
     Args:
         photo: the photo to enlarge; of one larger than 128 x 128 pixels (512 x 512 if it is
             sharp), the middle is used.
-        references: one to five sharp photos of something similar; these alone are changed.
+        references: one to five sharp photos of something similar.
         is_hr: the photo is a sharp one, so that results can be scored.
-        change: what changes about the references: light, place, blur, noise and others.
+        change: what changes about the references; those called "photo" change the photo instead.
         networks: which shipped weights to compare; those that differ in adaptation if not given.
         points: number of values of the change, 3 to 11.
 
@@ -239,7 +239,7 @@ def offer_api() -> None:
     call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **free)
     call.click(explain, inputs, [archive, found], api_name="explain", **free)
     with gr.Column(visible=False):
-        change = gr.Radio(list(FAMILIES), value="gain", label="Change of the references")
+        change = gr.Radio(list(FAMILIES), value="gain", label="What changes")
         networks = gr.CheckboxGroup(shipped_weights(), label="Networks to compare")
         points = gr.Number(7, label=f"Values of the change: 3 to {MOST_POINTS}", precision=0)
         figure = gr.Image(label="Quality against the change", format="png", type="filepath")

@@ -25,21 +25,24 @@ from demo.runs.jobs import Finished, Step, follow_each
 from demo.runs.served import serve
 from masa.config import SCALE
 from masa.errors import UserError
-from masa.measuring.ladder import NAMED
+from masa.measuring.ladder import NAMED, changed_by
 from masa.measuring.robustness import csv_text
 from masa.pictures.shifts import PRESETS, RANGES, Shift
 from masa.weights import shipped_weights
 
 LABEL, ID = "SAM laboratory", "laboratory"
 
-INTRO = f"""## Which network stays steady when the reference changes?
+INTRO = f"""## Which network stays steady when the reference or the photo changes?
 Spatial adaptation (SAM) should keep the result steady when the reference's light or colour
 changes. Here the reference of your pair on the left, and nothing else, is changed step by step.
+The changes called "photo ..." leave the reference alone and change the small photo: it gets JPEG
+blocks, noise or blur. A sharp photo is first made small cleanly then, and every value has its own
+result without a reference and its own bicubic enlargement.
 Of a small photo larger than {LR_SIDE} x {LR_SIDE} pixels, or a sharp one larger than
 {SCALE * LR_SIDE} x {SCALE * LR_SIDE}, the middle is used."""
 
 COMPARED = {
-    "unchanged": "The unchanged reference",
+    "unchanged": "The result before any change",
     "bicubic": "Bicubic",
     "truth": "The sharp photo",
 }
@@ -84,7 +87,8 @@ def choose(
     Raises ``UserError`` if they were deleted meanwhile.
     """
     kept = sweep.result(network, value)
-    left = {"bicubic": sweep.bicubic, "truth": sweep.truth}.get(compared) or sweep.unchanged(
+    bicubic = kept.bicubic or sweep.bicubic
+    left = {"bicubic": bicubic, "truth": sweep.truth}.get(compared) or sweep.unchanged(
         kept.network
     ).picture
     if not all(Path(path).exists() for path in (left, kept.picture)):
@@ -121,9 +125,9 @@ class LaboratoryTab:
             self.amounts = own_change()
         self.preview = self._slot(
             "lab-preview",
-            "The reference, changed",
-            "What every network is given, and how much of it is clipped to black or white. Of "
-            "several references the first is shown; the others are changed alike.",
+            "The picture that changes",
+            "What every network is given; of a reference, also how much of it is clipped to black "
+            "or white. Of several references the first is shown; the others are changed alike.",
         )
         with gr.Row():
             self.go = gr.Button("Run the sweep", variant="primary", elem_id="lab-go")
@@ -136,7 +140,7 @@ class LaboratoryTab:
                         "lab-quality",
                         "How good the results are",
                         "A mark per result; the higher, the closer to the sharp photo or, where "
-                        "that is unknown, to the result with the unchanged reference. Click one.",
+                        "that is unknown, to the result before any change. Click one.",
                         wide=False,
                     )
                 with gr.Column(min_width=320):
@@ -150,7 +154,7 @@ class LaboratoryTab:
             gr.Markdown("### One result\nClick a mark above, or choose here.")
             with gr.Row():
                 self.network = gr.Dropdown([], label="Network", elem_id="lab-network")
-                self.value = gr.Dropdown([], label="Change of the reference", elem_id="lab-value")
+                self.value = gr.Dropdown([], label="Change", elem_id="lab-value")
                 self.compared = gr.Dropdown(
                     [(title, name) for name, title in COMPARED.items()],
                     value="unchanged",
@@ -261,16 +265,16 @@ class LaboratoryTab:
         return self.show_preview(session, *values) if open_tab == ID else {}
 
     def show_preview(self, session: Session, *values: Any) -> Updates:
-        """The changed references; a sentence instead where there is nothing to change yet."""
+        """The changed copies; a sentence instead where there is nothing to change yet."""
         number = session.begin("preview")
         updates = self._preview(values)
         return updates if session.is_newest("preview", number) else {}
 
     def _preview(self, values: Sequence[Any]) -> Updates:
         try:
-            return self.preview.fill(
-                figures.preview(laboratory.changed_references(trial_of(values)))
-            )
+            trial = trial_of(values)
+            copies = laboratory.changed_pictures(trial)
+            return self.preview.fill(figures.preview(copies, changed_by(trial.family)))
         except OSError:
             return self.preview.empty(GONE)
         except UserError as error:

@@ -1,8 +1,8 @@
-"""Ladders of changes to a reference, to see how far a network goes along.
+"""Ladders of changes to a reference or to the photo, to see how far a network goes along.
 
 Spatial adaptation promises steadiness against luminance and colour
 (:mod:`masa.pictures.shifts`). The other families are what it does not promise: there matching
-breaks, sooner or later.
+breaks, sooner or later. The last families leave the reference alone and degrade the photo.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
+from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from masa.errors import UserError
+from masa.pictures.degradation import Degradation
 from masa.pictures.photo import Pixels
 from masa.pictures.shifts import RANGES, Shift, Shifted, count_clipped
 
 NOISE_SEED = 0
+
+Changed = Literal["the reference", "the photo"]
+"""What a family changes; the photo is the LR, or how it is made if the sharp photo is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +40,12 @@ class Substitutes:
 
 
 Change = Callable[[Pixels, Substitutes], Shifted]
-"""A reference ``(H, W, 3)`` to its changed copy."""
+"""A reference or photo ``(H, W, 3)`` to its changed copy."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One change of a reference."""
+    """One change of a reference or of the photo."""
 
     family: str
     value: float
@@ -48,6 +53,7 @@ class Rung:
     change: Change
     keeps_places: bool = True
     """See :attr:`Family.keeps_places`."""
+    changes: Changed = "the reference"
 
     def apply(self, rgb: Pixels, substitutes: Substitutes | None = None) -> Shifted:
         """The changed copy of ``(H, W, 3)``, with the number of clipped pixels.
@@ -59,7 +65,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Family:
-    """One way to change a reference, more and more."""
+    """One way to change a reference or the photo, more and more."""
 
     name: str
     unit: str
@@ -76,6 +82,7 @@ class Family:
     """What a pixel shows stays where it is, so that matched places can be compared."""
     is_switch: bool = False
     """There is nothing between ``low`` and ``high``."""
+    changes: Changed = "the reference"
 
     def values(self, count: int) -> tuple[float, ...]:
         """``count`` (3 or more) values from ``low`` to ``high``, the neutral one included.
@@ -109,7 +116,9 @@ class Family:
                 return Shifted(rgb.copy())
             return self.change(rgb, value, substitutes)
 
-        return Rung(self.name, value, f"{self.name} {value:g}", change, self.keeps_places)
+        return Rung(
+            self.name, value, f"{self.name} {value:g}", change, self.keeps_places, self.changes
+        )
 
     def rungs(self, values: Iterable[float]) -> list[Rung]:
         """One for each value, the neutral one left out."""
@@ -218,6 +227,47 @@ def _replace(which: str, rgb: Pixels, _: float, substitutes: Substitutes) -> Shi
     return Shifted(found.copy())
 
 
+def _degraded(degradation: Callable[[float], Degradation]) -> _ByValue:
+    """The LR made from the sharp photo where that is known, else the LR degraded further."""
+
+    def change(lr: Pixels, value: float, substitutes: Substitutes) -> Shifted:
+        how, rng = degradation(value), np.random.default_rng(NOISE_SEED)
+        hr = substitutes.hr
+        return Shifted(how.degrade_small(lr, rng) if hr is None else how.reduce(hr, rng))
+
+    return change
+
+
+_PHOTO_FAMILIES = (
+    Family(
+        "photo jpeg",
+        "compression of the photo: 100 − quality",
+        0,
+        0,
+        95,
+        _degraded(lambda value: Degradation(quality=round(100 - value))),
+        changes="the photo",
+    ),
+    Family(
+        "photo noise",
+        "standard deviation in levels of 255",
+        0,
+        0,
+        32,
+        _degraded(lambda value: Degradation(noise=value)),
+        changes="the photo",
+    ),
+    Family(
+        "photo blur",
+        "standard deviation in pixels of the small photo",
+        0,
+        0,
+        2,
+        _degraded(lambda value: Degradation(blur=(value, value))),
+        changes="the photo",
+    ),
+)
+
 _UNITS = {
     "gain": "factor on all levels",
     "offset": "levels of 255 added",
@@ -253,12 +303,19 @@ FAMILIES: dict[str, Family] = {
             )
             for name, which in (("other photo", "other"), ("HR itself", "hr"))
         ),
+        *_PHOTO_FAMILIES,
     )
 }
-"""Every family by name: light and colour first, then what spatial adaptation does not promise."""
+"""Every family by name: light and colour first, then what spatial adaptation does not promise, then
+those that change the photo."""
 
 LIGHT = tuple(name for name, family in FAMILIES.items() if family.is_light)
 """Names of the families of luminance and colour."""
+
+
+def changed_by(family: str) -> Changed:
+    """What the family of that name changes; ``named changes`` are of the reference's light."""
+    return "the reference" if family == NAMED else FAMILIES[family].changes
 
 
 def family_called(name: str) -> Family:

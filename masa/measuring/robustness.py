@@ -1,7 +1,8 @@
-"""How steady networks stay when their reference changes: sweeps over a ladder of changes.
+"""How steady networks stay when reference or photo change: sweeps over a ladder of changes.
 
-Each network paints the same LR with the unchanged reference first, then with the changed ones, so
-that whatever differs comes from the change alone.
+Each network paints the LR with the reference as both are first, then with one of them changed, so
+that whatever differs comes from the change alone. Where the photo changes, the baselines are
+measured anew for each of its versions.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from masa.measuring.ladder import FAMILIES, NAMED, Rung, Substitutes
+from masa.measuring.ladder import FAMILIES, NAMED, Rung, Substitutes, changed_by
 from masa.network.adaptation import ChannelStats, channel_stats
 from masa.network.decoder import ScaleTrace
 from masa.pictures.metrics import psnr_y
@@ -59,12 +61,12 @@ class Point:
 
     network: str
     rung: Rung | None
-    """``None``: the reference as it is."""
+    """``None``: photo and reference as they are."""
     rgb: Pixels
     """``(4h, 4w, 3)``."""
     psnr: float
     """dB on Y, no border left out: against the HR or, where that is unknown, against the same
-    network's result with the unchanged reference (infinite for that result itself)."""
+    network's result before any change (infinite for that result itself)."""
     similarity: float
     """Mean cosine similarity of the matches over the LR's pixels, -1 to 1."""
     moved: float | None
@@ -74,6 +76,8 @@ class Point:
     """Share of the changed references' pixels of which a channel was clipped, 0 to 1."""
     statistics: Statistics | None
     """``None`` unless asked for."""
+    baseline: Baseline | None = None
+    """Of the same changed photo; ``None`` where the photo is as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,8 @@ class Baseline:
     """dB of bicubic enlargement."""
     rgb: Pixels
     """``(4h, 4w, 3)``: the network's result without a reference."""
+    enlarged: Pixels
+    """``(4h, 4w, 3)``: bicubic enlargement."""
 
 
 def sweep(
@@ -99,19 +105,20 @@ def sweep(
     """Every network's results, each as soon as it is there.
 
     The unchanged reference comes first, then the baselines, then ``rungs`` in their order, each
-    for all networks. The LR is encoded once per network. ``progress`` is told of the whole sweep;
+    for all networks. An LR is encoded once per network. ``progress`` is told of the whole sweep;
     what it raises ends it. Raises ``UserError`` for pictures that cannot be used.
 
     No features are held while the next result is not asked for.
     """
     substitutes = Substitutes(subject.other, subject.hr)
-    runs = len(networks) * (len(rungs) + 2)
+    photos = sum(rung.changes == "the photo" for rung in rungs)
+    runs = len(networks) * (len(rungs) + photos + 2)
     done = 0
 
-    def run(name: str, refs: Sequence[Pixels], doing: str) -> Result:
+    def run(name: str, lr: Pixels, refs: Sequence[Pixels], doing: str) -> Result:
         nonlocal done
         result = networks[name].run(
-            subject.lr,
+            lr,
             refs,
             lambda share, _: progress((done + share) / runs, doing),
             keep=(1,) if statistics else (),
@@ -119,36 +126,46 @@ def sweep(
         done += 1
         return result
 
+    def alone(name: str, lr: Pixels, doing: str) -> Baseline:
+        result = run(name, lr, (), doing)
+        return Baseline(
+            name,
+            psnr_y(result.rgb, truth[name]),
+            psnr_y(result.bicubic, truth[name]),
+            result.rgb,
+            result.bicubic,
+        )
+
     unchanged: dict[str, NDArray[np.int64]] = {}
     truth: dict[str, Pixels] = {}
     for name in networks:
-        result = run(name, subject.refs, f"{name}: the reference as it is")
+        result = run(name, subject.lr, subject.refs, f"{name}: the reference as it is")
         unchanged[name] = _places(result)
         truth[name] = result.rgb if subject.hr is None else subject.hr
         point = _point(name, None, result, truth[name], 0.0, 0.0)
         del result
         yield point
     for name in networks:
-        result = run(name, (), f"{name}: no reference")
-        baseline = Baseline(
-            name,
-            psnr_y(result.rgb, truth[name]),
-            psnr_y(result.bicubic, truth[name]),
-            result.rgb,
-        )
-        del result
-        yield baseline
+        yield alone(name, subject.lr, f"{name}: no reference")
     for rung in rungs:
-        changed = [rung.apply(ref, substitutes) for ref in subject.refs]
-        pixels = sum(ref.rgb.shape[0] * ref.rgb.shape[1] for ref in changed)
-        clipped = sum(ref.clipped for ref in changed) / pixels
+        lr, refs, clipped = subject.lr, subject.refs, 0.0
+        if rung.changes == "the photo":
+            lr = rung.apply(lr, substitutes).rgb
+        else:
+            changed = [rung.apply(ref, substitutes) for ref in refs]
+            pixels = sum(ref.rgb.shape[0] * ref.rgb.shape[1] for ref in changed)
+            clipped = sum(ref.clipped for ref in changed) / pixels
+            refs = tuple(ref.rgb for ref in changed)
         for name in networks:
-            result = run(name, [ref.rgb for ref in changed], f"{name}: {rung.title}")
+            result = run(name, lr, refs, f"{name}: {rung.title}")
             moved = None
             if rung.keeps_places:
                 moved = float((_places(result) != unchanged[name]).any(0).mean())
             point = _point(name, rung, result, truth[name], moved, clipped)
             del result
+            if rung.changes == "the photo":
+                doing = f"{name}: {rung.title}, no reference"
+                point = replace(point, baseline=alone(name, lr, doing))
             yield point
 
 
@@ -207,6 +224,10 @@ class Row:
     similarity: float | None = None
     moved: float | None = None
     clipped: float | None = None
+    alone: float | None = None
+    """dB without a reference and of bicubic, of the same changed photo; ``None`` where the photo is
+    as it is."""
+    bicubic: float | None = None
 
 
 def rows_of(found: Point | Baseline, scene: str = "") -> list[Row]:
@@ -220,7 +241,10 @@ def rows_of(found: Point | Baseline, scene: str = "") -> list[Row]:
     if found.rung is not None:
         family, value, title = found.rung.family, found.rung.value, found.rung.title
     numbers = found.psnr, found.similarity, found.moved, found.clipped
-    return [Row(scene, found.network, family, value, title, *numbers)]
+    row = Row(scene, found.network, family, value, title, *numbers)
+    if found.baseline is not None:
+        row = replace(row, alone=found.baseline.alone, bicubic=found.baseline.bicubic)
+    return [row]
 
 
 @dataclass(frozen=True)
@@ -232,6 +256,9 @@ class Level:
     psnr: float
     similarity: float
     moved: float | None
+    alone: float | None = None
+    """As in :class:`Row`, and of the unchanged photo where a family changes the photo."""
+    bicubic: float | None = None
 
 
 @dataclass(frozen=True)
@@ -243,9 +270,10 @@ class Curve:
     levels: tuple[Level, ...]
     """By value, the neutral one included."""
     unchanged: Level
-    """With the reference as it is; one of ``levels``."""
+    """With photo and reference as they are; one of ``levels``."""
     alone: float | None
-    """dB without any reference; ``None`` if not measured yet, like ``bicubic``."""
+    """dB without any reference, of the photo as it is; ``None`` if not measured yet, like
+    ``bicubic``."""
     bicubic: float | None
 
     def drop(self, level: Level) -> float:
@@ -259,7 +287,7 @@ class Curve:
 
     @property
     def mean_drop(self) -> float:
-        """Mean loss over the changed references, dB; 0 if there are none yet."""
+        """Mean loss over the changes, dB; 0 if there are none yet."""
         return fmean(self._drops)
 
     @property
@@ -298,28 +326,39 @@ def curves(rows: Sequence[Row], families: Sequence[str] | None = None) -> list[C
                 continue
             unchanged = replace(means[network, UNCHANGED, 0.0], value=neutral_value(family))
             levels = [level for key, level in means.items() if key[:2] == (network, family)]
-            baselines = [means.get((network, kind, 0.0)) for kind in (ALONE, BICUBIC)]
+            alone, bicubic = (
+                None if mean is None else mean.psnr
+                for mean in (means.get((network, kind, 0.0)) for kind in (ALONE, BICUBIC))
+            )
+            if changed_by(family) == "the photo":
+                unchanged = replace(unchanged, alone=alone, bicubic=bicubic)
             found.append(
                 Curve(
                     network,
                     family,
                     tuple(sorted([*levels, unchanged], key=lambda level: level.value)),
                     unchanged,
-                    *(None if mean is None else mean.psnr for mean in baselines),
+                    alone,
+                    bicubic,
                 )
             )
     return found
 
 
 def _mean(rows: Sequence[Row]) -> Level:
-    moved = [row.moved for row in rows if row.moved is not None]
-    similarity = [row.similarity for row in rows if row.similarity is not None]
+    def mean(name: Literal["similarity", "moved", "alone", "bicubic"]) -> float | None:
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        return fmean(known) if known else None
+
+    similarity = mean("similarity")
     return Level(
         rows[0].value,
         rows[0].title,
         fmean(row.psnr for row in rows),
-        fmean(similarity) if similarity else math.nan,
-        fmean(moved) if moved else None,
+        math.nan if similarity is None else similarity,
+        mean("moved"),
+        mean("alone"),
+        mean("bicubic"),
     )
 
 
