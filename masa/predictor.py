@@ -293,8 +293,8 @@ class Predictor:
         canvas = ref_canvas(views, lr_canvas(lr_rgb, config), config)
         down = self.model.encode_down(self._tensor(canvas.down))
         scores = part_scores(lr.pyramid.l1, down, config, canvas.rows)
-        chosen = choose_views(scores.cpu().numpy(), len(config.dilations))
-        return [views[number] for number in chosen], alignments
+        chosen = choose_views(views, scores.cpu().numpy(), len(config.dilations))
+        return chosen, alignments
 
     def predicted_bytes(
         self, lr: Size, ref_down: Size, tile: int | None, keep: Collection[int] = ()

@@ -15,7 +15,7 @@ from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
 from masa.predictor import Predictor
 from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
-from masa.reference.canvas import choose_views
+from masa.reference.canvas import View, choose_views
 from masa.weights import load_model
 
 
@@ -206,14 +206,19 @@ def test_an_aligned_view_maps_back_to_the_turned_reference(photo):
     ("scores", "chosen"),
     [
         ([[2.0, 2.0], [2.5, 2.5]], [1]),
-        ([[2.0, 2.0], [2.01, 2.01]], [1]),
+        ([[2.5, 2.5], [2.51, 2.51]], [0]),  # sampled without need
+        ([[2.5, 2.5], [2.4, 2.57]], [0]),  # adds less than reading it costs
         ([[2.0, 2.9], [2.8, 2.0]], [0, 1]),
         ([[2.9, 2.9], [2.9, 2.9]], [0]),
         ([[2.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.5, 1.5, 1.0]], [0, 1]),
     ],
 )
 def test_only_views_that_add_something_are_read(scores, chosen):
-    assert choose_views(np.array(scores), dilations=3) == chosen
+    own = np.zeros((4, 4, 2), np.float32)
+    views = [View(number, (16, 16), picture(16, 16), own) for number in range(len(scores))]
+    views[0] = View(0, (16, 16), picture(16, 16))
+    found = choose_views(views, np.array(scores), dilations=3)
+    assert [view.number for view in found] == chosen
 
 
 def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):

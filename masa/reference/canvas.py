@@ -307,13 +307,16 @@ def ref_canvas(
     return RefCanvas(np.concatenate(padded), down, tuple(placements))
 
 
-def choose_views(scores: NDArray[np.floating], dilations: int) -> list[int]:
-    """Numbers of the views that are worth reading, in their order.
+def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations: int) -> list[View]:
+    """The views that are worth reading, in their order.
 
     ``scores`` ``(views, blocks)`` are the best coarse scores of LR blocks in each view, sums of
     ``dilations`` cosines. The view that fits best comes first; another is added while it raises
-    what the best of all reaches by ``WORTH_READING`` on average.
+    what the best of all reaches by ``WORTH_READING`` on average. Aligned views have to fit better
+    by ``SOFTENED``.
     """
+    aligned = np.array([view.own is not None for view in views])
+    scores = scores - SOFTENED * dilations * aligned[:, None]
     chosen: list[int] = []
     best = np.full(scores.shape[1], -np.inf)
     while len(chosen) < len(scores):
@@ -322,11 +325,14 @@ def choose_views(scores: NDArray[np.floating], dilations: int) -> list[int]:
             break
         chosen.append(int(means.argmax()))
         best = np.maximum(best, scores[chosen[-1]])
-    return sorted(chosen)
+    return [views[number] for number in sorted(chosen)]
 
 
 WORTH_READING = 0.01
 """Mean cosine similarity that a further view has to add: reading it takes a third of a run."""
+
+SOFTENED = 0.01
+"""Mean cosine similarity that an aligned view has to be ahead: sampling softens it a little."""
 
 
 def canvas_sizes(lr: Size, refs: Sequence[Size], config: MASAConfig) -> tuple[Size, Size]:
