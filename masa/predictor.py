@@ -269,7 +269,7 @@ class Predictor:
             self_reference=not ref_rgbs,
             seconds=clock.seconds,
             tile=tile,
-            notes=_alignment_notes(alignments),
+            notes=_alignment_notes(alignments, views),
             alignments=alignments,
         )
 
@@ -368,13 +368,25 @@ class _Clock:
         self._done += work
 
 
-def _alignment_notes(alignments: Sequence[Alignment | None]) -> tuple[str, ...]:
-    return tuple(
-        f"Reference {number} was not aligned: nothing in common with the photo was found."
-        if found is None
-        else f"Reference {number} was aligned with the photo: it is {found.words}."
-        for number, found in enumerate(alignments, start=1)
-    )
+def _alignment_notes(
+    alignments: Sequence[Alignment | None], views: Sequence[View]
+) -> tuple[str, ...]:
+    """What became of each reference, a sentence each; ``views`` are those that were used."""
+    used = {(view.number, view.own is not None) for view in views}
+
+    def note(number: int, found: Alignment | None) -> str:
+        name = f"Reference {number + 1}"
+        plain, aligned = ((number, how) in used for how in (False, True))
+        if not plain and not aligned:
+            return f"{name} was left out: it adds nothing to the others."
+        if found is None:
+            return f"{name} was not aligned: nothing in common with the photo was found."
+        if not aligned:
+            return f"{name} is {found.words}: it was used as it is, which fits no worse."
+        also = " and was also used as it is" if plain else ""
+        return f"{name} was aligned with the photo: it is {found.words}{also}."
+
+    return tuple(note(number, found) for number, found in enumerate(alignments))
 
 
 def _digest(*pictures: Pixels) -> bytes:

@@ -13,7 +13,7 @@ from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
-from masa.predictor import Predictor
+from masa.predictor import Predictor, _alignment_notes
 from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
 from masa.reference.canvas import View, choose_views
 from masa.weights import load_model
@@ -200,6 +200,24 @@ def test_an_aligned_view_maps_back_to_the_turned_reference(photo):
     true = transformed(matrix, centres)
     found = one.own[rows, columns].reshape(-1, 2)[:, ::-1]
     assert np.median(np.abs(found - true)) < 0.5 * 1.5  # half a pixel of the frame
+
+
+def test_notes_say_what_became_of_each_reference(photo):
+    lies = align(lr_from_hr(photo)[0], placed(photo, 25)[0])
+    plain, aligned = (
+        [View(number, (16, 16), picture(16, 16), own) for number in range(5)]
+        for own in (None, np.zeros((4, 4, 2), np.float32))
+    )
+    views = [plain[0], plain[1], aligned[2], plain[3], aligned[3]]
+    notes = _alignment_notes((None, lies, lies, lies, lies), views)
+    assert all(map(is_one_sentence, notes))
+    for note, words in zip(
+        notes,
+        ("not aligned", "used as it is, which", "was aligned", "also used as it is", "left out"),
+        strict=True,
+    ):
+        assert words in note
+    assert "also" not in notes[2] and "turned by 25°" in notes[2]
 
 
 @pytest.mark.parametrize(

@@ -488,4 +488,4 @@ def test_scenes_without_references_are_refused(scenes, capsys):
     for ref in scenes.glob("*_1.png"):
         ref.unlink()
     assert sweep_command(scenes) == 2
-    assert "no references" in capsys.readouterr().err
+    assert "no reference to change" in capsys.readouterr().err
