@@ -7,7 +7,6 @@ breaks, sooner or later. The last families leave the reference alone and degrade
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from masa.errors import UserError
-from masa.pictures.degradation import Degradation
+from masa.pictures.degradation import Degradation, jpeg
 from masa.pictures.photo import Pixels
 from masa.pictures.shifts import RANGES, Shift, Shifted, count_clipped
 
@@ -214,9 +213,7 @@ def _noise(rgb: Pixels, deviation: float, _: Substitutes) -> Shifted:
 
 
 def _compress(rgb: Pixels, compression: float) -> Pixels:
-    data = io.BytesIO()
-    Image.fromarray(rgb).save(data, "JPEG", quality=round(100 - compression))
-    return np.array(Image.open(data).convert("RGB"))
+    return jpeg(rgb, round(100 - compression))
 
 
 def _replace(which: str, rgb: Pixels, _: float, substitutes: Substitutes) -> Shifted:
