@@ -59,11 +59,6 @@ class Alignment:
         """The reference's own points ``(n, 2)`` in the frame."""
         return transformed(np.asarray(np.linalg.inv(self.matrix), np.float64), points)
 
-    @property
-    def outline(self) -> Points:
-        """``(4, 2)``: the frame's corners in the reference, clockwise from its top left."""
-        return self.to_own(_corners(self.size))
-
     @cached_property
     def middle(self) -> NDArray[np.float64]:
         """``(2, 2)``: the transform's Jacobian in the middle of the frame."""

@@ -329,7 +329,7 @@ def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations:
 
 
 WORTH_READING = 0.01
-"""Mean cosine similarity that a further view has to add: reading it takes a third of a run."""
+"""Mean cosine similarity that a further view has to add: to read it is a third of a run's work."""
 
 SOFTENED = 0.01
 """Mean cosine similarity that an aligned view has to be ahead: sampling softens it a little."""
