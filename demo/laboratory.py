@@ -61,6 +61,19 @@ LR_SIDE = 128
 MOST_POINTS = 11
 TRIO = {"masa-sam": "SAM", "masa-adain": "AdaIN", "masa-base": "no adaptation"}
 """Weights that differ in adaptation alone, and by what."""
+FOR_COMPARISON = TRIO | {
+    "lab-sam": "SAM",
+    "lab-sam-seed2": "SAM, another seed",
+    "lab-none": "no adaptation",
+    "lab-none-seed2": "no adaptation, another seed",
+    "lab-adain": "AdaIN",
+    "lab-spade": "SPADE",
+    "lab-dram1": "DRAM Model 1",
+    "lab-dram2": "DRAM Model 2",
+    "lab-dram3": "DRAM Model 3",
+    "lab-sam-plain": "SAM, trained without changes of light",
+}
+"""Weights that are of use beside one another only, and what they are."""
 KEPT_BYTES = 4 * 2**20
 """Bound on what a visitor's session keeps of a sweep; whole results lie in files."""
 

@@ -23,6 +23,11 @@ COMMANDS = {
         "demo.commands.robustness",
         "measure how steady weights stay as references change",
     ),
+    "ablation": ("masa.commands.ablation", "compare networks as the paper's tables 3 and 4 do"),
+    "tradeoff": (
+        "demo.commands.tradeoff",
+        "measure what larger blocks and more dilations bring and cost",
+    ),
     "bench": ("demo.commands.bench", "measure seconds and memory against the convolutions alone"),
     "train": ("masa.commands.train", "train weights on pairs of pictures"),
     "card": ("demo.commands.card", "write what weights were trained on and what they reach"),

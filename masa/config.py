@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-Adaptation = Literal["sam", "adain", "none"]
+Adaptation = Literal["sam", "spade", "adain", "none"]
+
+ADAPTATIONS: dict[Adaptation, str] = {
+    "sam": "SAM",
+    "spade": "SPADE",
+    "adain": "AdaIN",
+    "none": "no adaptation",
+}
+"""What they are called."""
 
 SCALE = 4
 """Upscaling factor; the network's shape fixes it."""
@@ -29,7 +37,7 @@ class MASAConfig:
     patch: int = 3
     """Side of the compared and copied patches, in LR pixels; odd."""
     adaptation: Adaptation = "sam"
-    """How Ref features are fitted to the LR's statistics (the rows of the paper's table 3)."""
+    """How Ref features are fitted to the LR (the rows of the paper's table 3)."""
     dram_ref: bool = True
     """DRAM refines the Ref features by their residual to the LR (table 4: Models 3 and 4)."""
     dram_lr: bool = True
@@ -51,6 +59,17 @@ class MASAConfig:
             raise ValueError(
                 f"adaptation must be one of {get_args(Adaptation)}, not {self.adaptation!r}"
             )
+
+    @property
+    def dram_model(self) -> int:
+        """The number of the paper's table 4: DRAM refines neither (1), the LR's features (2), the
+        Ref's (3) or both (4)."""
+        return 1 + self.dram_lr + 2 * self.dram_ref
+
+    def in_words(self) -> str:
+        """What the ablations vary, and the width."""
+        adaptation = ADAPTATIONS[self.adaptation]
+        return f"{self.channels} channels, {adaptation}, DRAM Model {self.dram_model}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint's metadata."""

@@ -66,6 +66,22 @@ def choose_weights(made_clean: bool, asked: str = AUTO) -> str:
     return PHOTO_WEIGHTS
 
 
+def invents_detail(name: str) -> bool:
+    """Whether the weights of that name were trained in the stage ``full`` too.
+
+    Then results are sharper, and some of their detail is invented. The file says so itself; a .pth
+    file does not, and neither do weights that are not there.
+    """
+    path = _named().get(name)
+    if path is None or path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("stage") == "full"
+    except Exception:  # of a file that holds anything; who loads it is told
+        return False
+
+
 def _named() -> dict[str, Path]:
     """Files of weights by name; of two with one name the shipped one, or the safetensors."""
     files = sorted(WEIGHTS_DIR.glob("*.safetensors"))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from helpers import fill, noise
 
 from masa.network.adaptation import (
+    SPADE,
     AdaIN,
     NoAdaptation,
     SpatialAdaptation,
@@ -47,6 +48,72 @@ def test_sam_is_its_formula():
     assert gamma.std() > 0.01  # or the comparison would say nothing of gamma
 
 
+def test_spade_is_its_formula():
+    module = fill(SPADE(4))
+    lr, ref = features()
+    found = adapt(module, lr, ref)
+    assert found.out.shape == ref.shape
+    state = module.state_dict()
+    assert state["conv_shared.0.weight"].shape == (4, 4, 3, 3)  # reads the LR alone
+
+    def conv(name, x):
+        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
+
+    shared = conv("conv_shared.0", lr).relu()
+    gamma, beta = conv("conv_gamma", shared), conv("conv_beta", shared)
+    expected = F.instance_norm(ref, eps=1e-5) * (gamma + 1) + beta
+    torch.testing.assert_close(found.out, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.gamma, gamma)
+    torch.testing.assert_close(found.beta, beta)
+    assert gamma.std() > 0.01  # or the comparison would say nothing of gamma
+
+
+def test_spade_takes_nothing_of_the_statistics_of_the_lr():
+    module = fill(SPADE(4))
+    lr, ref = features()
+    stats = channel_stats([ref])
+    one = module(lr, ref, channel_stats([lr]), stats).out
+    other = module(lr, ref, channel_stats([5 + 3 * lr]), stats).out
+    assert torch.equal(one, other)
+    assert not torch.allclose(adapt(module, 2 * lr, ref).out, one, atol=1e-3)
+
+
+def test_an_untrained_spade_normalises():
+    module = SPADE(4)
+    initialise(module)
+    module.start_at_zero()
+    lr, ref = features(h=40, w=30)
+    found = adapt(module, lr, ref)
+    assert not found.gamma.any() and not found.beta.any()
+    torch.testing.assert_close(found.out.mean((2, 3)), torch.zeros(2, 4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        found.out.std((2, 3), correction=0), torch.ones(2, 4), atol=1e-3, rtol=0
+    )
+
+
+@pytest.mark.parametrize("kind", [SpatialAdaptation, SPADE])
+def test_strips_without_gradients_give_the_same(kind):
+    """The path that predictors take writes over the Ref features, strip by strip."""
+    module = fill(kind(4))
+    lr, ref = features(n=1, h=400, w=200)
+    expected = adapt(module, lr, ref).out.detach()
+    stats = channel_stats([lr]), channel_stats([ref])
+    with torch.inference_mode():
+        found = module(lr, ref, *stats)
+    torch.testing.assert_close(found.out, expected, atol=1e-5, rtol=1e-5)
+    assert found.out.data_ptr() == ref.data_ptr()
+
+
+@pytest.mark.parametrize("kind", [SpatialAdaptation, SPADE])
+def test_every_weight_of_a_learned_adaptation_gets_a_gradient(kind):
+    module = fill(kind(4))
+    lr, ref = features()
+    lr.requires_grad_()
+    adapt(module, lr, ref).out.square().sum().backward()
+    for parameter in (*module.parameters(), lr):
+        assert parameter.grad.isfinite().all() and parameter.grad.any()
+
+
 def test_gamma_and_beta_are_for_those_who_ask():
     module = fill(SpatialAdaptation(4))
     lr, ref = features()
@@ -59,7 +126,7 @@ def test_gamma_and_beta_are_for_those_who_ask():
 def test_sam_starts_as_adain():
     module = SpatialAdaptation(4)
     initialise(module)
-    module.start_as_adain()
+    module.start_at_zero()
     lr, ref = features()
     found, adain = adapt(module, lr, ref), adapt(AdaIN(), lr, ref)
     assert not found.gamma.any()
@@ -109,7 +176,8 @@ def test_no_adaptation_passes_the_reference_on():
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"), [("sam", SpatialAdaptation), ("adain", AdaIN), ("none", NoAdaptation)]
+    ("mode", "kind"),
+    [("sam", SpatialAdaptation), ("spade", SPADE), ("adain", AdaIN), ("none", NoAdaptation)],
 )
 def test_modes(mode, kind):
     assert type(make_adaptation(mode, 4)) is kind
@@ -161,7 +229,7 @@ def test_half_precision_features_have_float32_statistics():
 def test_flat_channels_stay_finite_with_finite_gradients():
     lr = torch.full((1, 2, 4, 4), 0.5, requires_grad=True)
     ref = torch.full((1, 2, 4, 4), 2.0, requires_grad=True)
-    for module in (AdaIN(), fill(SpatialAdaptation(2))):
+    for module in (AdaIN(), fill(SpatialAdaptation(2)), fill(SPADE(2))):
         out = adapt(module, lr, ref).out
         assert out.isfinite().all()
         for gradient in torch.autograd.grad(out.square().sum(), (lr, ref)):

@@ -57,6 +57,19 @@ def test_is_its_formulas(dram, branches):
     assert found.out.shape == (2, C, 12, 10)
 
 
+@pytest.mark.parametrize("own", [Branches(*b) for b in product((True, False), repeat=2)])
+def test_a_branch_that_it_was_not_made_with_stays_off(dram, own):
+    """A network of Models 1 to 3 has no weights for it."""
+    lr, ref = noise(1, C, 6, 6), noise(1, C, 12, 12, seed=1)
+    part = fill(DualResidualAggregation(C, own)).requires_grad_(False)
+    assert torch.equal(part(lr, ref, Branches()).out, dram(lr, ref, own).out)
+    missing = {*(() if own.ref else ("down_a", "up_a")), *(() if own.lr else ("down_b",))}
+    lost = dram.state_dict().keys() - part.state_dict().keys()
+    assert lost == {f"conv_{name}.{kind}" for name in missing for kind in ("weight", "bias")}
+    only_off = part(lr, ref, Branches(False, False)).out
+    assert torch.equal(only_off, dram(lr, ref, Branches(False, False)).out)
+
+
 def test_branches_matter_and_default_to_on(dram):
     lr, ref = noise(1, C, 6, 6), noise(1, C, 12, 12, seed=1)
     assert Branches() == Branches(ref=True, lr=True)

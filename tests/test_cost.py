@@ -45,6 +45,7 @@ def test_dense_matching_compares_all_pairs():
 CONFIGS = [
     MASAConfig(channels=4),
     MASAConfig(channels=3, adaptation="adain"),
+    MASAConfig(channels=4, adaptation="spade"),
     MASAConfig(channels=4, adaptation="none"),
     MASAConfig(channels=4, dram_ref=False),
     MASAConfig(channels=4, dram_lr=False),

@@ -373,8 +373,6 @@ def test_the_largest_part_need_not_be_most(x):
 
 
 def test_networks_that_learn_no_adaptation(adain, none):
-    assert adaptation.mode_of(adain.scales[1]) == "adain"
-    assert adaptation.mode_of(none.scales[1]) == "none"
     for x in (adain, none):
         assert adaptation.modulation(x, View(scale=4)) is None
         assert "no γ and no β" in FIGURES["modulation"].missing(x, View(scale=4))
@@ -392,6 +390,19 @@ def test_networks_that_learn_no_adaptation(adain, none):
         assert "passed on unchanged" in drawn.alt and "adapted" not in drawn.alt + drawn.summary
     view = none.scales[2]
     assert view.gap("before") == view.gap("after")
+
+
+def test_what_spade_learns_is_named_as_its_own():
+    spade = explored((16, 24), (64, 64), MASAConfig(channels=8, adaptation="spade"), late=False)
+    for scale in (1, 2, 4):
+        drawn = adaptation.modulation(spade, View(scale=scale, channel=3))
+        check(drawn)
+        assert "multiplied by one plus γ, by" in drawn.summary
+        assert "Then β is added" in drawn.summary and "the photo's" not in drawn.summary
+        check(adaptation.statistics(spade, View(scale=scale)))
+    gamma = adaptation.channel_map(spade, spade.scales[4], "gamma", 3)
+    told = adaptation.modulation(spade, View(scale=4, channel=3)).summary.replace("−", "-")
+    assert f"by {1 + gamma.min():.3g} to {1 + gamma.max():.3g} from place to place" in told
 
 
 def test_scales_that_were_not_kept(x):

@@ -7,14 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from helpers import noise
+from helpers import is_one_sentence, noise
+from safetensors.torch import save_file
 from torch import nn
 
 from masa.errors import UserError
 from masa.training import vgg
 from masa.training.discriminator import Discriminator
 from masa.training.losses import FullObjective, L1Objective, relativistic_loss
-from masa.training.vgg import VGG19Features, load_vgg
+from masa.training.vgg import VGG16, VGG19, VGGFeatures, load_vgg
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_l1():
     result, truth = pictures()
     loss, parts = L1Objective()(result, truth)
     assert loss.item() == pytest.approx((result - truth).abs().mean().item())
-    assert parts == {}
+    assert parts == {} and L1Objective().told == {}
 
 
 def test_relativistic_loss_is_the_cross_entropy_of_differences_to_means():
@@ -124,19 +125,27 @@ def test_impossible_discriminators_are_refused(size):
         Discriminator(size)
 
 
-@pytest.fixture(scope="module")
-def vgg_file(tmp_path_factory):
-    """Random weights in a file laid out like torchvision's, which also has a classifier."""
+LAYOUTS = {
+    VGG19: [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34],
+    VGG16: [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28],
+}
+"""Numbers of torchvision's convolutions."""
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("kind", [".pth", ".safetensors"])
+def test_vgg_ends_before_the_relu_of_its_last_convolution(name, kind, tmp_path):
+    """Which network a file holds follows from its tensors; the classifier is left out."""
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save({**VGG19Features().state_dict(), "classifier.0.bias": torch.zeros(3)}, path)
-    return path
-
-
-def test_vgg_ends_before_the_relu_of_conv5_4(vgg_file):
-    model = load_vgg(vgg_file)
+    state = {**VGGFeatures(name).state_dict(), "classifier.0.bias": torch.zeros(3)}
+    path = tmp_path / f"vgg{kind}"
+    torch.save(state, path) if kind == ".pth" else save_file(state, path)
+    model = load_vgg(path)
+    assert model.name == name
     convolutions = [k for k, layer in enumerate(model.features) if isinstance(layer, nn.Conv2d)]
-    assert convolutions == [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
+    assert convolutions == LAYOUTS[name]
+    assert len(model.features) == convolutions[-1] + 1
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     features = model(torch.rand(1, 3, 32, 48))
     assert features.shape == (1, 512, 2, 3)
     assert features.min() < 0
@@ -144,8 +153,9 @@ def test_vgg_ends_before_the_relu_of_conv5_4(vgg_file):
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_vgg_sees_imagenet_statistics_in_rgb():
-    model = VGG19Features()
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_vgg_sees_imagenet_statistics_in_rgb(name):
+    model = VGGFeatures(name)
     model.features = nn.Sequential(nn.Identity())
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     assert model(mean).abs().max() == 0
@@ -158,11 +168,17 @@ def test_unusable_vgg_files_are_refused(tmp_path):
         load_vgg(bad)
     for content in (b"no weights", b"\x80\x02.", b"\x80\x02c\xff\n\n."):
         bad.write_bytes(content)
-        with pytest.raises(UserError, match="cannot be read"):
+        with pytest.raises(UserError, match="can be read safely"):
             load_vgg(bad)
-    torch.save({"features.0.weight": torch.zeros(1)}, bad)
-    with pytest.raises(UserError, match="does not hold VGG19"):
-        load_vgg(bad)
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in VGGFeatures(VGG16).state_dict().items()}
+    other = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+    other["features.28.weight"] = torch.zeros(3, 3)
+    for state in ({"features.0.weight": torch.zeros(1)}, other):
+        torch.save(state, bad)
+        with pytest.raises(UserError, match="neither VGG19 nor VGG16") as caught:
+            load_vgg(bad)
+        assert is_one_sentence(str(caught.value))
 
 
 def test_without_a_connection_the_message_says_which_file_goes_where(monkeypatch, tmp_path):

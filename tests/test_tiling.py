@@ -1,6 +1,7 @@
 """Tiles give what the whole gives."""
 
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from helpers import fill, inputs, noise
 from torch import nn
 
 import masa.network.decoder
-from masa.config import MASAConfig
+from masa.config import Adaptation, MASAConfig
 from masa.network.adaptation import channel_stats
 from masa.network.aggregation import Branches
 from masa.network.decoder import Decoder
@@ -108,7 +109,7 @@ def test_shares_rise_to_one_and_what_they_raise_ends_the_run(net):
 # ---------------------------------------------------------------------------- the network's tiles
 
 
-@pytest.fixture(scope="module", params=["sam", "adain", "none"])
+@pytest.fixture(scope="module", params=get_args(Adaptation))
 def encoded(request):
     """A network whose far pixels matter, an LR and a reference larger than tiles with halo."""
     config = MASAConfig(channels=4, adaptation=request.param)

@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers import needs_bf16, picture
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import masa.measuring.evaluate
@@ -37,16 +38,17 @@ from masa.errors import UserError
 from masa.measuring.evaluate import SceneScores, Score
 from masa.network.model import MASA
 from masa.predictor import Predictor
+from masa.training import vgg
 from masa.training.build import make_model
 from masa.training.checkpoint import load_checkpoint, save_checkpoint
 from masa.training.console import duration
 from masa.training.data import Augmentation
 from masa.training.discriminator import Discriminator
-from masa.training.history import read_run
+from masa.training.history import TrainingRun, history_json, read_run
 from masa.training.settings import OptimizerName, Settings, scheduled_learning_rate
 from masa.training.trainer import Summary, Timer, Trainer, train
 from masa.training.validation import Validation
-from masa.weights import load_model, save_weights
+from masa.weights import invents_detail, load_model, save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -156,8 +158,18 @@ def test_the_loss_falls(settings, tmp_path):
     assert np.mean(losses[-5:]) < 0.05
 
 
-def test_every_weight_is_trained(settings):
-    before = make_model(settings)
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"adaptation": "spade"},
+        {"dram_ref": False, "dram_lr": False},
+        {"dram_ref": False},
+        {"dram_lr": False},
+    ],
+)
+def test_every_weight_is_trained(settings, config):
+    settings = replace(settings, config=settings.config | config)
     torch.manual_seed(settings.seed)
     before = make_model(settings).state_dict()
     train(settings)
@@ -661,6 +673,8 @@ def test_missing_weights_are_named(settings):
 class Features(nn.Module):
     """Stands in for VGG19."""
 
+    name = "other features"
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(5)
@@ -709,6 +723,44 @@ def test_what_is_wrong_is_found_before_anything_is_fetched(settings, monkeypatch
 def test_full_stage_needs_vgg(settings):
     with pytest.raises(UserError, match="VGG19"):
         train(replace(settings, stage="full", vgg="nowhere.pth"))
+
+
+def test_the_full_stage_from_command_to_card(pairs, tmp_path, monkeypatch):
+    """With VGG16's layers, of random numbers and narrow."""
+    monkeypatch.setattr(vgg, "_WIDTHS", (4, 4, 4, 4, 4))
+    monkeypatch.setattr(masa.training.build, "Discriminator", lambda size: Discriminator(size, 4))
+    torch.manual_seed(0)
+    save_file(vgg.VGGFeatures(vgg.VGG16).state_dict(), tmp_path / "vgg16.safetensors")
+    start, out = tmp_path / "start.safetensors", tmp_path / "masa-full"
+    save_weights(start, MASA(MASAConfig(channels=4)).state_dict(), MASAConfig(channels=4))
+    options = (
+        f"--data {pairs} --out {out} --init {start} --stage full --steps 3 --batch 2 --crop 32"
+    )
+    options += (
+        f" --vgg {tmp_path / 'vgg16.safetensors'} --device cpu --precision fp32 --log-every 1"
+    )
+    assert main(["train", *options.split()]) == 0
+    lines = [json.loads(line) for line in (out / "log.jsonl").open()]
+    losses = [line for line in lines if "loss" in line]
+    assert len(losses) == 3 and all(line["perceptual"] > 0 for line in losses)
+    told = next(line["settings"] for line in lines if "settings" in line)
+    assert told["perceptual_features"] == "VGG16 conv5_3"
+    assert str(tmp_path) not in json.dumps(told)  # where the file lay is nobody's business
+    # The page and the card say what such weights are, by their files alone.
+    monkeypatch.setenv("MASA_WEIGHTS", str(tmp_path / "own"))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "masa-full.safetensors").write_bytes(
+        (out / "final.safetensors").read_bytes()
+    )
+    assert invents_detail("masa-full") and not invents_detail("masa-rec")
+    before = tmp_path / "start.json"
+    before.write_text(history_json([TrainingRun("start", 3600.0, 10, {"config": {"channels": 4}})]))
+    card = f"card {out} --name masa-full --before {before} --out {tmp_path / 'cards'}"
+    assert main(card.split()) == 0
+    text = (tmp_path / "cards" / "README.md").read_text()
+    assert "The network: 4 channels, SAM, DRAM Model 4." in text
+    assert "the perceptual loss on VGG16 conv5_3 (weight 1)" in text
+    assert "the adversarial loss (weight 0.005)" in text
 
 
 # -------------------------------------------------------------------- precision, processes

@@ -82,6 +82,7 @@ def test_shipped_weights_also_load_by_path(shipped_model):
         MASAConfig(channels=4),
         MASAConfig(channels=8, dilations=(1, 4), adaptation="none", lr_block=16, ref_factor=2.0),
         MASAConfig(channels=4, adaptation="adain", dram_ref=False, patch=5),
+        MASAConfig(channels=4, adaptation="spade", dram_ref=False, dram_lr=False),
     ],
 )
 def test_saved_weights_come_back_with_their_configuration(tmp_path, config):

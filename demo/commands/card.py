@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from masa.commands.options import write
+from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.training.history import TrainingRun, history_json, read_history, read_run, total_hours
 from masa.weights import DEFAULT_WEIGHTS
@@ -127,6 +128,7 @@ def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) 
     lines = [
         f"### {name}",
         "",
+        *_network(runs),
         f"Trained for {total_hours(list(runs)):.1f} hours of wall-clock time in {steps:,} steps:",
         "",
         "| run | hours | steps | samples a step | learning rate | from the log |",
@@ -138,6 +140,8 @@ def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) 
         degrade = run.settings.get("augmentation", {}).get("degrade", "off")
         if degrade != "off":
             samples += f", LRs degraded ({degrade})"
+        if not run.settings.get("augmentation", {}).get("luminance", True):
+            samples += ", no changes of light"
         rates = [run.settings.get(key) for key in ("lr", "lr_final")]
         rate = f"{rates[0]:g} to {rates[1]:g}" if None not in rates else ""
         rate += f", {run.settings['optimizer']}" if "optimizer" in run.settings else ""
@@ -145,6 +149,7 @@ def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) 
         reached = f"{last['val_ref']:.2f} dB with the nearest reference" if last else ""
         numbers = [run.name, f"{run.seconds / 3600:.1f}", f"{run.steps:,}", samples, rate]
         lines.append(f"| {' | '.join([*numbers, run.note or reached])} |")
+    lines += _losses(runs)
     lines += ["", f"![PSNR on the validation scenes over hours of training]({name}.png)", ""]
     if evaluation:
         means = evaluation.means
@@ -152,6 +157,34 @@ def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) 
         lines += _table(means[""]) if "" in means else _preset_table(evaluation)
         lines.append("")
     return "\n".join(lines)
+
+
+def _network(runs: Sequence[TrainingRun]) -> list[str]:
+    """What the network is, unless it is the paper's final one; a run's settings say what changed.
+
+    Raises ``UserError`` for settings that are no network's.
+    """
+    changed = {key: value for run in runs for key, value in run.settings.get("config", {}).items()}
+    try:
+        config = MASAConfig.from_dict(changed)
+    except (ValueError, TypeError):
+        raise UserError(
+            "A run's settings describe no network of this version: make its card with the version "
+            "that trained it."
+        ) from None
+    return [] if config == MASAConfig() else [f"The network: {config.in_words()}.", ""]
+
+
+def _losses(runs: Sequence[TrainingRun]) -> list[str]:
+    """What each run of the stage ``full`` minimised."""
+    told = [
+        f"{run.name} minimised L1, the perceptual loss on {run.settings['perceptual_features']} "
+        f"(weight {run.settings['perceptual_weight']:g}) and the adversarial loss (weight "
+        f"{run.settings['adversarial_weight']:g})."
+        for run in runs
+        if "perceptual_features" in run.settings
+    ]
+    return ["", *told] if told else []
 
 
 def _table(mean: dict[str, dict[str, float | None]]) -> list[str]:

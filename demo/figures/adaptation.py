@@ -47,19 +47,12 @@ def _padding(x: Exploration) -> str:
     return " Means and deviations are the network's own, over the photo and its padding."
 
 
-def mode_of(kept: ScaleView) -> str:
-    """``sam``, ``adain`` or ``none``: what the adaptation that made this view can do."""
-    if "gamma" in kept.channels:
-        return "sam"
-    return "adain" if kept.colours["difference"].any() else "none"
-
-
 def _titles(kept: ScaleView) -> dict[str, str]:
-    return _TITLES if mode_of(kept) != "none" else _TITLES | {"after": _UNCHANGED}
+    return _TITLES if kept.adaptation != "none" else _TITLES | {"after": _UNCHANGED}
 
 
 def _of_reference(kept: ScaleView) -> str:
-    if mode_of(kept) == "none":
+    if kept.adaptation == "none":
         return "of the reference, which is passed on unchanged"
     return "of the reference before and after it is adapted"
 
@@ -95,7 +88,7 @@ def _in_colours(x: Exploration, kept: ScaleView, scale: int) -> Drawn:
         picture_part(x, x.lr.crop(kept.colours[name]), f"{title} (×{scale})", HALF)
         for name, title in _titles(kept).items()
     ]
-    changes = mode_of(kept) != "none"
+    changes = kept.adaptation != "none"
     length = x.lr.crop(kept.colours["difference"][:, :, 0]) / np.float32(254) * kept.difference_peak
     parts.append(
         map_part(
@@ -142,7 +135,7 @@ def _of_channel(x: Exploration, kept: ScaleView, scale: int, channel: int) -> Dr
         statistics = kept.statistics[name]
         return f"{statistics.mean[channel]:.3g} ± {statistics.std[channel]:.3g}"
 
-    if mode_of(kept) == "none":
+    if kept.adaptation == "none":
         became = "stays so, as this network adapts nothing"
     else:
         became = f"{words('after')} once adapted"
@@ -166,11 +159,15 @@ def modulation(x: Exploration, view: View) -> Drawn | None:
     """
     scale = view.scale
     kept = x.scales.get(scale)
-    if kept is None or mode_of(kept) != "sam":
+    if kept is None or "gamma" not in kept.channels:
         return None
     channel = default_channel(kept) if view.channel is None else _nearest(kept, view.channel)
     gamma, beta = (channel_map(x, kept, name, channel) for name in ("gamma", "beta"))
-    mean, std = (float(getattr(kept.statistics["lr"], n)[channel]) for n in ("mean", "std"))
+    scale_by, shift_by, added = 1.0, 0.0, ("one plus γ", "β")
+    if kept.adaptation == "sam":
+        mean, std = (float(getattr(kept.statistics["lr"], n)[channel]) for n in ("mean", "std"))
+        scale_by, shift_by = std, mean
+        added = f"γ plus the photo's deviation ({std:.3g})", f"β plus the photo's mean ({mean:.3g})"
     return compose(
         [
             _signed(x, gamma, f"channel {channel}", f"γ: what stretches the reference (×{scale})"),
@@ -178,20 +175,22 @@ def modulation(x: Exploration, view: View) -> Drawn | None:
         ],
         f"Maps of γ and β of channel {channel}: purple above 0, orange below.",
         minus(
-            f"In channel {channel} the reference is multiplied by γ plus the photo's deviation "
-            f"({std:.3g}), by {(gamma + std).min():.3g} to {(gamma + std).max():.3g} from place to "
-            f"place. Then β plus the photo's mean ({mean:.3g}) is added, {(beta + mean).min():.3g} "
-            f"to {(beta + mean).max():.3g}. In a typical channel γ varies by "
-            f"{_strength(kept):.1f} times the photo's deviation.{_padding(x)}"
+            f"In channel {channel} the reference is multiplied by {added[0]}, by "
+            f"{(gamma + scale_by).min():.3g} to {(gamma + scale_by).max():.3g} from place to "
+            f"place. Then {added[1]} is added, {(beta + shift_by).min():.3g} to "
+            f"{(beta + shift_by).max():.3g}. {_strength(kept)}{_padding(x)}"
         ),
         columns=2,
     )
 
 
-def _strength(kept: ScaleView) -> float:
-    """How much gamma varies in the median channel, in units of the photo's deviation."""
+def _strength(kept: ScaleView) -> str:
+    """In words, how much gamma varies in the median channel, against what it is added to."""
     spread = np.ptp(kept.ranges["gamma"], axis=1)
-    return float(np.median(spread / np.maximum(kept.statistics["lr"].std, 1e-6)))
+    if kept.adaptation == "spade":
+        return f"In a typical channel γ varies by {float(np.median(spread)):.1f}."
+    times = float(np.median(spread / np.maximum(kept.statistics["lr"].std, 1e-6)))
+    return f"In a typical channel γ varies by {times:.1f} times the photo's deviation."
 
 
 def why_not_learned(x: Exploration, view: View) -> str:
@@ -199,7 +198,7 @@ def why_not_learned(x: Exploration, view: View) -> str:
     kept = x.scales.get(view.scale)
     if kept is None:
         return "The features at this scale were not kept."
-    if mode_of(kept) == "adain":
+    if kept.adaptation == "adain":
         return (
             "This network gives the reference the photo's mean and deviation, the same "
             "everywhere (AdaIN): nothing is learned, so it has no γ and no β."
@@ -229,7 +228,7 @@ def statistics(x: Exploration, view: View) -> Drawn | None:
     if kept is None:
         return None
     shown = dict(kept.statistics)
-    if mode_of(kept) == "none":
+    if kept.adaptation == "none":
         del shown["after"]  # the same as before, and marks would hide one another
     return Drawn(
         channel_plots(shown, scale),
@@ -263,7 +262,7 @@ def _statistics_in_words(kept: ScaleView) -> str:
         "the typical (median) channel's distance to the photo's, in units of the photo's "
         "deviation, where 0 is alike and 1 is off by a whole deviation"
     )
-    if mode_of(kept) == "none":
+    if kept.adaptation == "none":
         return (
             f"The reference's distributions stay at {before:.2f}, as this network adapts nothing: "
             f"{unit}."

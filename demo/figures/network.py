@@ -56,7 +56,7 @@ BOXES = (
     _box(
         "adaptation",
         "Spatial|adaptation",
-        "Fits the reference's features to the light of the photo: SAM, AdaIN or nothing.",
+        "Fits the reference's features to the light of the photo: SAM, SPADE, AdaIN or nothing.",
         "adaptation",
         "laboratory",
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from demo.laboratory import TRIO
+from demo.laboratory import FOR_COMPARISON
 from demo.runs.examples import Example, card
 from demo.runs.request import Request
 from demo.runs.served import in_use
@@ -22,7 +22,13 @@ from masa.pictures.formats import SUFFIXES
 from masa.pictures.photo import ImageError
 from masa.pictures.read import picture_size
 from masa.pictures.shifts import PRESETS, RANGES, Shift
-from masa.weights import AUTO, DEFAULT_WEIGHTS, PHOTO_WEIGHTS, shipped_weights
+from masa.weights import (
+    AUTO,
+    DEFAULT_WEIGHTS,
+    PHOTO_WEIGHTS,
+    invents_detail,
+    shipped_weights,
+)
 
 HR_MODE = "It is sharp: make the small photo from it"
 LR_MODE = "It is small: enlarge it"
@@ -151,18 +157,20 @@ class Form:
 
 
 def weights_menu() -> list[tuple[str, str]]:
-    """What the menu says of ``auto`` and of each network, and its name."""
+    """What the menu says of ``auto`` and of each network, and its name.
+
+    Those that are there for comparison come last.
+    """
     words = {
         DEFAULT_WEIGHTS: "for photos reduced cleanly",
         PHOTO_WEIGHTS: "for photos with JPEG blocks, noise or blur",
-        **dict.fromkeys(TRIO, "for comparison"),
+        **{name: f"for comparison, {what}" for name, what in FOR_COMPARISON.items()},
     }
+    names = sorted(shipped_weights(), key=lambda name: name in FOR_COMPARISON)
+    words |= {name: "sharper, invents detail" for name in names if invents_detail(name)}
     return [
         (AUTO, AUTO),
-        *(
-            (f"{name}: {words[name]}" if name in words else name, name)
-            for name in shipped_weights()
-        ),
+        *((f"{name}: {words[name]}" if name in words else name, name) for name in names),
     ]
 
 

@@ -297,7 +297,7 @@ class Handlers:
             results.row: gr.Slider(maximum=x.lr.height - 1, value=view.row),
             results.column: gr.Slider(maximum=x.lr.width - 1, value=view.column),
             results.scale: gr.Radio(choices=scales, value=view.scale),
-            results.channel: gr.Slider(value=-1),
+            results.channel: gr.Slider(maximum=len(x.lr_features) - 1, value=-1),
             # What was made of the run before goes.
             **results.trial.empty(),
             results.archive: gr.File(value=None, visible=False),

@@ -9,6 +9,7 @@ from demo.figures.places import padding_words
 from demo.runs.exploration import Exploration
 from demo.runs.served import serve_png
 from masa.config import SCALE
+from masa.weights import invents_detail
 
 PICTURES = {
     "bicubic": "Bicubic",
@@ -17,6 +18,13 @@ PICTURES = {
     "hr": "The sharp photo",
 }
 """Pictures that can be compared: field of an exploration, and its name for visitors."""
+
+INVENTED = (
+    "These weights were trained for sharp results, with perceptual and adversarial losses. Where "
+    "neither photo nor reference shows detail, they invent some: it looks real, but need not be "
+    "what was there, and PSNR is lower for it."
+)
+"""What a visitor should know of weights that invent detail."""
 
 
 def pictures_of(x: Exploration) -> dict[str, str]:
@@ -46,6 +54,8 @@ def report(x: Exploration) -> str:
         result.verdict(x, scores),
         result.scores_table(x, scores),
     ]
+    if invents_detail(x.weights):
+        lines.insert(2, INVENTED)
     if x.hint:
         lines.insert(0, f"*{x.hint}*")
     notes = [*x.notes, padding_words(x)]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from demo.runs.request import FinishedRun
+from masa.config import Adaptation
 from masa.machine.cost import Cost, dense_matching_cost, executed_cost, paper_cost
 from masa.machine.memory import Peak
 from masa.network.decoder import ScaleTrace
@@ -46,6 +47,7 @@ class ChannelStatistics:
 class ScaleView:
     """What adaptation and aggregation did at one scale (1, 2 or 4), as far as it is shown."""
 
+    adaptation: Adaptation
     colours: Mapping[str, Pixels]
     """Feature maps as RGB ``(scale * h, scale * w, 3)``: ``lr``, ``before``, ``after`` on one
     shared PCA basis and one shared range; ``difference`` is the length of ``after - before`` as a
@@ -210,6 +212,7 @@ def view_scale(part: ScaleTrace) -> ScaleView:
         added = {name: _size_of_features(kept[name]) for name in ("ref_residual", "lr_residual")}
     channels, ranges = _quantise(present)
     return ScaleView(
+        adaptation=part.adaptation,
         colours=colours,
         difference_peak=peak,
         explained=explained,

@@ -110,7 +110,11 @@ def _optimisation_options(group: _Group) -> None:
     _option(group, "ema", "decay of the averaged weights", type=float)
     _option(group, "clip", "largest norm of the gradient", type=float)
     _option(group, "seed", "of all random choices", type=int)
-    _option(group, "vgg", "file with VGG19's weights, for --stage full")
+    _option(
+        group,
+        "vgg",
+        "file with VGG19's or VGG16's weights, for --stage full (default: VGG19, downloaded once)",
+    )
     _option(group, "perceptual-weight", "for --stage full", type=float)
     _option(group, "adversarial-weight", "for --stage full", type=float)
     _option(

@@ -84,7 +84,8 @@ def _cost(
         return pixels * (first + level) + pixels // 4 * (conv + level) * 5 // 4
 
     transposed = 2 * conv * (4 if transposed_at_output else 1)  # per input pixel, two of them
-    adaptation = 4 * conv if config.adaptation == "sam" else 0
+    # SAM's first convolution reads two maps, SPADE's one; each has two more, for gamma and beta.
+    adaptation = {"sam": 4, "spade": 3}.get(config.adaptation, 0) * conv
 
     def dram(pixels: int) -> int:
         """``pixels`` of the smaller, LR side."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from masa.config import Adaptation
-from masa.network.layers import conv3x3, conv_cat_relu, convolve
+from masa.network.layers import conv3x3, conv_cat_relu, conv_relu, convolve
 from masa.network.tiling import write_over
 
 
@@ -87,28 +87,37 @@ def _normalised(ref: Tensor, stats: ChannelStats) -> Tensor:
     return torch.addcmul((-stats.mean * inverse).to(ref.dtype), ref, inverse.to(ref.dtype))
 
 
-class SpatialAdaptation(nn.Module):
-    """SAM: normalises Ref features per channel, then scales and shifts them per pixel.
+class LearnedAdaptation(nn.Module):
+    """Normalises Ref features per channel, then scales and shifts them per pixel.
 
-    ``n * (gamma + std(lr)) + (beta + mean(lr))``, where ``n`` are the normalised Ref features and
-    gamma and beta are convolved from LR and Ref features together (equations 8 and 9). Both maps
-    start at zero, so that an untrained SAM is :class:`AdaIN`.
+    ``n * (gamma + a) + (beta + b)``, where ``n`` are the normalised Ref features, gamma and beta
+    are convolved from what ``conv_shared`` makes of the features, and ``a`` and ``b`` are the same
+    everywhere. Both maps start at zero.
     """
 
     HALO = 2
     """Pixels around a place that its result depends on, statistics aside."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, inputs: int, channels: int) -> None:
+        """``inputs`` are the channels that ``conv_shared`` reads."""
         super().__init__()
         # A Sequential of one layer, as its parameters' names in the authors' checkpoints require.
-        self.conv_shared = nn.Sequential(conv3x3(2 * channels, channels))
+        self.conv_shared = nn.Sequential(conv3x3(inputs, channels))
         self.conv_gamma = conv3x3(channels, channels)
         self.conv_beta = conv3x3(channels, channels)
 
-    def start_as_adain(self) -> None:
+    def start_at_zero(self) -> None:
         """Zero the weights of gamma and beta; their biases are zero after initialisation."""
         nn.init.zeros_(self.conv_gamma.weight)
         nn.init.zeros_(self.conv_beta.weight)
+
+    def _shared(self, conv: nn.Conv2d, lr: Tensor, ref: Tensor) -> Tensor:
+        """``(N, C, H, W)``: what gamma and beta are convolved from."""
+        raise NotImplementedError
+
+    def _everywhere(self, lr_stats: ChannelStats) -> tuple[Tensor, Tensor]:
+        """``a`` and ``b``, each ``(N, C, 1, 1)`` or ``(1, C, 1, 1)``, float32."""
+        raise NotImplementedError
 
     def forward(
         self,
@@ -123,32 +132,65 @@ class SpatialAdaptation(nn.Module):
         ``learned`` asks for gamma and beta. Unless it does, and without gradients, the result is
         written over ``ref``.
         """
+        everywhere = self._everywhere(lr_stats)
         if learned or torch.is_grad_enabled():
-            scale, shift = self._scale_and_shift(lr, ref, lr_stats)
+            scale, shift = self._scale_and_shift(lr, ref, everywhere)
             out = torch.addcmul(shift, _normalised(ref, ref_stats), scale)
             if not learned:
                 return Adapted(out, None, None)
-            std, mean = lr_stats.unbiased_std, lr_stats.mean
-            return Adapted(out, scale - std.to(scale.dtype), shift - mean.to(shift.dtype))
+            a, b = (value.to(out.dtype) for value in everywhere)
+            return Adapted(out, scale - a, shift - b)
 
         def adapt(rows: slice) -> Tensor:
             part = ref[:, :, rows]
-            scale, shift = self._scale_and_shift(lr[:, :, rows], part, lr_stats)
+            scale, shift = self._scale_and_shift(lr[:, :, rows], part, everywhere)
             return shift.addcmul_(_normalised(part, ref_stats), scale)
 
         return Adapted(write_over(ref, adapt, self.HALO), None, None)
 
     def _scale_and_shift(
-        self, lr: Tensor, ref: Tensor, lr_stats: ChannelStats
+        self, lr: Tensor, ref: Tensor, everywhere: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """``gamma + std(lr)`` and ``beta + mean(lr)``."""
+        """``gamma + a`` and ``beta + b``."""
         (conv,) = self.conv_shared
         assert isinstance(conv, nn.Conv2d)
-        shared = conv_cat_relu(conv, lr, ref)
-        return (
-            _shifted(self.conv_gamma, shared, lr_stats.unbiased_std),
-            _shifted(self.conv_beta, shared, lr_stats.mean),
-        )
+        shared, (a, b) = self._shared(conv, lr, ref), everywhere
+        return _shifted(self.conv_gamma, shared, a), _shifted(self.conv_beta, shared, b)
+
+
+class SpatialAdaptation(LearnedAdaptation):
+    """SAM: gamma and beta from LR and Ref features together, added to the LR's statistics.
+
+    ``n * (gamma + std(lr)) + (beta + mean(lr))`` (equations 8 and 9). Untrained, it is
+    :class:`AdaIN`.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(2 * channels, channels)
+
+    def _shared(self, conv: nn.Conv2d, lr: Tensor, ref: Tensor) -> Tensor:
+        return conv_cat_relu(conv, lr, ref)
+
+    def _everywhere(self, lr_stats: ChannelStats) -> tuple[Tensor, Tensor]:
+        return lr_stats.unbiased_std, lr_stats.mean
+
+
+class SPADE(LearnedAdaptation):
+    """Spatially-adaptive normalisation (Park et al., 2019): gamma and beta from LR features alone.
+
+    ``n * (gamma + 1) + beta``, as in its authors' code, with nothing of the LR's statistics. As
+    anywhere here, ``n`` is normalised per image, not per batch. Untrained, it only normalises.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def _shared(self, conv: nn.Conv2d, lr: Tensor, ref: Tensor) -> Tensor:
+        return conv_relu(conv, lr)
+
+    def _everywhere(self, lr_stats: ChannelStats) -> tuple[Tensor, Tensor]:
+        one = torch.ones_like(lr_stats.mean[:1])
+        return one, torch.zeros_like(one)
 
 
 def _shifted(conv: nn.Conv2d, x: Tensor, shift: Tensor) -> Tensor:
@@ -172,7 +214,7 @@ class AdaIN(nn.Module):
         ref_stats: ChannelStats,
         learned: bool = False,
     ) -> Adapted:
-        """As :meth:`SpatialAdaptation.forward`, with nothing learned."""
+        """As :meth:`LearnedAdaptation.forward`, with nothing learned."""
         scale, shift = lr_stats.unbiased_std.to(ref.dtype), lr_stats.mean.to(ref.dtype)
         return Adapted(torch.addcmul(shift, _normalised(ref, ref_stats), scale), None, None)
 
@@ -188,12 +230,14 @@ class NoAdaptation(nn.Module):
         ref_stats: ChannelStats,
         learned: bool = False,
     ) -> Adapted:
-        """As :meth:`SpatialAdaptation.forward`, leaving ``ref`` unchanged."""
+        """As :meth:`LearnedAdaptation.forward`, leaving ``ref`` unchanged."""
         return Adapted(ref, None, None)
 
 
-def make_adaptation(mode: Adaptation, channels: int) -> SpatialAdaptation | AdaIN | NoAdaptation:
+def make_adaptation(mode: Adaptation, channels: int) -> LearnedAdaptation | AdaIN | NoAdaptation:
     """The module for :attr:`masa.config.MASAConfig.adaptation`."""
     if mode == "sam":
         return SpatialAdaptation(channels)
+    if mode == "spade":
+        return SPADE(channels)
     return AdaIN() if mode == "adain" else NoAdaptation()

@@ -33,6 +33,9 @@ class Branches(NamedTuple):
     lr: bool = True
 
 
+BOTH = Branches()
+
+
 def _deconv(channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(channels, channels, 3, 2, 1, output_padding=1)
 
@@ -40,33 +43,38 @@ def _deconv(channels: int) -> nn.ConvTranspose2d:
 class DualResidualAggregation(nn.Module):
     """DRAM: merges LR features with Ref features of twice their size.
 
-    A branch that is switched off passes its features on without their residual; with both off
-    what remains is a concatenation (the paper's Model 1).
+    A branch that is switched off passes its features on without their residual. With both off, the
+    LR's features are only enlarged and concatenated with the Ref's (the paper's Model 1).
     """
 
     HALO = 4
     """Output pixels around a tile that its output depends on."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, branches: Branches = BOTH) -> None:
+        """``branches`` are those it has convolutions for: the others can never be switched on."""
         super().__init__()
-        self.conv_down_a = conv3x3(channels, channels, stride=2)
-        self.conv_up_a = _deconv(channels)
-        self.conv_down_b = conv3x3(channels, channels, stride=2)
+        self.branches = branches
+        if branches.ref:
+            self.conv_down_a = conv3x3(channels, channels, stride=2)
+            self.conv_up_a = _deconv(channels)
+        if branches.lr:
+            self.conv_down_b = conv3x3(channels, channels, stride=2)
         self.conv_up_b = _deconv(channels)
         self.conv_cat = conv3x3(2 * channels, channels)
 
     def forward(self, lr: Tensor, ref: Tensor, branches: Branches, keep: bool = True) -> Aggregated:
         """``lr`` ``(N, C, H, W)`` and ``ref`` ``(N, C, 2H, 2W)`` to ``(N, C, 2H, 2W)``.
 
-        Unless ``keep`` is set, and without gradients, the output is written over ``ref``.
+        ``branches`` may switch off some of those it has. Unless ``keep`` is set, and without
+        gradients, the output is written over ``ref``.
         """
         over = not keep and not torch.is_grad_enabled()
         ref_residual = lr_residual = torch.zeros((), dtype=lr.dtype, device=lr.device).expand_as(lr)
         ref_branch, lr_branch = ref, lr
-        if branches.lr:
+        if branches.lr and self.branches.lr:
             lr_residual = lr - conv_relu(self.conv_down_b, ref)
             lr_branch = lr + lr_residual
-        if branches.ref:
+        if branches.ref and self.branches.ref:
             ref_residual = conv_relu(self.conv_down_a, ref) - lr
             detail = deconv_relu(self.conv_up_a, ref_residual)
             ref_branch = ref.add_(detail) if over else ref + detail

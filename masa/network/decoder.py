@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masa.config import SCALE, MASAConfig
+from masa.config import SCALE, Adaptation, MASAConfig
 from masa.network.adaptation import (
     Adapted,
     ChannelStats,
@@ -39,6 +39,8 @@ class ScaleTrace:
     """Transferred, similarity-weighted Ref features: adaptation's input."""
     adapted: Adapted
     """Adaptation's output, gamma and beta."""
+    adaptation: Adaptation
+    """What made it."""
     aggregated: Aggregated | None
     """DRAM's output and branches; ``None`` at x1, which has no DRAM."""
 
@@ -66,12 +68,14 @@ class Decoder(nn.Module):
 
         self.merge_warp_x1 = conv3x3(2 * c, c)
         self.blk_x1 = residual_blocks(c, 12)
-        self.dram_x2 = DualResidualAggregation(c)
+        branches = Branches(config.dram_ref, config.dram_lr)
+        self.dram_x2 = DualResidualAggregation(c, branches)
         self.blk_x2 = residual_blocks(c, 8)
-        self.dram_x4 = DualResidualAggregation(c)
+        self.dram_x4 = DualResidualAggregation(c, branches)
         self.blk_x4 = residual_blocks(c, 4)
         self.conv_out = conv3x3(c, 3)
 
+        self.adaptation = config.adaptation
         self.pAda = make_adaptation(config.adaptation, c)
 
     def context(self, lr: Pyramid) -> Tensor:
@@ -89,7 +93,7 @@ class Decoder(nn.Module):
         adapted = self.pAda(context, ref, *stats, learned=keep)
         merged = conv_cat_relu(self.merge_warp_x1, adapted.out, context)
         x1 = run_blocks(self.blk_x1, merged, on_share)
-        return x1, ScaleTrace(context, ref, adapted, None)
+        return x1, ScaleTrace(context, ref, adapted, self.adaptation, None)
 
     def at_x2(
         self,
@@ -187,7 +191,7 @@ class Decoder(nn.Module):
         if kept is None:
             return out, None
         lr, adapted, aggregated = kept
-        return out, ScaleTrace(lr, ref, adapted, aggregated)
+        return out, ScaleTrace(lr, ref, adapted, self.adaptation, aggregated)
 
 
 def _stats(x: Tensor, scale: int, tile: int | None, on_share: OnShare) -> ChannelStats:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from masa.config import SCALE, MASAConfig
-from masa.network.adaptation import SpatialAdaptation
+from masa.network.adaptation import LearnedAdaptation
 from masa.network.aggregation import Branches
 from masa.network.decoder import Decoder, ScaleTrace, bicubic
 from masa.network.encoder import Encoder, Pyramid
@@ -78,8 +78,8 @@ class MASA(nn.Module):
         self.enc = Encoder(self.config.channels)
         self.decoder = Decoder(self.config)
         initialise(self)
-        if isinstance(self.decoder.pAda, SpatialAdaptation):
-            self.decoder.pAda.start_as_adain()
+        if isinstance(self.decoder.pAda, LearnedAdaptation):
+            self.decoder.pAda.start_at_zero()
         channels_last(self)
 
     def forward(self, lr: Tensor, ref: Tensor, ref_down: Tensor) -> Tensor:

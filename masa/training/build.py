@@ -53,17 +53,13 @@ def build(settings: Settings, saved: dict[str, Any] | None = None) -> Ingredient
     torch.manual_seed(settings.seed)
     model = make_model(settings, saved)
     optimizer = make_optimizer(settings, model, device)
-    # What takes longest comes last: pictures are decoded, and VGG19's weights downloaded.
+    # What takes longest comes last: pictures are decoded, and VGG's weights downloaded.
     scenes = validation_scenes(settings.val) if settings.val else []
     dataset = PairDataset(
         settings.data, settings.crop, settings.augmentation, settings.seed, settings.cache
     )
     objective = make_objective(settings)
-    ddp = DistributedDataParallelKwargs(
-        gradient_as_bucket_view=True,
-        # A branch of DRAM that is switched off leaves its convolutions without gradients.
-        find_unused_parameters=not (model.config.dram_ref and model.config.dram_lr),
-    )
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if half else "no",
@@ -139,15 +135,17 @@ def make_optimizer(settings: Settings, model: MASA, device: torch.device) -> tor
 
 
 def make_objective(settings: Settings) -> Objective:
-    """The loss of the stage. Raises ``UserError`` where VGG19's weights are missing."""
+    """The loss of the stage. Raises ``UserError`` where VGG's weights are missing."""
     if settings.stage == "rec":
         return L1Objective()
+    vgg = load_vgg(settings.vgg)
     return FullObjective(
-        load_vgg(settings.vgg),
+        vgg,
         Discriminator(settings.crop),
         settings.perceptual_weight,
         settings.adversarial_weight,
         settings.learning_rate_discriminator,
+        vgg.name,
     )
 
 

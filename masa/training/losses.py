@@ -22,6 +22,9 @@ Parts = dict[str, Tensor]
 class Objective(Protocol):
     """A loss of results, with the networks that it trains itself, if any."""
 
+    told: dict[str, Any]
+    """What the log and the card tell of it beside the stage, plain values by name."""
+
     def prepare(self, accelerator: Accelerator) -> None:
         """Move to where training happens."""
 
@@ -37,6 +40,9 @@ class Objective(Protocol):
 
 class L1Objective:
     """Mean absolute difference: the ``rec`` stage."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Any] = {}
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Nothing to move."""
@@ -66,9 +72,15 @@ class FullObjective:
         perceptual: float = 1.0,
         adversarial: float = 5e-3,
         learning_rate: float = 1e-4,
+        features: str = "",
     ) -> None:
         """``perceptual`` and ``adversarial`` weigh their terms against L1's 1; the
-        ``learning_rate`` is the discriminator's."""
+        ``learning_rate`` is the discriminator's. ``features`` is what ``vgg``'s are called."""
+        self.told = {
+            "perceptual_features": features,
+            "perceptual_weight": perceptual,
+            "adversarial_weight": adversarial,
+        }
         self.perceptual, self.adversarial = perceptual, adversarial
         self._vgg = vgg
         self._discriminator = discriminator

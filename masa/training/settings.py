@@ -84,7 +84,8 @@ class Settings:
     cache: bool = True
     """Keep all decoded pictures in memory."""
     vgg: str | None = None
-    """File with VGG19's weights for the perceptual loss; downloaded once if not given."""
+    """File with VGG19's or VGG16's weights for the perceptual loss; if not given, VGG19's are
+    downloaded once."""
     perceptual_weight: float = 1.0
     adversarial_weight: float = 5e-3
     learning_rate_discriminator: float = 1e-4

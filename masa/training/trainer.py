@@ -121,7 +121,8 @@ class Trainer:
         if self._before and not log.tells_settings:  # an older log, or one that a full disk cut
             log.settings(0, 0.0, self._before)
         processes = self.accelerator.num_processes
-        log.settings(self.step, self._seconds, recorded_settings(settings.to_dict(), processes))
+        told = recorded_settings(settings.to_dict(), processes) | self.objective.told
+        log.settings(self.step, self._seconds, told)
         validation = Timer(settings.val_minutes * 60, self._validated, settings.val_steps)
         saving = Timer(settings.save_minutes * 60, self._seconds)
         window: list[Parts] = []

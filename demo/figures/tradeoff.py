@@ -1,0 +1,78 @@
+"""What does a thorough search bring? PSNR against its cost, as in the paper's figure 5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor, log10
+
+from demo.figures.draw import BLUE, INK, ORANGE, WHITE, WIDE, Colour, stack, text
+from demo.figures.figure import Drawn
+from demo.figures.plots import GREEN, Line, Mark, disc, key, line_plot, ring, triangle
+from masa.measuring.ablation import Setting, Tradeoff
+
+_STYLES: dict[str, tuple[Colour, Mark]] = {
+    "LR block": (BLUE, disc),
+    "Ref block": (ORANGE, triangle),
+    "dilations": (GREEN, ring),
+}
+_KEY = {
+    "LR block": "LR block, pixels a side",
+    "Ref block": "Ref block, times the LR block",
+    "dilations": "dilations",
+}
+_LEAST_DB = 0.1  # the upright axis spans so much at least: what is nearly equal should look so
+
+
+def tradeoff(weights: str, found: Sequence[tuple[Setting, Tradeoff]]) -> Drawn:
+    """A line for each thing that is varied, with a mark and its value for each setting.
+
+    The lower axis is logarithmic.
+    """
+    series = {
+        varied: sorted(
+            (log10(reached.matching / 1e9), reached.psnr, setting.value)
+            for setting, reached in found
+            if setting.varied == varied
+        )
+        for varied in _STYLES
+    }
+    lines = [
+        Line([(x, y) for x, y, _ in places], _STYLES[varied][1], _STYLES[varied][0])
+        for varied, places in series.items()
+    ]
+    every = [x for places in series.values() for x, _, _ in places]
+    plot = line_plot(
+        lines,
+        (),
+        ("multiply-adds of matching, 10^9; each mark's value is written at it", "PSNR, dB"),
+        _ticks(min(every), max(every)),
+        _LEAST_DB,
+        height=320,
+        width=WIDE,
+    )
+    for number, (places, spots) in enumerate(zip(series.values(), plot.places, strict=True)):
+        for (_, _, value), spot in zip(places, spots, strict=True):
+            if spot is not None:  # the lines' words go above, below and beside their marks
+                side = ((0.0, -7.0, "md"), (0.0, 7.0, "ma"), (8.0, 0.0, "lm"))[number]
+                text(
+                    plot.image, value, spot[0] + side[0], spot[1] + side[1], anchor=side[2],
+                    colour=INK, halo=WHITE,
+                )  # fmt: skip
+    best = max(found, key=lambda pair: pair[1].psnr)
+    own = next(reached for setting, reached in found if setting.is_own)
+    return Drawn(
+        stack([plot.image, key([(_STYLES[v][1], _KEY[v]) for v in series], WIDE)]),
+        f"Curves of the PSNR of {weights} against the multiply-adds of its matching, as "
+        f"{', '.join(list(series)[:-1])} and {list(series)[-1]} are varied.",
+        f"{weights} as it was trained has {own.psnr:.2f} dB, for {own.matching / 1e9:.1f}·10^9 "
+        f"multiply-adds of matching. The most is {best[1].psnr:.2f} dB, for "
+        f"{best[1].matching / 1e9:.1f}·10^9 ({best[0].varied} {best[0].value}). The network was "
+        "trained with its own setting alone.",
+    )
+
+
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Round numbers between 10^low and 10^high, at their logarithms."""
+    powers = range(floor(low), floor(high) + 1)
+    numbers = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    return [(log10(n), f"{n:g}") for n in numbers if low <= log10(n) <= high]

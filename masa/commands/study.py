@@ -1,0 +1,106 @@
+"""What long measurements of several networks share: scenes, and numbers written down as they come.
+
+No command of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from masa.commands.options import add_device, add_memory, references, write
+from masa.errors import UserError
+from masa.machine.device import resolve_device, resolve_precision
+from masa.measuring.evaluate import protocol
+from masa.measuring.scenes import check_refs, detect_layout, find_scenes
+from masa.predictor import Predictor
+from masa.weights import load_model
+
+_Numbers = TypeVar("_Numbers")
+"""A dataclass of finite numbers."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The scenes, where to write and where to compute."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the test set")
+    parser.add_argument(
+        "--refs",
+        type=references,
+        default="all",
+        metavar="1..5|all",
+        help="CUFED5: the reference to use, or all of them stitched (default: all)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N scenes only")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    add_device(parser)
+    add_memory(parser)
+
+
+class Study:
+    """Scenes with references, and what networks reach on them, kept in a JSON file.
+
+    Numbers that an earlier call measured on the same scenes in the same way are not measured again.
+    """
+
+    def __init__(self, args: argparse.Namespace, file: str) -> None:
+        """``file`` is the name of the JSON file in ``--out``. Raises ``UserError``."""
+        self._args, self._path = args, args.out / file
+        layout = detect_layout(args.folder)
+        check_refs(layout, args.refs)
+        if args.limit is not None and args.limit < 1:
+            raise UserError(f"A limit of {args.limit} leaves no scene: give --limit 1 or more.")
+        self.scenes = find_scenes(args.folder, layout, args.refs)[: args.limit]
+        if not all(scene.refs for scene in self.scenes):
+            raise UserError(
+                "A scene here has no reference: give a folder in which every scene has one."
+            )
+        device = resolve_device(args.device)
+        dtype = resolve_precision(args.precision, device)
+        self.protocol = f"{len(self.scenes)} scenes; {protocol(layout, args.refs, 0)}"
+        self._how: dict[str, Any] = {
+            "folder": str(args.folder),
+            "scenes": [scene.name for scene in self.scenes],
+            "protocol": self.protocol,
+            "device": device.type,
+            "precision": str(dtype).removeprefix("torch."),
+        }
+        self._numbers = self._read()
+
+    def predictor(self, weights: Path) -> Predictor:
+        """The network in a file, as the options ask. Raises ``UserError``."""
+        args = self._args
+        return Predictor(load_model(weights), args.device, args.precision, memory=args.memory)
+
+    def reached(
+        self, weights: Path, case: str, kind: type[_Numbers], measure: Callable[[], _Numbers]
+    ) -> _Numbers:
+        """The numbers of a file of weights in a case, measured unless they are known.
+
+        Raises ``UserError`` if they cannot be written, and what ``measure`` raises.
+        """
+        # Other weights of the same name are told apart.
+        digest = hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest()
+        known = self._numbers.setdefault(digest, {})
+        if case not in known:
+            known[case] = asdict(measure())  # type: ignore[call-overload]
+            content = {**self._how, "numbers": self._numbers}
+            write(self._path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        return kind(**known[case])
+
+    def _read(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Numbers by weights and case, as an earlier call wrote them."""
+        if not self._path.is_file():
+            return {}
+        try:
+            content = json.loads(self._path.read_text("utf-8"))
+            same = all(content[key] == value for key, value in self._how.items())
+            return {key: dict(cases) for key, cases in content["numbers"].items()} if same else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(
+                f"'{self._path}' holds something other than these numbers: choose another --out."
+            ) from None
