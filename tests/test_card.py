@@ -170,3 +170,20 @@ def test_what_cannot_be_told_is_said(tmp_path, monkeypatch, capsys, words, sente
 def test_a_part_without_its_end_is_not_guessed():
     with pytest.raises(UserError, match="end of mine"):
         with_part("a\n<!-- mine -->\nb\n", "mine", "c\n")
+
+
+def test_a_card_names_the_network_and_what_sets_its_training_apart(tmp_path):
+    write_run(tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    told = {"crop": 96, "batch": 4, "augmentation": {"luminance": False, "degrade": "off"}}
+    told["config"] = {"channels": 32, "adaptation": "spade", "dram_ref": False}
+    lines = log.read_text()
+    log.write_text(json.dumps({"step": 0, "seconds": 0.0, "settings": told}) + "\n" + lines)
+    assert card(tmp_path, tmp_path / "run") == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "The network: 32 channels, SPADE, DRAM Model 2." in text
+    assert "| 4 of 96x96, no changes of light |" in text
+    assert "minimised" not in text  # L1 alone, as ever
+    told["config"] = {"colour": 1}
+    log.write_text(json.dumps({"step": 0, "seconds": 0.0, "settings": told}) + "\n" + lines)
+    assert card(tmp_path, tmp_path / "run") == 2

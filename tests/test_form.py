@@ -9,15 +9,19 @@ import pytest
 from asking import inputs, last
 from PIL import Image
 
-from demo.page.form import HR_MODE, LR_MODE
+from demo.page.form import HR_MODE, LR_MODE, weights_menu
 from demo.page.messages import told_kindly
 from demo.page.page import Page
 from demo.page.work import enlarge
 from demo.runs import served as demo_files
 from demo.runs.showcase import Showcase
+from masa import weights
+from masa.config import MASAConfig
 from masa.errors import UserError
+from masa.network.model import MASA
 from masa.pictures.degradation import PRESETS, lr_from_hr
 from masa.pictures.read import read_photo
+from masa.weights import choose_weights, save_weights
 
 
 def test_the_small_photo_is_made_as_it_was_chosen(files):
@@ -59,6 +63,31 @@ def test_the_degradation_is_offered_for_sharp_photos_alone():
         if (form.mode._id, "change") in fn.targets and fn.outputs == [form.degradation]
     )
     assert fn.fn(HR_MODE).visible and not fn.fn(LR_MODE).visible
+
+
+def test_the_menu_says_what_weights_are_for_and_puts_those_for_comparison_last(
+    tmp_path, monkeypatch
+):
+    """Weights of the stage ``full`` are known by their file alone, whatever they are called."""
+    monkeypatch.setattr(weights, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.delenv("MASA_WEIGHTS", raising=False)
+    config = MASAConfig(channels=4)
+    for name in ("lab-spade", "masa-rec", "masa-base", "crisp", "own", "masa-photo"):
+        told = {"stage": "full" if name == "crisp" else "rec"}
+        save_weights(tmp_path / f"{name}.safetensors", MASA(config).state_dict(), config, told)
+    assert weights_menu() == [
+        ("auto", "auto"),
+        ("masa-rec: for photos reduced cleanly", "masa-rec"),
+        ("crisp: sharper, invents detail", "crisp"),
+        ("masa-photo: for photos with JPEG blocks, noise or blur", "masa-photo"),
+        ("own", "own"),
+        ("lab-spade: for comparison, SPADE", "lab-spade"),
+        ("masa-base: for comparison, no adaptation", "masa-base"),
+    ]
+    for made_clean in (True, False):
+        assert choose_weights(made_clean) in ("masa-rec", "masa-photo")
+    (tmp_path / "own.safetensors").write_bytes(b"damaged")
+    assert not weights.invents_detail("own") and not weights.invents_detail("gone")
 
 
 def test_using_an_upload_keeps_it(tmp_path, monkeypatch):
