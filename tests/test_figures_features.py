@@ -17,6 +17,7 @@ from demo.figures.parts import Place, busiest, high_of
 from demo.figures.plots import Bar, bar_chart
 from demo.figures.tabs import FIGURES
 from demo.figures.view import View, lr_pixel, result_pixel
+from demo.page.report import INVENTED, report
 from demo.runs import rematch
 from demo.runs.exploration import explore
 from demo.runs.request import FinishedRun, Request
@@ -397,12 +398,19 @@ def test_what_spade_learns_is_named_as_its_own():
     for scale in (1, 2, 4):
         drawn = adaptation.modulation(spade, View(scale=scale, channel=3))
         check(drawn)
-        assert "multiplied by one plus γ, by" in drawn.summary
+        assert "multiplied by γ, by" in drawn.summary
         assert "Then β is added" in drawn.summary and "the photo's" not in drawn.summary
         check(adaptation.statistics(spade, View(scale=scale)))
     gamma = adaptation.channel_map(spade, spade.scales[4], "gamma", 3)
     told = adaptation.modulation(spade, View(scale=4, channel=3)).summary.replace("−", "-")
-    assert f"by {1 + gamma.min():.3g} to {1 + gamma.max():.3g} from place to place" in told
+    assert f"by {gamma.min():.3g} to {gamma.max():.3g} from place to place" in told
+
+
+def test_the_report_says_when_weights_invent_detail(x, monkeypatch):
+    assert INVENTED not in report(x)
+    monkeypatch.setattr("demo.page.report.invents_detail", lambda name: name == x.weights)
+    told = report(x).split("\n\n")
+    assert told.index(INVENTED) > 0
 
 
 def test_scales_that_were_not_kept(x):

@@ -163,7 +163,7 @@ def modulation(x: Exploration, view: View) -> Drawn | None:
         return None
     channel = default_channel(kept) if view.channel is None else _nearest(kept, view.channel)
     gamma, beta = (channel_map(x, kept, name, channel) for name in ("gamma", "beta"))
-    scale_by, shift_by, added = 1.0, 0.0, ("one plus γ", "β")
+    scale_by, shift_by, added = 0.0, 0.0, ("γ", "β")
     if kept.adaptation == "sam":
         mean, std = (float(getattr(kept.statistics["lr"], n)[channel]) for n in ("mean", "std"))
         scale_by, shift_by = std, mean

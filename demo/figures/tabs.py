@@ -268,7 +268,7 @@ ADAPTATION = Tab(
             "modulation",
             "What is learned per pixel",
             "Gamma stretches and beta moves one channel of the normalised reference features, "
-            "pixel by pixel. With zero in both, SAM is AdaIN, and SPADE a plain normalisation.",
+            "pixel by pixel. With zero in both, SAM is AdaIN, and SPADE passes nothing on.",
             adaptation.modulation,
             _CHANNEL,
             wide=True,

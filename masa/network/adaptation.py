@@ -178,8 +178,9 @@ class SpatialAdaptation(LearnedAdaptation):
 class SPADE(LearnedAdaptation):
     """Spatially-adaptive normalisation (Park et al., 2019): gamma and beta from LR features alone.
 
-    ``n * (gamma + 1) + beta``, as in its authors' code, with nothing of the LR's statistics. As
-    anywhere here, ``n`` is normalised per image, not per batch. Untrained, it only normalises.
+    ``n * gamma + beta``, with nothing of the LR's statistics. As anywhere here, ``n`` is normalised
+    per image, not per batch. Untrained, it passes nothing of the Ref on: its authors' code has
+    ``gamma + 1``, but features of deviation 1 are far too large for an untrained network here.
     """
 
     def __init__(self, channels: int) -> None:
@@ -189,8 +190,8 @@ class SPADE(LearnedAdaptation):
         return conv_relu(conv, lr)
 
     def _everywhere(self, lr_stats: ChannelStats) -> tuple[Tensor, Tensor]:
-        one = torch.ones_like(lr_stats.mean[:1])
-        return one, torch.zeros_like(one)
+        zero = torch.zeros_like(lr_stats.mean[:1])
+        return zero, zero
 
 
 def _shifted(conv: nn.Conv2d, x: Tensor, shift: Tensor) -> Tensor:
