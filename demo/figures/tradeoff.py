@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor, log10
 
-from demo.figures.draw import BLUE, INK, ORANGE, WHITE, WIDE, Colour, stack, text
+from demo.figures.draw import BLUE, ORANGE, WHITE, WIDE, Colour, stack, text
 from demo.figures.figure import Drawn
 from demo.figures.plots import GREEN, Line, Mark, disc, key, line_plot, ring, triangle
 from masa.measuring.ablation import Setting, Tradeoff
@@ -20,20 +20,26 @@ _KEY = {
     "Ref block": "Ref block, times the LR block",
     "dilations": "dilations",
 }
+_BESIDE = {
+    "LR block": (-8.0, 0.0, "rm"),
+    "Ref block": (0.0, -7.0, "md"),
+    "dilations": (8.0, 0.0, "lm"),
+}
+"""Where a mark's value is written: pixels right and down of it, and the words' anchor."""
 _LEAST_DB = 0.1  # the upright axis spans so much at least: what is nearly equal should look so
 
 
 def tradeoff(weights: str, found: Sequence[tuple[Setting, Tradeoff]]) -> Drawn:
     """A line for each thing that is varied, with a mark and its value for each setting.
 
-    The lower axis is logarithmic.
+    Lines join the marks in the order of ``found``. The lower axis is logarithmic.
     """
     series = {
-        varied: sorted(
+        varied: [
             (log10(reached.matching / 1e9), reached.psnr, setting.value)
             for setting, reached in found
             if setting.varied == varied
-        )
+        ]
         for varied in _STYLES
     }
     lines = [
@@ -50,24 +56,22 @@ def tradeoff(weights: str, found: Sequence[tuple[Setting, Tradeoff]]) -> Drawn:
         height=320,
         width=WIDE,
     )
-    for number, (places, spots) in enumerate(zip(series.values(), plot.places, strict=True)):
+    for (varied, places), spots in zip(series.items(), plot.places, strict=True):
+        colour, (right, down, anchor) = _STYLES[varied][0], _BESIDE[varied]
         for (_, _, value), spot in zip(places, spots, strict=True):
-            if spot is not None:  # the lines' words go above, below and beside their marks
-                side = ((0.0, -7.0, "md"), (0.0, 7.0, "ma"), (8.0, 0.0, "lm"))[number]
-                text(
-                    plot.image, value, spot[0] + side[0], spot[1] + side[1], anchor=side[2],
-                    colour=INK, halo=WHITE,
-                )  # fmt: skip
-    best = max(found, key=lambda pair: pair[1].psnr)
+            if spot is not None:
+                at = spot[0] + right, spot[1] + down
+                text(plot.image, value, *at, colour=colour, anchor=anchor, halo=WHITE)
+    best, most = max(found, key=lambda pair: pair[1].psnr)
     own = next(reached for setting, reached in found if setting.is_own)
     return Drawn(
         stack([plot.image, key([(_STYLES[v][1], _KEY[v]) for v in series], WIDE)]),
-        f"Curves of the PSNR of {weights} against the multiply-adds of its matching, as "
-        f"{', '.join(list(series)[:-1])} and {list(series)[-1]} are varied.",
-        f"{weights} as it was trained has {own.psnr:.2f} dB, for {own.matching / 1e9:.1f}·10^9 "
-        f"multiply-adds of matching. The most is {best[1].psnr:.2f} dB, for "
-        f"{best[1].matching / 1e9:.1f}·10^9 ({best[0].varied} {best[0].value}). The network was "
-        "trained with its own setting alone.",
+        f"Curves of the PSNR of {weights} against the multiply-adds of its matching, as LR block, "
+        "Ref block and dilations are varied.",
+        f"{weights} as it was trained has {own.psnr:.2f} dB, for {own.matching / 1e9:.2g}·10^9 "
+        f"multiply-adds of matching. The most is {most.psnr:.2f} dB, for "
+        f"{most.matching / 1e9:.2g}·10^9 ({best.varied} {best.value}). The network was trained "
+        "with its own setting alone.",
     )
 
 

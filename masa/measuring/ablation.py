@@ -254,8 +254,14 @@ def measure_setting(setting: Setting, predictor: Predictor, scenes: Sequence[Sce
     )
 
 
+PAPER_TRADEOFF = (
+    "In the paper, on CUFED5: 27.54 dB for 367.93·10^9 multiply-adds in all, and 27.60 dB for "
+    "787.77·10^9 with smaller LR blocks."
+)
+
+
 def tradeoff_table(found: Sequence[tuple[Setting, Tradeoff]]) -> str:
-    """Markdown: a row per setting."""
+    """Markdown: a row per setting, and below them what is known of the paper's."""
     lines = [
         "| varied | value | PSNR | SSIM | matching, 10^9 multiply-adds | all, 10^9 |",
         "|---|---|---:|---:|---:|---:|",
@@ -265,4 +271,4 @@ def tradeoff_table(found: Sequence[tuple[Setting, Tradeoff]]) -> str:
             f"| {setting.varied} | {setting.value} | {reached.psnr:.2f} dB | {reached.ssim:.4f} | "
             f"{reached.matching / 1e9:.2f} | {reached.total / 1e9:.1f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", PAPER_TRADEOFF]) + "\n"
