@@ -64,16 +64,16 @@ def test_the_networks_differ_in_what_their_names_say_alone():
     }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if "seed" not in name])
 def test_each_of_them_trains(name, tmp_path):
-    """Two steps of the command as it is, narrower and on small crops."""
+    """A step of the command as it is, narrower and on small crops."""
     for part in ("pairs/input", "pairs/ref", "scenes"):
         (tmp_path / part).mkdir(parents=True)
     for k in range(2):
         for place in (f"pairs/input/{k}", f"pairs/ref/{k}", f"scenes/00{k}_0", f"scenes/00{k}_1"):
             Image.fromarray(picture(48, 48, k)).save(tmp_path / f"{place}.png")
     places = ["--data", tmp_path / "pairs", "--val", tmp_path / "scenes", "--out", tmp_path / name]
-    small = ["--channels", 4, "--crop", 32, "--batch", 1, "--steps", 2, "--device", "cpu"]
+    small = ["--channels", 4, "--crop", 32, "--batch", 1, "--steps", 1, "--device", "cpu"]
     settings = settings_of([*COMMANDS[name], *map(str, [*places, *small])])
     assert train(settings).finished
     model = load_model(tmp_path / name / "final.safetensors")

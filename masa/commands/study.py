@@ -22,7 +22,7 @@ from masa.predictor import Predictor
 from masa.weights import load_model
 
 _Numbers = TypeVar("_Numbers")
-"""A dataclass of finite numbers."""
+"""A dataclass of numbers."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ class Study:
         if case not in known:
             known[case] = asdict(measure())  # type: ignore[call-overload]
             content = {**self._how, "numbers": self._numbers}
-            write(self._path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+            write(self._path, json.dumps(content, indent=1) + "\n")
         return kind(**known[case])
 
     def _read(self) -> dict[str, dict[str, dict[str, float]]]:

@@ -84,7 +84,8 @@ class Network:
 
 
 PAPER_ADAPTATION: dict[Adaptation, float] = {"sam": 27.54, "adain": 27.30, "none": 27.32}
-"""dB on CUFED5 in the paper's table 3, as far as they are known here."""
+"""dB on CUFED5 in the paper's table 3, as far as they are known here: SAM's, the baseline's, and
+AdaIN's from SAM's lead of 0.24 dB."""
 PAPER_MODEL = {4: 27.54}
 """dB on CUFED5 in the paper's table 4 by DRAM's model, likewise."""
 
