@@ -17,18 +17,21 @@ from torch import Tensor
 from masa.config import MASAConfig, Size
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
-from masa.machine.cost import choose_tile, executed_cost, feature_bytes, peak_bytes
+from masa.machine.cost import Cost, choose_tile, executed_cost, feature_bytes, peak_bytes
 from masa.machine.device import free_memory, resolve_device, resolve_precision
 from masa.network.aggregation import Branches
 from masa.network.fused import fuses
 from masa.network.matching import part_scores
-from masa.network.model import MASA, LRFeatures, RefFeatures, Trace
+from masa.network.model import MASA, LRFeatures, Trace
 from masa.network.progress import OnShare
+from masa.network.reading import RefFeatures
+from masa.network.tiling import Tile
 from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
 from masa.pictures.read import read_photo
-from masa.pictures.resize import enlarge_x4, resize_to_fit, to_tensor, to_uint8
-from masa.reference.alignment import Alignment, align_reference
+from masa.pictures.resize import enlarge_x4, to_tensor, to_uint8
+from masa.reference.alignment import Alignment
 from masa.reference.canvas import (
+    Area,
     LRCanvas,
     RefCanvas,
     View,
@@ -38,6 +41,7 @@ from masa.reference.canvas import (
     lr_canvas,
     ref_canvas,
 )
+from masa.reference.views import Reference, read_reference, see
 from masa.weights import load_model
 
 Progress = Callable[[float, str], None]
@@ -68,6 +72,7 @@ class Result:
     ref: RefCanvas
     lr_features: LRFeatures
     ref_features: RefFeatures
+    """What was read of the reference; a later run with it may read more into the same maps."""
     trace: Trace
     self_reference: bool
     """No reference was given, so the LR itself was used."""
@@ -77,9 +82,18 @@ class Result:
     """Side of the decoder's tiles in LR pixels; ``None`` for one piece."""
     notes: tuple[str, ...] = ()
     """What was done to the pictures that a visitor may not expect, a sentence each."""
-    alignments: tuple[Alignment | None, ...] = ()
-    """How the photo's frame lies in each reference, where alignment was asked for; ``None`` for a
-    reference in which nothing in common was found."""
+    references: tuple[Reference, ...] = ()
+    """The references; another run with the same LR may be given them."""
+    aligned: bool = False
+    """Alignment was asked for, so that :attr:`ref` holds the views that were chosen."""
+    cost: Cost = field(kw_only=True)
+    """Multiply-adds, also of what an earlier run had encoded already."""
+
+    @property
+    def alignments(self) -> tuple[Alignment | None, ...]:
+        """How the photo's frame lies in each reference, where alignment was asked for; ``None`` for
+        a reference in which nothing in common was found."""
+        return tuple(ref.alignment for ref in self.references) if self.aligned else ()
 
     @cached_property
     def bicubic(self) -> Pixels:
@@ -93,22 +107,6 @@ def check_count(references: int, limits: Limits = DEFAULT_LIMITS) -> None:
         raise UserError(
             f"{references} references are too many: choose the best {limits.max_references}."
         )
-
-
-def read_reference(
-    source: Source, number: int, limits: Limits = DEFAULT_LIMITS
-) -> tuple[Photo, tuple[str, ...]]:
-    """One reference as the network uses it, and notes on what was done to it.
-
-    If it has more pixels than allowed it is reduced, and nothing holds the full size afterwards.
-    ``number``, counted from 1, is how notes call it. Raises ``UserError``.
-    """
-    photo = read_photo(source, "reference", limits)
-    fitted = resize_to_fit(photo, limits.max_ref_pixels)
-    if fitted is photo:
-        return photo, ()
-    sizes = f"from {photo.width}x{photo.height} to {fitted.width}x{fitted.height} pixels"
-    return fitted, (f"Reference {number} was reduced {sizes}.",)
 
 
 class Predictor:
@@ -146,6 +144,7 @@ class Predictor:
         self.memory = memory if free is None else min(memory, free)
         self.largest = largest
         self._features = FeatureCache() if features is None else features
+        self._choices = FeatureCache(16, 16)  # of views, each counted as a byte
         self._network = object()  # tells its features from those of other networks
 
     @property
@@ -153,16 +152,20 @@ class Predictor:
         """The network's configuration."""
         return self.model.config
 
-    def read(self, lr: Source, refs: Sequence[Source] = ()) -> tuple[Photo, list[Photo], list[str]]:
-        """Decode pictures under this predictor's limits: LR, references, notes.
+    def read(
+        self, lr: Source, refs: Sequence[Source] = (), align: bool = False
+    ) -> tuple[Photo, list[Reference]]:
+        """Decode pictures under this predictor's limits: LR and references.
 
-        A reference with more pixels than allowed is reduced, which is noted. Raises ``UserError``.
+        A reference with more pixels than allowed is reduced, which its notes say; with ``align``,
+        it is first sampled at full size as the LR's camera saw it. Raises ``UserError``.
         """
         check_count(len(refs), self.limits)
-        read = [read_reference(ref, number, self.limits) for number, ref in enumerate(refs, 1)]
-        notes = [note for _, of_one in read for note in of_one]
         photo = read_photo(lr, "low-resolution photo", self.limits)
-        return photo, [ref for ref, _ in read], notes
+        seen_by = photo.rgb if align else None
+        return photo, [
+            read_reference(ref, number, self.limits, seen_by) for number, ref in enumerate(refs, 1)
+        ]
 
     def upscale(
         self,
@@ -176,35 +179,35 @@ class Predictor:
 
         Pictures may be paths, bytes, Pillow images or arrays. Without a reference the LR is its
         own. ``keep`` are the scales (1, 2, 4) whose intermediates the trace keeps. With ``align``,
-        references are also seen in the photo's frame, see :meth:`run`. Raises
+        references are also seen in the photo's frame, see :meth:`run`; without, which is the
+        paper's method, one that is turned or of another scale helps little. Raises
         ``UserError`` if a picture cannot be used; its kind ``MemoryNeededError`` if they would need
         more memory than allowed. A result holds on to the features of its pictures, some 370 MB for
         a reference of 1024x1024 in float32: of many results, keep what you need.
         """
-        photo, references, notes = self.read(lr, refs)
-        result = self.upscale_photos(photo, references, progress, keep, align)
-        return replace(result, notes=tuple(notes) + result.notes)
+        photo, references = self.read(lr, refs, align)
+        return self.upscale_photos(photo, references, progress, keep, align)
 
     def upscale_photos(
         self,
         photo: Photo,
-        refs: Sequence[Photo] = (),
+        refs: Sequence[Reference] = (),
         progress: Progress = unwatched,
         keep: Collection[int] = (),
         align: bool = False,
     ) -> Result:
-        """:meth:`upscale` for decoded photos of sizes that are allowed, as :meth:`read` gives them.
+        """:meth:`upscale` for pictures as :meth:`read` gives them, with the same ``align``.
 
         The LR's transparency is enlarged too.
         """
-        result = self.run(photo.rgb, [ref.rgb for ref in refs], progress, keep, align=align)
+        result = self.run(photo.rgb, refs, progress, keep, align=align)
         return replace(result, alpha=None if photo.alpha is None else enlarge_x4(photo.alpha))
 
     @torch.inference_mode()
     def run(
         self,
         lr_rgb: Pixels,
-        ref_rgbs: Sequence[Pixels] = (),
+        refs: Sequence[Pixels | Reference] = (),
         progress: Progress = unwatched,
         keep: Collection[int] = (),
         branches: Branches | None = None,
@@ -216,10 +219,14 @@ class Predictor:
         ``branches`` may switch off a branch of DRAM, and ``matching`` may vary block sizes and
         dilations of the matching, for this run. With ``align``, references in which features of
         the LR are found are also seen in its frame (:mod:`masa.reference.alignment`), and matching
-        decides which of all these views are read and used.
+        decides which of all these views are used. Instead of its pixels, a reference may be given
+        as :func:`masa.reference.views.read_reference` made it for this LR.
+
+        Matches are found on reduced pictures; of the full size only what they point to is encoded.
         """
         config = matching or self.config
-        sizes = canvas_sizes(lr_rgb.shape[:2], [rgb.shape[:2] for rgb in ref_rgbs], config)
+        references = self._references(refs, lr_rgb, progress, align)
+        sizes = canvas_sizes(lr_rgb.shape[:2], [ref.rgb.shape[:2] for ref in references], config)
         # First of all: pictures that are refused must not be padded to a wider one's width.
         tile = self.choose_tile(*sizes, keep)
         lr = lr_canvas(lr_rgb, config)
@@ -233,25 +240,38 @@ class Predictor:
                 lr_bytes,
                 lambda: self.model.encode_lr(self._tensor(lr.rgb)),
             )
-        views = as_it_is(ref_rgbs, lr)
-        alignments: tuple[Alignment | None, ...] = ()
-        if align and ref_rgbs:
-            with clock.stage("align", "Aligning the reference", 0):
-                views, alignments = self._views(views, lr_rgb, lr_features, config)
-                sizes = canvas_sizes(lr_rgb.shape[:2], [v.rgb.shape[:2] for v in views], config)
-                tile = self.choose_tile(*sizes, keep)
+        views = [ref.plain for ref in references] or as_it_is([], lr)
+        scoring = 0
+        if align and references:
+            clock.seconds["align"] = sum(ref.seconds for ref in references)
+            views = [view for ref in references for view in ref.views]
+            scoring = _scoring_cost(lr, views, config)
+            clock.total += scoring
+            with clock.stage("align", "Comparing the references", scoring):
+                views = self._chosen(views, lr, lr_features, config)
+            sizes = canvas_sizes(lr_rgb.shape[:2], [view.rgb.shape[:2] for view in views], config)
+            tile = self.choose_tile(*sizes, keep)
+            cost = executed_cost(*sizes, config)
+            clock.total = cost.total + scoring
         ref = ref_canvas(views, lr, config)
         _, ref_bytes = feature_bytes(*sizes, self.config, self.dtype.itemsize)
-        with clock.stage("encode_ref", "Reading the reference", cost.encode_ref) as on_share:
+        reduced = executed_cost(*sizes, config, read=0).encode_ref
+        with clock.stage("encode_ref", "Reading the reference", reduced):
             ref_features = self._features.get(
                 (self._network, _digest(ref.rgb, ref.down)),
                 ref_bytes,
-                lambda: self.model.encode_ref(
-                    self._tensor(ref.rgb), self._tensor(ref.down), tile, on_share
-                ),
+                lambda: RefFeatures.unread(self.model.encode_down(self._tensor(ref.down))),
             )
         with clock.stage("match", "Finding matches", cost.matching) as on_share:
             matches = self.model.match(lr_features, ref_features, config, on_share)
+        whole = cost.encode_ref - reduced
+        with clock.stage("encode_ref", "Reading what is used", whole) as on_share:
+
+            def pixels(part: Tile) -> Tensor:
+                area = Area(part.top, part.left, part.bottom, part.right)
+                return self._tensor(ref.pixels(area))
+
+            read = self.model.read_ref(ref_features, matches, pixels, tile, on_share)
         with clock.stage("decode", "Painting", cost.decode) as on_share:
             trace = self.model.decode(
                 lr_features, ref_features, matches, keep, branches, tile, on_share
@@ -266,35 +286,49 @@ class Predictor:
             lr_features=lr_features,
             ref_features=ref_features,
             trace=trace,
-            self_reference=not ref_rgbs,
+            self_reference=not references,
             seconds=clock.seconds,
             tile=tile,
-            notes=_alignment_notes(alignments, views),
-            alignments=alignments,
+            notes=_notes(references, views, align),
+            references=references,
+            aligned=align,
+            cost=replace(executed_cost(*sizes, config, read), align=scoring),
         )
 
-    def _views(
-        self, plain: list[View], lr_rgb: Pixels, lr: LRFeatures, config: MASAConfig
-    ) -> tuple[list[View], tuple[Alignment | None, ...]]:
-        """The views of references that are worth reading, and how each reference lies.
+    def _references(
+        self,
+        refs: Sequence[Pixels | Reference],
+        lr: Pixels,
+        progress: Progress,
+        align: bool,
+    ) -> tuple[Reference, ...]:
+        """References as they are to be used, made of those that are mere pixels."""
+        made = []
+        for number, ref in enumerate(refs):
+            if isinstance(ref, Reference):
+                made.append(ref)
+            elif align:
+                progress(0, "Aligning the reference")
+                made.append(see(ref, number, lr, self.limits.max_ref_pixels))
+            else:
+                made.append(Reference(View(number, ref.shape[:2], ref)))
+        return tuple(made)
 
-        Only the views' reduced pictures are encoded for that.
-        """
-        found = [align_reference(lr_rgb, view.rgb) for view in plain]
-        aligned = [
-            View(view.number, view.size, one.rgb, one.own)
-            for view, one in zip(plain, found, strict=True)
-            if one is not None
-        ]
-        alignments = tuple(None if one is None else one.alignment for one in found)
-        if not aligned:
-            return plain, alignments
-        views = [*plain, *aligned]
-        canvas = ref_canvas(views, lr_canvas(lr_rgb, config), config)
-        down = self.model.encode_down(self._tensor(canvas.down))
-        scores = part_scores(lr.pyramid.l1, down, config, canvas.rows)
-        chosen = choose_views(views, scores.cpu().numpy(), len(config.dilations))
-        return chosen, alignments
+    def _chosen(
+        self, views: list[View], lr: LRCanvas, lr_features: LRFeatures, config: MASAConfig
+    ) -> list[View]:
+        """The views that are worth reading, by their reduced pictures."""
+        if len(views) == 1:
+            return views
+
+        def choose() -> list[int]:
+            canvas = ref_canvas(views, lr, config)
+            down = self.model.encode_down(self._tensor(canvas.down))
+            scores = part_scores(lr_features.pyramid.l1, down, config, canvas.rows, SCORED_BLOCKS)
+            return choose_views(views, scores.cpu().numpy(), len(config.dilations))
+
+        key = self._network, config, _digest(lr.rgb), _digest(*(view.rgb for view in views))
+        return [views[number] for number in self._choices.get(key, 1, choose)]
 
     def predicted_bytes(
         self, lr: Size, ref_down: Size, tile: int | None, keep: Collection[int] = ()
@@ -340,11 +374,14 @@ class Predictor:
 
 
 class _Clock:
-    """Measures stages, and turns their known costs into a share of the whole run's work."""
+    """Measures stages, and turns their known costs into a share of the whole run's work.
+
+    ``total`` may change as more becomes known; the share that is told never falls.
+    """
 
     def __init__(self, progress: Progress, total: int, synchronise: Callable[[], None]) -> None:
-        self._progress, self._total, self._synchronise = progress, total, synchronise
-        self._done = 0
+        self._progress, self.total, self._synchronise = progress, total, synchronise
+        self._done, self._told = 0, 0.0
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -352,7 +389,8 @@ class _Clock:
         """Times the block; it is given what to call with its own share done."""
 
         def on_share(share: float) -> None:
-            self._progress((self._done + share * work) / self._total, doing)
+            self._told = max(self._told, min((self._done + share * work) / self.total, 1))
+            self._progress(self._told, doing)
 
         on_share(0)
         start = time.perf_counter()
@@ -364,29 +402,57 @@ class _Clock:
                 "The graphics card has too little free memory for these pictures: use smaller "
                 "ones, allow less memory, or choose the CPU."
             ) from None
-        self.seconds[name] = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
         self._done += work
 
 
-def _alignment_notes(
-    alignments: Sequence[Alignment | None], views: Sequence[View]
-) -> tuple[str, ...]:
+SCORED_BLOCKS = 256
+"""LR blocks by which views are compared, evenly spread; fewer for a smaller LR."""
+
+
+def _scoring_cost(lr: LRCanvas, views: Sequence[View], config: MASAConfig) -> int:
+    """Multiply-adds of comparing views: features of Ref-down, coarse search for some blocks."""
+    if len(views) == 1:
+        return 0
+    sizes = canvas_sizes(lr.rgb.shape[:2], [view.rgb.shape[:2] for view in views], config)
+    cost = executed_cost(*sizes, config, read=0)
+    blocks = lr.rgb.shape[0] * lr.rgb.shape[1] // config.lr_block**2
+    return cost.encode_ref + cost.coarse * min(SCORED_BLOCKS, blocks) // blocks
+
+
+def _notes(references: Sequence[Reference], views: Sequence[View], align: bool) -> tuple[str, ...]:
     """What became of each reference, a sentence each; ``views`` are those that were used."""
     used = {(view.number, view.own is not None) for view in views}
+    notes: list[str] = []
+    for number, ref in enumerate(references):
+        notes += ref.notes
+        if align:
+            plain, aligned = ((number, how) in used for how in (False, True))
+            notes += _alignment_notes(f"Reference {number + 1}", ref, plain, aligned)
+    return tuple(notes)
 
-    def note(number: int, found: Alignment | None) -> str:
-        name = f"Reference {number + 1}"
-        plain, aligned = ((number, how) in used for how in (False, True))
-        if not plain and not aligned:
-            return f"{name} was left out: it adds nothing to the others."
-        if found is None:
-            return f"{name} was not aligned: nothing in common with the photo was found."
-        if not aligned:
-            return f"{name} is {found.words}: it was used as it is, which fits no worse."
-        also = " and was also used as it is" if plain else ""
-        return f"{name} was aligned with the photo: it is {found.words}{also}."
 
-    return tuple(note(number, found) for number, found in enumerate(alignments))
+def _alignment_notes(name: str, ref: Reference, plain: bool, aligned: bool) -> list[str]:
+    """What became of one reference: whether its view as it is and its aligned one were used."""
+    if not plain and not aligned:
+        return [f"{name} was left out: it adds nothing to the others."]
+    reduced = [f"{name} was reduced {ref.reduction}."] if ref.reduction else []
+    if ref.alignment is None:
+        return [
+            f"{name} was not aligned: nothing in common with the photo was found.",
+            *reduced,
+        ]
+    lies = ref.alignment.words
+    if not aligned:
+        return [f"{name} is {lies}: it was used as it is, which fits no worse.", *reduced]
+    also = " and was also used as it is" if plain else ""
+    notes = [f"{name} was aligned with the photo: it is {lies}{also}."]
+    if ref.reduction:
+        full = f"{name} was used at full detail where it was aligned"
+        notes.append(
+            f"{full}, and reduced {ref.reduction} where it was not." if plain else f"{full}."
+        )
+    return notes
 
 
 def _digest(*pictures: Pixels) -> bytes:

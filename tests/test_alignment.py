@@ -13,9 +13,10 @@ from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
-from masa.predictor import Predictor, _alignment_notes
+from masa.predictor import Predictor, _notes
 from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
 from masa.reference.canvas import View, choose_views
+from masa.reference.views import Reference
 from masa.weights import load_model
 
 
@@ -209,15 +210,43 @@ def test_notes_say_what_became_of_each_reference(photo):
         for own in (None, np.zeros((4, 4, 2), np.float32))
     )
     views = [plain[0], plain[1], aligned[2], plain[3], aligned[3]]
-    notes = _alignment_notes((None, lies, lies, lies, lies), views)
+    references = [
+        Reference(plain[0], notes=("The reference stops early.",)),
+        *(Reference(plain[number], aligned[number], lies) for number in range(1, 5)),
+    ]
+    notes = _notes(references, views, align=True)
     assert all(map(is_one_sentence, notes))
     for note, words in zip(
         notes,
-        ("not aligned", "used as it is, which", "was aligned", "also used as it is", "left out"),
+        (
+            "stops early",
+            "not aligned",
+            "used as it is, which",
+            "was aligned",
+            "also used as it is",
+            "left out",
+        ),
         strict=True,
     ):
         assert words in note
-    assert "also" not in notes[2] and "turned by 25°" in notes[2]
+    assert "also" not in notes[3] and "turned by 25°" in notes[3]
+    assert _notes(references, plain, align=False) == ("The reference stops early.",)
+
+
+def test_notes_say_where_a_large_reference_was_used_at_full_detail(photo):
+    lies = align(lr_from_hr(photo)[0], photo)
+    small = View(0, (300, 400), picture(30, 40))
+    aligned = View(0, (300, 400), picture(16, 16), np.zeros((4, 4, 2), np.float32))
+    reference = Reference(small, aligned, lies)
+    for views, words in (
+        ([aligned], "used at full detail where it was aligned."),
+        ([small, aligned], "aligned, and reduced from 400x300 to 40x30 pixels where it was not."),
+        ([small], "Reference 1 was reduced from 400x300 to 40x30 pixels."),
+    ):
+        notes = _notes([reference], views, align=True)
+        assert len(notes) == 2 and all(map(is_one_sentence, notes))
+        assert notes[1].endswith(words)
+    assert len(_notes([Reference(small)], [small], align=True)) == 2
 
 
 @pytest.mark.parametrize(
@@ -235,8 +264,7 @@ def test_only_views_that_add_something_are_read(scores, chosen):
     own = np.zeros((4, 4, 2), np.float32)
     views = [View(number, (16, 16), picture(16, 16), own) for number in range(len(scores))]
     views[0] = View(0, (16, 16), picture(16, 16))
-    found = choose_views(views, np.array(scores), dilations=3)
-    assert [view.number for view in found] == chosen
+    assert choose_views(views, np.array(scores), dilations=3) == chosen
 
 
 def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):
@@ -245,7 +273,7 @@ def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):
     ref = torch.randn(1, 8, 48, 24)
     geometry = Geometry.of((32, 40), (48, 24), config)
     whole = coarse_match(lr, ref, geometry, config.dilations).score[0]
-    parts = part_scores(lr, ref, config, [slice(0, 16), slice(16, 48)])
+    parts = part_scores(lr, ref, config, [slice(0, 16), slice(16, 48)], 256)
     torch.testing.assert_close(parts.max(0).values, whole)
     assert (parts[0] < parts[1]).any() and (parts[0] > parts[1]).any()
     few = part_scores(lr, ref, config, [slice(0, 48)], most_blocks=4)

@@ -49,6 +49,7 @@ FIGURE_2 = (
     "matching",
     "dense",
     "transfer",
+    "reading",
     "adaptation",
     "aggregation",
     "decoder",

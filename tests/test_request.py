@@ -10,13 +10,13 @@ from photos import stored
 
 from demo.runs import request as module
 from demo.runs.request import Request, predictor_for, prepare, run
-from masa import predictor as reading
 from masa.errors import UserError
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, resize_to_fit
 from masa.pictures.shifts import Shift
+from masa.reference import views as reading
 
 DARK = Shift(gain=0.6, saturation=0.5)
 
@@ -39,7 +39,11 @@ def test_references_are_reduced_and_then_shifted(monkeypatch):
     assert reduced.shape == (40, 30, 3)
     for ref, expected in zip(prepared.refs, (reduced, small), strict=True):
         assert np.array_equal(ref.rgb, DARK.apply(expected).rgb)
-    assert prepared.notes == ("Reference 1 was reduced from 60x80 to 30x40 pixels.",)
+    assert [ref.notes for ref in prepared.refs] == [
+        ("Reference 1 was reduced from 60x80 to 30x40 pixels.",),
+        (),
+    ]
+    assert prepared.notes == ()
     assert prepared.hr is None
 
 

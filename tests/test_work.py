@@ -160,10 +160,10 @@ def test_a_change_of_light_repeats_only_what_depends_on_the_reference(
     wanted = inputs(files / "hr.png", [files / "ref.png"], HR_MODE, shift="darker")
     last(enlarge(wanted, no_examples, x))  # the photo is known from here on
     model, read = predictor_for("masa-rec").model, []
-    encode_ref = model.encode_ref
+    encode_down = model.encode_down
     monkeypatch.setattr(model, "encode_lr", lambda *_: pytest.fail("the photo was read again"))
     monkeypatch.setattr(
-        model, "encode_ref", lambda *given: read.append(given) or encode_ref(*given)
+        model, "encode_down", lambda *given: read.append(given) or encode_down(*given)
     )
     wanted = dataclasses.replace(wanted, shift="warm")
     changed = last(enlarge(wanted, no_examples, x))

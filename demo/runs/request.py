@@ -28,9 +28,10 @@ from masa.predictor import (
     Progress,
     Result,
     check_count,
-    read_reference,
     unwatched,
 )
+from masa.reference.canvas import View
+from masa.reference.views import Reference, read_reference, see
 from masa.weights import AUTO, choose_weights, load_model, shipped_weights
 
 
@@ -66,20 +67,22 @@ class Prepared:
 
     lr: Photo
     """``(h, w)`` pixels, with the visitor's transparency."""
-    refs: tuple[Photo, ...]
-    """Reduced to what is allowed, then shifted."""
+    refs: tuple[Reference, ...]
+    """Reduced to what is allowed, then shifted; or aligned with the LR, from full size."""
     hr: Pixels | None
     """``(4h, 4w, 3)``: the known target, cropped as the LR was made; ``None`` if unknown."""
     notes: tuple[str, ...] = ()
-    """What was done to the pictures that a visitor may not expect, a sentence each."""
+    """What was done to the photo that a visitor may not expect, a sentence each; the references
+    hold their own."""
 
 
-def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
+def prepare(request: Request, progress: Progress = unwatched, align: bool = False) -> Prepared:
     """Read the photo and make the LR of a sharp one; then read, reduce and shift each reference.
 
-    The only place where a visitor's pictures are decoded. At most one of them is held at its full
-    size, so this has to be called by who has the turn (:mod:`demo.runs.jobs`); ``progress`` is
-    called before each, and what it raises ends the work. Raises ``UserError``.
+    With ``align``, references are also seen in the LR's frame, at full size unless they are
+    shifted. The only place where a visitor's pictures are decoded. At most one of them is held at
+    its full size, so this has to be called by who has the turn (:mod:`demo.runs.jobs`);
+    ``progress`` is called before each, and what it raises ends the work. Raises ``UserError``.
     """
     progress(0, "Opening the photo")
     role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
@@ -92,13 +95,17 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
             how = f"“{request.degradation}”, {degradation.in_words()}"
             notes += (f"The small photo was made from the sharp one by {how}.",)
         lr = replace(lr, rgb=rgb, alpha=None if lr.alpha is None else lr_from_hr(lr.alpha)[0])
-    refs: list[Photo] = []
+    refs: list[Reference] = []
     for number, source in enumerate(request.refs, start=1):
         progress(0, f"Opening reference {number}")
-        ref, of_one = read_reference(source, number, LIMITS)
-        notes += of_one
-        if not request.shift.is_identity:
-            ref = replace(ref, rgb=request.shift.apply(ref.rgb).rgb)
+        shifted = not request.shift.is_identity
+        ref = read_reference(source, number, LIMITS, lr.rgb if align and not shifted else None)
+        if shifted:
+            rgb = request.shift.apply(ref.rgb).rgb
+            if align:
+                ref = see(rgb, number - 1, lr.rgb, LIMITS.max_ref_pixels, ref.notes)
+            else:
+                ref = replace(ref, plain=View(number - 1, rgb.shape[:2], rgb))
         refs.append(ref)
     return Prepared(lr, tuple(refs), hr, notes)
 

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_size(arguments.lr[::-1], "low-resolution photo", ready.limits)
     check_size(arguments.ref[::-1], "reference", ready.limits)
     blank = [np.zeros((*size, 3), np.uint8) for size in (arguments.lr, arguments.ref)]
-    photo, refs, notes = ready.read(blank[0], blank[1:] * arguments.references)
+    photo, refs = ready.read(blank[0], blank[1:] * arguments.references)
     lr_size, down_size = canvas_sizes(
         photo.rgb.shape[:2], [ref.rgb.shape[:2] for ref in refs], ready.config
     )
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         "reference, all stacked and padded",
         f"{down_size[1] * SCALE}x{down_size[0] * SCALE}",
     )
-    for note in dict.fromkeys(notes):
+    for note in dict.fromkeys(note for ref in refs for note in ref.notes):
         print(f"  {note}")
     line("result", f"{arguments.lr[1] * SCALE}x{arguments.lr[0] * SCALE}")
     print("Multiply-adds (10^9):           executed   as the paper counts")

@@ -17,10 +17,12 @@ class Cost:
 
     encode_lr: int
     encode_ref: int
-    """Ref, and the first level of Ref-down."""
+    """What is read of Ref, and the first level of Ref-down."""
     coarse: int
     fine: int
     decode: int
+    align: int = 0
+    """To compare the views of references, where alignment was asked for."""
 
     @property
     def matching(self) -> int:
@@ -30,13 +32,16 @@ class Cost:
     @property
     def total(self) -> int:
         """All stages. The transfer adds a few sums per pixel, which are not counted."""
-        return self.encode_lr + self.encode_ref + self.matching + self.decode
+        return self.encode_lr + self.align + self.encode_ref + self.matching + self.decode
 
 
-def executed_cost(lr: Size, ref_down: Size, config: MASAConfig | None = None) -> Cost:
+def executed_cost(
+    lr: Size, ref_down: Size, config: MASAConfig | None = None, read: int | None = None
+) -> Cost:
     """What this implementation multiplies and adds for one LR and one Ref-down of given sizes.
 
-    Fine matching multiplies each pair of pixels in a block once and sums products along
+    ``read`` is how many cells of the reference (pixels of Ref-down) are encoded at full size, all
+    by default. Fine matching multiplies each pair of pixels in a block once and sums products along
     diagonals, instead of multiplying each pair of patches.
     """
     config = config or MASAConfig()
@@ -49,7 +54,7 @@ def executed_cost(lr: Size, ref_down: Size, config: MASAConfig | None = None) ->
         * (geometry.ref_block_width + rim)
         * config.channels
     )
-    return _cost(lr, ref_down, config, fine, transposed_at_output=False)
+    return _cost(lr, ref_down, config, fine, transposed_at_output=False, read=read)
 
 
 def paper_cost(lr: Size, ref_down: Size, config: MASAConfig | None = None) -> Cost:
@@ -72,7 +77,12 @@ def dense_matching_cost(lr: Size, ref_down: Size, config: MASAConfig | None = No
 
 
 def _cost(
-    lr: Size, ref_down: Size, config: MASAConfig, fine: int, transposed_at_output: bool
+    lr: Size,
+    ref_down: Size,
+    config: MASAConfig,
+    fine: int,
+    transposed_at_output: bool,
+    read: int | None = None,
 ) -> Cost:
     geometry = Geometry.of(lr, ref_down, config)
     c, pixels, ref_pixels = config.channels, lr[0] * lr[1], ref_down[0] * ref_down[1]
@@ -100,7 +110,8 @@ def _cost(
     coarse = geometry.blocks * ref_pixels * config.patch**2 * c * len(config.dilations)
     return Cost(
         encode_lr=encoder(pixels),
-        encode_ref=encoder(SCALE**2 * ref_pixels) + ref_pixels * (first + level),
+        encode_ref=encoder(SCALE**2 * (ref_pixels if read is None else read))
+        + ref_pixels * (first + level),
         coarse=coarse,
         fine=fine,
         decode=context + x1 + x2 + x4,

@@ -229,7 +229,7 @@ def coarse_match(
 
 @torch.no_grad()
 def part_scores(
-    lr: Tensor, ref: Tensor, config: MASAConfig, parts: Sequence[slice], most_blocks: int = 256
+    lr: Tensor, ref: Tensor, config: MASAConfig, parts: Sequence[slice], most_blocks: int
 ) -> Tensor:
     """How well parts of a reference fit an LR: ``(parts, blocks)``, scores of the best places.
 

@@ -20,7 +20,8 @@ from masa.network.encoder import Encoder, Pyramid
 from masa.network.layers import channels_last, initialise
 from masa.network.matching import Matches, match
 from masa.network.progress import OnShare, between, ignore
-from masa.network.tiling import run_tiled
+from masa.network.reading import Pixels, RefFeatures, cells_to_read, read_parts, used_parts
+from masa.network.tiling import Tile, run_tiled
 from masa.network.transfer import plan_transfer, transfer
 
 
@@ -32,16 +33,6 @@ class LRFeatures:
     """``(N, 3, h, w)`` in [0, 1]."""
     pyramid: Pyramid
     """Levels of ``h x w``, half and a quarter of that; level 1 is matched."""
-
-
-@dataclass(frozen=True)
-class RefFeatures:
-    """An encoded reference."""
-
-    pyramid: Pyramid
-    """Of the reference: level 1 is transferred at x4, level 2 at x2, level 3 at x1."""
-    down: Tensor
-    """Level 1 of Ref-down, ``(N, C, hr, wr)``: what the LR is matched with."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +116,30 @@ class MASA(nn.Module):
         """Encode Ref-down alone, ``(N, 3, hr, wr)`` to ``(N, C, hr, wr)``: what is matched."""
         return self.enc.level1(self._prepared(ref_down))
 
+    def read_ref(
+        self,
+        ref: RefFeatures,
+        matches: Matches,
+        pixels: Pixels,
+        tile: int | None = None,
+        on_share: OnShare = ignore,
+    ) -> int:
+        """Encode the parts of a reference that ``matches`` point to and that were not read yet.
+
+        ``ref`` begins as :meth:`RefFeatures.unread` and is filled by one run after another;
+        ``pixels`` gives the reference under a rectangle of cells, ``(1, 3, 4 rows, 4 columns)`` in
+        [0, 1]. Returns how many cells have to be encoded for these matches, with those around them
+        that they depend on, whether they were read before or not.
+        """
+
+        def prepared(part: Tile) -> Tensor:
+            return self._prepared(pixels(part))
+
+        parts = used_parts(plan_transfer(matches))
+        with record_function("masa.encode_ref"):
+            read_parts(self.enc, ref, parts, prepared, tile, on_share)
+        return cells_to_read(parts, *ref.down.shape[2:])
+
     def match(
         self,
         lr: LRFeatures,
@@ -150,12 +165,14 @@ class MASA(nn.Module):
         The trace holds the intermediate results at the scales to ``keep``; at x4 these are
         eight feature maps of 16 times the LR's pixels. ``branches`` may switch off a branch of
         DRAM. ``tile`` limits the LR pixels a side decoded at a time; the result does not depend on
-        it.
+        it. Raises ``ValueError`` if matches point to parts of the reference that were not read.
         """
         matches = matches or self.match(lr, ref)
         branches = branches or Branches(self.config.dram_ref, self.config.dram_lr)
         with record_function("masa.transfer"):
             plan = plan_transfer(matches)
+            if ref.parts is not None and not ref.holds(used_parts(plan)):
+                raise ValueError("matches point to parts of the reference that were not read")
             transferred = transfer(ref.pyramid.l3, plan, 1)
         with record_function("masa.decode"):
             context = self.decoder.context(lr.pyramid)

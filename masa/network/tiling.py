@@ -50,10 +50,15 @@ class Tile(NamedTuple):
 
 def tiles(height: int, width: int, side: int | None) -> Iterator[Tile]:
     """Disjoint tiles of at most ``side`` x ``side`` cells; the whole grid for ``None``."""
-    side = side or max(height, width)
-    for top in range(0, height, side):
-        for left in range(0, width, side):
-            yield Tile(top, min(top + side, height), left, min(left + side, width))
+    return tiles_of(Tile(0, height, 0, width), side)
+
+
+def tiles_of(whole: Tile, side: int | None) -> Iterator[Tile]:
+    """:func:`tiles` of a rectangle of the grid."""
+    side = side or max(whole.bottom, whole.right)
+    for top in range(whole.top, whole.bottom, side):
+        for left in range(whole.left, whole.right, side):
+            yield Tile(top, min(top + side, whole.bottom), left, min(left + side, whole.right))
 
 
 _Maps = TypeVar("_Maps")

@@ -25,7 +25,8 @@ class TransferPlan:
     column: Tensor
     """``(N, h, w, patch²)`` int64 on the Ref-down grid."""
     weight: Tensor
-    """``(N, h, w, patch²)`` float32, summing to 1; 0 for patches of other blocks."""
+    """``(N, h, w, patch²)`` float32, summing to 1; 0 for patches of other blocks, in whose place
+    the pixel's own match stands: no cell is named that is not used."""
     similarity: Tensor
     """``(N, 1, h, w)``, the similarity map the features are multiplied by."""
 
@@ -49,11 +50,11 @@ def plan_transfer(matches: Matches) -> TransferPlan:
     valid = same_block(rows, h)[:, None] & same_block(columns, w)[None]
     rows, columns = rows.clamp(0, h - 1)[:, None], columns.clamp(0, w - 1)[None]
     source = position[:, :, rows, columns] - offset.T[:, None, None]
-    # Patches of other blocks have weight 0, so their indices need only be valid.
-    row = source[:, 0].clamp(0, geometry.ref_height - 1)
-    column = source[:, 1].clamp(0, geometry.ref_width - 1)
+    source = torch.where(valid, source, position[..., None])
     weight = valid / valid.sum(-1, keepdim=True)
-    return TransferPlan(geometry, row, column, weight.expand(n, -1, -1, -1), matches.similarity)
+    return TransferPlan(
+        geometry, source[:, 0], source[:, 1], weight.expand(n, -1, -1, -1), matches.similarity
+    )
 
 
 def transfer(source: Tensor, plan: TransferPlan, scale: int, weighted: bool = True) -> Tensor:

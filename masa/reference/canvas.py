@@ -10,8 +10,8 @@ of pixel centres, from (0, 0):
 - *cells*: the pixels of Ref-down, each made of 4 x 4 pixels of the canvas;
 - *own pixels* of one reference, as the visitor gave it.
 
-A *view* is a reference as the network sees it: as it is, or aligned
-(:mod:`masa.reference.alignment`).
+A *view* is a reference as the network sees it: as it is, perhaps reduced, or aligned
+(:mod:`masa.reference.views`).
 
 A cell's place in own pixels need not be a whole number, and a rectangle of cells need not be a
 rectangle there: it is given as its corners.
@@ -48,7 +48,8 @@ class View:
     size: Size
     """Rows and columns of the reference's own pixels."""
     rgb: Pixels
-    """``(H, W, 3)``: the reference as it is, or ``(4h, 4w, 3)``: in the photo's frame."""
+    """``(H, W, 3)``: the reference as it is, whole but perhaps with fewer pixels than it has of its
+    own, or ``(4h, 4w, 3)``: in the photo's frame."""
     own: NDArray[np.float32] | None = None
     """``(h, w, 2)``: (row, column), in own pixels, of the centre of each cell of an aligned view;
     ``None`` for a reference as it is."""
@@ -79,7 +80,8 @@ class Placement:
         interpolated linearly.
         """
         if self.own is None:
-            return np.stack((row - self.top, column), -1)
+            down, right = self.own_size[0] / self.height, self.own_size[1] / self.width
+            return np.stack(((row - self.top + 0.5) * down - 0.5, (column + 0.5) * right - 0.5), -1)
         return _interpolated(
             self.own,
             (row - self.top - _TO_CENTRE) / SCALE,
@@ -307,8 +309,8 @@ def ref_canvas(
     return RefCanvas(np.concatenate(padded), down, tuple(placements))
 
 
-def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations: int) -> list[View]:
-    """The views that are worth reading, in their order.
+def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations: int) -> list[int]:
+    """Numbers of the views that are worth reading, in their order.
 
     ``scores`` ``(views, blocks)`` are the best coarse scores of LR blocks in each view, sums of
     ``dilations`` cosines. The view that fits best comes first; another is added while it raises
@@ -325,7 +327,7 @@ def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations:
             break
         chosen.append(int(means.argmax()))
         best = np.maximum(best, scores[chosen[-1]])
-    return [views[number] for number in sorted(chosen)]
+    return sorted(chosen)
 
 
 WORTH_READING = 0.01

@@ -1,0 +1,91 @@
+"""From a reference as it is given to the views of it that a run may use.
+
+Of a large reference two small pictures are left: the part that the photo shows, sampled from all of
+its pixels, and the reference as it is, reduced to what the network may read. So of several large
+references only one is ever held at its full size.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
+from masa.pictures.read import read_photo
+from masa.pictures.resize import resize_to_fit
+from masa.reference.alignment import Alignment, align_reference
+from masa.reference.canvas import View
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One reference, ready for runs with one LR."""
+
+    plain: View
+    """As it is, reduced if it has more pixels than the network may read."""
+    aligned: View | None = None
+    """In the photo's frame; ``None`` if that was not asked for, or nothing in common was found."""
+    alignment: Alignment | None = None
+    """How the photo's frame lies in it, likewise."""
+    seconds: float = 0.0
+    """What aligning it took."""
+    notes: tuple[str, ...] = ()
+    """What happened when it was read, a sentence each."""
+
+    @property
+    def rgb(self) -> Pixels:
+        """``(H, W, 3)``: the view as it is."""
+        return self.plain.rgb
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """One or two."""
+        return (self.plain,) if self.aligned is None else (self.plain, self.aligned)
+
+    @property
+    def reduction(self) -> str:
+        """``from 4000x3000 to 1154x866 pixels``; empty if it was not reduced."""
+        (height, width), (rows, columns) = self.plain.size, self.plain.rgb.shape[:2]
+        if (height, width) == (rows, columns):
+            return ""
+        return f"from {width}x{height} to {columns}x{rows} pixels"
+
+
+def read_reference(
+    source: Source, number: int, limits: Limits = DEFAULT_LIMITS, lr: Pixels | None = None
+) -> Reference:
+    """Read one reference; ``number``, counted from 1, is how notes call it.
+
+    With the pixels of the ``lr``, it is also seen in the photo's frame, if features of both agree.
+    Nothing holds a larger one's full size afterwards: up to ``limits.max_pixels``, 3 bytes each,
+    are held once while it is aligned, besides what its file's decoder needs. Raises ``UserError``.
+    """
+    photo = read_photo(source, "reference", limits)
+    if lr is not None:
+        return see(photo.rgb, number - 1, lr, limits.max_ref_pixels, photo.notes)
+    fitted = resize_to_fit(photo, limits.max_ref_pixels)
+    notes = photo.notes
+    if fitted is not photo:
+        sizes = f"from {photo.width}x{photo.height} to {fitted.width}x{fitted.height} pixels"
+        notes += (f"Reference {number} was reduced {sizes}.",)
+    return Reference(View(number - 1, fitted.rgb.shape[:2], fitted.rgb), notes=notes)
+
+
+def see(
+    rgb: Pixels, number: int, lr: Pixels, most_pixels: int, notes: tuple[str, ...] = ()
+) -> Reference:
+    """A reference ``(H, W, 3)`` as it is, in at most ``most_pixels``, and in the frame of an LR.
+
+    Places in both views are those in ``rgb``; ``number`` counts from 0.
+    """
+    start = time.perf_counter()
+    found = align_reference(lr, rgb)
+    size = rgb.shape[:2]
+    aligned = None if found is None else View(number, size, found.rgb, found.own)
+    return Reference(
+        View(number, size, resize_to_fit(Photo(rgb), most_pixels).rgb),
+        aligned,
+        None if found is None else found.alignment,
+        time.perf_counter() - start,
+        notes,
+    )
