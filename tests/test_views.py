@@ -160,14 +160,14 @@ def share_aligned(result):
 
 @pytest.mark.slow
 def test_a_reference_of_a_corner_helps_there_and_harms_nowhere(predictor, photo):
-    hr = photo[:128, :128]
+    hr = photo[:192, :256]
     lr = lr_from_hr(hr)[0]
-    corner = enlarged(photo[:80, :80], 1.5)
+    corner = enlarged(photo[:112, :144], 1.5)
     alone, aligned = predictor.run(lr), predictor.run(lr, [corner], align=True)
     assert aligned.alignments[0] is not None
-    there = np.s_[8:64, 8:64]
+    there = np.s_[8:96, 8:128]
     assert psnr_y(aligned.rgb[there], hr[there]) > psnr_y(alone.rgb[there], hr[there]) + 1
-    beyond = np.s_[88:, 88:]
+    beyond = np.s_[128:, 160:]
     assert psnr_y(aligned.rgb[beyond], hr[beyond]) > psnr_y(alone.rgb[beyond], hr[beyond]) - 0.5
 
 

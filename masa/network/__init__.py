@@ -25,5 +25,6 @@ How an image passes through them (MEM is drawn in figure 3)::
 
 To read bottom to top, start with :mod:`masa.network.layers` (convolutions, residual blocks). The
 rest can wait: ``fused`` (the same convolutions, faster on a CPU), ``tiling`` (large images in
-pieces), ``progress`` (how far a computation is) and ``dense`` (dense matching, to compare with).
+pieces), ``reading`` (only the parts of a reference that matches point to), ``progress`` (how far a
+computation is) and ``dense`` (dense matching, to compare with).
 """
