@@ -15,8 +15,8 @@ from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
 from masa.predictor import Predictor, _notes
 from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
-from masa.reference.canvas import View, choose_views
-from masa.reference.views import Reference
+from masa.reference.canvas import View, choose_views, lr_canvas
+from masa.reference.views import Reference, see
 from masa.weights import load_model
 
 
@@ -265,6 +265,18 @@ def test_only_views_that_add_something_are_read(scores, chosen):
     views = [View(number, (16, 16), picture(16, 16), own) for number in range(len(scores))]
     views[0] = View(0, (16, 16), picture(16, 16))
     assert choose_views(views, np.array(scores), dilations=3) == chosen
+
+
+def test_of_two_references_of_one_scene_the_sharper_one_is_used(predictor, pair):
+    """Their reduced pictures are alike."""
+    lr, _, ref = pair
+    small = cv2.resize(ref, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    small, ref = (see(rgb, number, lr[:56, :56], 10**6) for number, rgb in enumerate((small, ref)))
+    canvas = lr_canvas(lr[:56, :56], predictor.config)
+    features = predictor.model.encode_lr(predictor._tensor(canvas.rgb))
+    chosen = predictor._chosen([*small.views, *ref.views], canvas, features, predictor.config)
+    assert [(view.number, view.own is not None) for view in chosen] == [(1, True)]
+    assert small.aligned.detail < ref.aligned.detail <= 1
 
 
 def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):

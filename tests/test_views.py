@@ -54,6 +54,15 @@ def test_a_large_reference_is_sampled_at_its_full_size(photo):
     assert detail > psnr_y(enlarge_x4(lr), photo, border=8) + 6
 
 
+def test_as_it_is_a_large_reference_stays_in_proportion_to_the_result(photo):
+    lr = lr_from_hr(photo)[0]
+    reference = see(enlarged(photo, 3), 0, lr, 10**7)
+    assert reference.plain.rgb.shape == (512, 640, 3)  # four times the result's pixels
+    assert reference.plain.size == (768, 960)
+    unknown = see(enlarged(picture(60, 60), 20), 0, lr, 10**7)
+    assert unknown.alignment is None and unknown.plain.rgb.shape == (1200, 1200, 3)
+
+
 def test_places_in_both_views_are_those_of_the_own_full_size(photo):
     lr = lr_from_hr(photo)[0]
     reference = read_reference(enlarged(photo, 2.5), 1, Limits(max_ref_pixels=128 * 160), lr)

@@ -53,6 +53,9 @@ class View:
     own: NDArray[np.float32] | None = None
     """``(h, w, 2)``: (row, column), in own pixels, of the centre of each cell of an aligned view;
     ``None`` for a reference as it is."""
+    detail: float = 1.0
+    """Own pixels to a pixel of the view, along a side, at most 1: below, it shows less detail than
+    its size promises, which the reduced picture does not tell."""
 
 
 @dataclass(frozen=True)
@@ -315,10 +318,10 @@ def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations:
     ``scores`` ``(views, blocks)`` are the best coarse scores of LR blocks in each view, sums of
     ``dilations`` cosines. The view that fits best comes first; another is added while it raises
     what the best of all reaches by ``WORTH_READING`` on average. Aligned views have to fit better
-    by ``SOFTENED``.
+    by ``SOFTENED``, and those of less detail by up to ``COARSE``.
     """
-    aligned = np.array([view.own is not None for view in views])
-    scores = scores - SOFTENED * dilations * aligned[:, None]
+    behind = [SOFTENED * (view.own is not None) + COARSE * (1 - view.detail) for view in views]
+    scores = scores - dilations * np.array(behind)[:, None]
     chosen: list[int] = []
     best = np.full(scores.shape[1], -np.inf)
     while len(chosen) < len(scores):
@@ -335,6 +338,9 @@ WORTH_READING = 0.01
 
 SOFTENED = 0.01
 """Mean cosine similarity that an aligned view has to be ahead: sampling softens it a little."""
+
+COARSE = 0.1
+"""The same for one without any detail: of two photos of one scene, the sharper one is used."""
 
 
 def canvas_sizes(lr: Size, refs: Sequence[Size], config: MASAConfig) -> tuple[Size, Size]:

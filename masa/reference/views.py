@@ -76,16 +76,21 @@ def see(
 ) -> Reference:
     """A reference ``(H, W, 3)`` as it is, in at most ``most_pixels``, and in the frame of an LR.
 
+    Where it could be aligned, the view as it is has :data:`AS_IT_IS` times as many pixels at most.
     Places in both views are those in ``rgb``; ``number`` counts from 0.
     """
     start = time.perf_counter()
     found = align_reference(lr, rgb)
     size = rgb.shape[:2]
-    aligned = None if found is None else View(number, size, found.rgb, found.own)
-    return Reference(
-        View(number, size, resize_to_fit(Photo(rgb), most_pixels).rgb),
-        aligned,
-        None if found is None else found.alignment,
-        time.perf_counter() - start,
-        notes,
-    )
+    aligned = alignment = None
+    if found is not None:
+        alignment = found.alignment
+        aligned = View(number, size, found.rgb, found.own, min(alignment.zoom, 1))
+        most_pixels = min(most_pixels, AS_IT_IS * found.rgb.shape[0] * found.rgb.shape[1])
+    plain = View(number, size, resize_to_fit(Photo(rgb), most_pixels).rgb)
+    return Reference(plain, aligned, alignment, time.perf_counter() - start, notes)
+
+
+AS_IT_IS = 4
+"""Pixels that the view as it is may have to one of an aligned one: seen more than twice as near, no
+patches of the photo's scale are found in it."""
