@@ -18,7 +18,7 @@ from torch import Tensor
 
 from demo.runs.request import FinishedRun
 from masa.config import Adaptation
-from masa.machine.cost import Cost, dense_matching_cost, executed_cost, paper_cost
+from masa.machine.cost import Cost, dense_matching_cost, paper_cost
 from masa.machine.memory import Peak
 from masa.network.decoder import ScaleTrace
 from masa.network.matching import CoarseMatch, Matches
@@ -177,7 +177,7 @@ def explore(run: FinishedRun, on_share: OnShare = ignore) -> Exploration:
         moved=to_uint8(transfer(pixels, plan_transfer(matches), 4, weighted=False)),
         scales=scales,
         seconds=dict(result.seconds),
-        cost=executed_cost(lr_size, ref_size, config),
+        cost=result.cost,
         paper=paper_cost(lr_size, ref_size, config),
         dense=dense_matching_cost(lr_size, ref_size, config),
         dilations=config.dilations,
