@@ -41,7 +41,7 @@ from masa.reference.canvas import (
     lr_canvas,
     ref_canvas,
 )
-from masa.reference.views import Reference, read_reference, see
+from masa.reference.views import Reference, notes_on, read_reference, see
 from masa.weights import load_model
 
 Progress = Callable[[float, str], None]
@@ -289,7 +289,7 @@ class Predictor:
             self_reference=not references,
             seconds=clock.seconds,
             tile=tile,
-            notes=_notes(references, views, align),
+            notes=notes_on(references, views, align),
             references=references,
             aligned=align,
             cost=replace(executed_cost(*sizes, config, read), align=scoring),
@@ -302,16 +302,15 @@ class Predictor:
         progress: Progress,
         align: bool,
     ) -> tuple[Reference, ...]:
-        """References as they are to be used, made of those that are mere pixels."""
+        """References as they are to be used: with ``align``, each was looked at for that."""
         made = []
         for number, ref in enumerate(refs):
-            if isinstance(ref, Reference):
-                made.append(ref)
-            elif align:
+            if not isinstance(ref, Reference):
+                ref = Reference(View(number, ref.shape[:2], ref))
+            if align and not ref.sought:
                 progress(0, "Aligning the reference")
-                made.append(see(ref, number, lr, self.limits.max_ref_pixels))
-            else:
-                made.append(Reference(View(number, ref.shape[:2], ref)))
+                ref = see(ref.rgb, number, lr, self.limits.max_ref_pixels, ref.notes)
+            made.append(ref)
         return tuple(made)
 
     def _chosen(
@@ -418,41 +417,6 @@ def _scoring_cost(lr: LRCanvas, views: Sequence[View], config: MASAConfig) -> in
     cost = executed_cost(*sizes, config, read=0)
     blocks = lr.rgb.shape[0] * lr.rgb.shape[1] // config.lr_block**2
     return cost.encode_ref + cost.coarse * min(SCORED_BLOCKS, blocks) // blocks
-
-
-def _notes(references: Sequence[Reference], views: Sequence[View], align: bool) -> tuple[str, ...]:
-    """What became of each reference, a sentence each; ``views`` are those that were used."""
-    used = {(view.number, view.own is not None) for view in views}
-    notes: list[str] = []
-    for number, ref in enumerate(references):
-        notes += ref.notes
-        if align:
-            plain, aligned = ((number, how) in used for how in (False, True))
-            notes += _alignment_notes(f"Reference {number + 1}", ref, plain, aligned)
-    return tuple(notes)
-
-
-def _alignment_notes(name: str, ref: Reference, plain: bool, aligned: bool) -> list[str]:
-    """What became of one reference: whether its view as it is and its aligned one were used."""
-    if not plain and not aligned:
-        return [f"{name} was left out: it adds nothing to the others."]
-    reduced = [f"{name} was reduced {ref.reduction}."] if ref.reduction else []
-    if ref.alignment is None:
-        return [
-            f"{name} was not aligned: nothing in common with the photo was found.",
-            *reduced,
-        ]
-    lies = ref.alignment.words
-    if not aligned:
-        return [f"{name} is {lies}: it was used as it is, which fits no worse.", *reduced]
-    also = " and was also used as it is" if plain else ""
-    notes = [f"{name} was aligned with the photo: it is {lies}{also}."]
-    if ref.reduction:
-        full = f"{name} was used at full detail where it was aligned"
-        notes.append(
-            f"{full}, and reduced {ref.reduction} where it was not." if plain else f"{full}."
-        )
-    return notes
 
 
 def _digest(*pictures: Pixels) -> bytes:

@@ -13,10 +13,10 @@ from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
-from masa.predictor import Predictor, _notes
+from masa.predictor import Predictor
 from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
 from masa.reference.canvas import View, choose_views, lr_canvas
-from masa.reference.views import Reference, see
+from masa.reference.views import Reference, notes_on, see
 from masa.weights import load_model
 
 
@@ -214,7 +214,7 @@ def test_notes_say_what_became_of_each_reference(photo):
         Reference(plain[0], notes=("The reference stops early.",)),
         *(Reference(plain[number], aligned[number], lies) for number in range(1, 5)),
     ]
-    notes = _notes(references, views, align=True)
+    notes = notes_on(references, views, align=True)
     assert all(map(is_one_sentence, notes))
     for note, words in zip(
         notes,
@@ -230,7 +230,7 @@ def test_notes_say_what_became_of_each_reference(photo):
     ):
         assert words in note
     assert "also" not in notes[3] and "turned by 25°" in notes[3]
-    assert _notes(references, plain, align=False) == ("The reference stops early.",)
+    assert notes_on(references, plain, align=False) == ("The reference stops early.",)
 
 
 def test_notes_say_where_a_large_reference_was_used_at_full_detail(photo):
@@ -243,10 +243,10 @@ def test_notes_say_where_a_large_reference_was_used_at_full_detail(photo):
         ([small, aligned], "aligned, and reduced from 400x300 to 40x30 pixels where it was not."),
         ([small], "Reference 1 was reduced from 400x300 to 40x30 pixels."),
     ):
-        notes = _notes([reference], views, align=True)
+        notes = notes_on([reference], views, align=True)
         assert len(notes) == 2 and all(map(is_one_sentence, notes))
         assert notes[1].endswith(words)
-    assert len(_notes([Reference(small)], [small], align=True)) == 2
+    assert len(notes_on([Reference(small)], [small], align=True)) == 2
 
 
 @pytest.mark.parametrize(

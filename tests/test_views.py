@@ -139,6 +139,8 @@ def test_what_happened_to_a_file_is_noted(photo, small_predictor):
 def test_a_result_s_references_serve_another_run(photo, small_predictor, monkeypatch):
     lr = lr_from_hr(photo)[0]
     first = small_predictor.upscale(lr, [enlarged(photo, 1.5)], align=True)
+    unsought = small_predictor.read(lr, [enlarged(photo, 1.5)])[1]
+    assert np.array_equal(small_predictor.run(lr, unsought, align=True).rgb, first.rgb)
     assert first.alignments[0] is not None and first.seconds["align"] > 0
     monkeypatch.setattr(module, "align_reference", lambda *a: pytest.fail("aligned again"))
     encoded = []

@@ -8,6 +8,7 @@ references only one is ever held at its full size.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
@@ -27,8 +28,10 @@ class Reference:
     """In the photo's frame; ``None`` if that was not asked for, or nothing in common was found."""
     alignment: Alignment | None = None
     """How the photo's frame lies in it, likewise."""
+    sought: bool = False
+    """Whether the photo's frame was looked for in it."""
     seconds: float = 0.0
-    """What aligning it took."""
+    """What that took."""
     notes: tuple[str, ...] = ()
     """What happened when it was read, a sentence each."""
 
@@ -88,9 +91,46 @@ def see(
         aligned = View(number, size, found.rgb, found.own, min(alignment.zoom, 1))
         most_pixels = min(most_pixels, AS_IT_IS * found.rgb.shape[0] * found.rgb.shape[1])
     plain = View(number, size, resize_to_fit(Photo(rgb), most_pixels).rgb)
-    return Reference(plain, aligned, alignment, time.perf_counter() - start, notes)
+    return Reference(plain, aligned, alignment, True, time.perf_counter() - start, notes)
 
 
 AS_IT_IS = 4
 """Pixels that the view as it is may have to one of an aligned one: seen more than twice as near, no
 patches of the photo's scale are found in it."""
+
+
+def notes_on(
+    references: Sequence[Reference], views: Sequence[View], align: bool
+) -> tuple[str, ...]:
+    """What became of each reference, a sentence each; ``views`` are those that were used."""
+    used = {(view.number, view.own is not None) for view in views}
+    notes: list[str] = []
+    for number, ref in enumerate(references):
+        notes += ref.notes
+        if align:
+            plain, aligned = ((number, how) in used for how in (False, True))
+            notes += _alignment_notes(f"Reference {number + 1}", ref, plain, aligned)
+    return tuple(notes)
+
+
+def _alignment_notes(name: str, ref: Reference, plain: bool, aligned: bool) -> list[str]:
+    """What became of one reference: whether its view as it is and its aligned one were used."""
+    if not plain and not aligned:
+        return [f"{name} was left out: it adds nothing to the others."]
+    reduced = [f"{name} was reduced {ref.reduction}."] if ref.reduction else []
+    if ref.alignment is None:
+        return [
+            f"{name} was not aligned: nothing in common with the photo was found.",
+            *reduced,
+        ]
+    lies = ref.alignment.words
+    if not aligned:
+        return [f"{name} is {lies}: it was used as it is, which fits no worse.", *reduced]
+    also = " and was also used as it is" if plain else ""
+    notes = [f"{name} was aligned with the photo: it is {lies}{also}."]
+    if ref.reduction:
+        full = f"{name} was used at full detail where it was aligned"
+        notes.append(
+            f"{full}, and reduced {ref.reduction} where it was not." if plain else f"{full}."
+        )
+    return notes
