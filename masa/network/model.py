@@ -110,11 +110,12 @@ class MASA(nn.Module):
         with record_function("masa.encode_ref"):
             halo = Encoder.HALO // SCALE
             pyramid = run_tiled(self.enc, [(self._prepared(ref), SCALE)], tile, halo, on_share)
-            return RefFeatures(pyramid, self.encode_down(ref_down))
+        return RefFeatures(pyramid, self.encode_down(ref_down))
 
     def encode_down(self, ref_down: Tensor) -> Tensor:
         """Encode Ref-down alone, ``(N, 3, hr, wr)`` to ``(N, C, hr, wr)``: what is matched."""
-        return self.enc.level1(self._prepared(ref_down))
+        with record_function("masa.encode_ref"):
+            return self.enc.level1(self._prepared(ref_down))
 
     def read_ref(
         self,
