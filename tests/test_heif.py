@@ -1,5 +1,6 @@
 """HEIC, HEIF and AVIF: the files of phones, written by the libraries themselves."""
 
+import contextlib
 import io
 import struct
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from photos import heic, noise, refusal, smooth, stored, swapped_profile
 from PIL import Image
 
+from masa.pictures import avif
 from masa.pictures.folders import pictures_in
 from masa.pictures.formats import ACCEPTED, FORMATS_IN_WORDS, SUFFIXES
-from masa.pictures.photo import Limits
+from masa.pictures.photo import ImageError, Limits
 from masa.pictures.read import read_photo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,6 +196,97 @@ def test_a_small_header_does_not_hide_a_large_picture():
     small = data.replace(struct.pack(">II", 4000, 5000), struct.pack(">II", 64, 64))
     assert small != data
     assert "damaged" in refusal(small)
+
+
+def larger_inside(data, width, height):
+    """An AVIF file of up to 8191 pixels whose AV1 picture says that it is ``width x height``."""
+    start = data.index(b"mdat") + 4
+    item = data[start:]
+    assert item[:3] == b"\x12\0\x0a"  # a delimiter, then the sequence header, then its length
+    header = "".join(f"{byte:08b}" for byte in item[4 : 4 + item[3]])
+    # Ten bits, then the lengths less one of width less one and height less one, then these.
+    before, lengths = header[:10], [int(header[10:14], 2) + 1, int(header[14:18], 2) + 1]
+    after = header[18 + sum(lengths) :].rstrip("0")
+    changed = f"{before}{13:04b}{13:04b}{width - 1:014b}{height - 1:014b}{after}"
+    changed += "0" * (-len(changed) % 8)
+    payload = int(changed, 2).to_bytes(len(changed) // 8, "big")
+    larger = item[:3] + bytes([len(payload)]) + payload + item[4 + item[3] :]
+    for more in (0, 8):  # the data's length in the list of items, and that of the box around
+        old, new = (struct.pack(">I", len(part) + more) for part in (item, larger))
+        assert data.count(old) == 1
+        data = data.replace(old, new)
+    return data[:start] + larger
+
+
+@pytest.fixture
+def never_decoded(monkeypatch):
+    monkeypatch.setattr(
+        "PIL.AvifImagePlugin.AvifImageFile.load", lambda *_: pytest.fail("it was decoded")
+    )
+
+
+def test_a_small_header_does_not_hide_a_large_avif(never_decoded):
+    """Decoded, 16000 x 16000 pixels would take half a gigabyte and ten seconds."""
+    honest = stored(smooth(64, 96), "AVIF")
+    bomb = larger_inside(honest, 16000, 16000)
+    with Image.open(io.BytesIO(bomb)) as image:
+        assert image.size == (96, 64), "Pillow is told the small size"
+    assert "too many pixels" in refusal(bomb)
+    # A picture that is only a little larger than its header says is decoded, and scaled.
+    assert larger_inside(honest, 96, 64) != honest
+    with pytest.raises(pytest.fail.Exception, match="it was decoded"):
+        read_photo(larger_inside(honest, 1024, 1024))
+
+
+def test_pictures_inside_one_file_count_together(monkeypatch):
+    """As in a grid of many tiles; here they are colour and alpha."""
+    monkeypatch.setattr(avif, "_ROOM", 0)
+    data = stored(np.dstack([smooth(64, 96), smooth(64, 96)[:, :, 0]]), "AVIF")
+    avif.check_stored_size(data, 64 * 96 // 2)
+    with pytest.raises(Image.DecompressionBombError, match=f"{2 * 64 * 96} pixels"):
+        avif.check_stored_size(data, 64 * 96 // 2 - 1)
+
+
+def animation():
+    pictures = [Image.fromarray(np.roll(smooth(64, 96), 20 * n, 1)) for n in range(3)]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer, "AVIF", save_all=True, append_images=pictures[1:], quality=98, subsampling="4:4:4"
+    )
+    return buffer.getvalue()
+
+
+def test_of_an_avif_animation_the_first_picture_is_taken():
+    data = animation()
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.n_frames == 3
+    assert np.abs(read_photo(data).rgb.astype(int) - smooth(64, 96)).max() <= 5
+
+
+def test_a_frame_with_a_size_of_its_own_is_refused(never_decoded):
+    """It may be larger than the sequence header says."""
+    data = animation()
+    mark = data.index(b"\x32", data.index(b"mdat"))  # a frame, with its length after it
+    at = mark + 1
+    while data[at] & 0x80:
+        at += 1
+    # show_existing_frame 0, frame_type 00, show_frame 1, disable_cdf_update 0,
+    # allow_screen_content_tools 0, and then frame_size_override_flag.
+    assert data[at + 1] >> 1 & 0b1111110 == 0b0001000
+    flagged = bytearray(data)
+    flagged[at + 1] |= 0b10
+    assert "damaged" in refusal(bytes(flagged))
+
+
+def test_any_bytes_are_refused_in_a_sentence_or_read():
+    rng = np.random.default_rng(5)
+    for data in (stored(smooth(32, 48), "AVIF"), animation()):
+        for _ in range(60):
+            changed = bytearray(data)
+            for _ in range(rng.integers(1, 8)):
+                changed[rng.integers(12, len(data))] = rng.integers(256)
+            with contextlib.suppress(ImageError):
+                assert read_photo(bytes(changed)).rgb.ndim == 3
 
 
 @pytest.mark.parametrize("kind", ["HEIC", "AVIF"])

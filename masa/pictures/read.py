@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from masa.pictures.avif import check_stored_size, is_avif, still_picture
 from masa.pictures.exif import exif_of
 from masa.pictures.formats import FORMATS_IN_WORDS, PILLOW_FORMATS
 from masa.pictures.heif import decode_heif, is_heif, open_heif
@@ -64,7 +65,8 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
     A JPEG file that stops early is read as far as it goes, with a note in `notes`; one of which
     less than a quarter is there is refused, as are other files that stop early.
 
-    The limits are checked on the header, before any pixel is decoded. Pillow's own limit,
+    The limits are checked on the header, before any pixel is decoded, and an AVIF file that holds
+    far more than its header says is refused too. Pillow's own limit,
     ``PIL.Image.MAX_IMAGE_PIXELS``, is left as it is and still applies where it is the lower one.
 
     Raises ImageError for every picture that cannot be used, and TypeError for another `source`.
@@ -159,9 +161,14 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
             image = decode_heif(file)
             photo = _to_photo(image, {}, subject, name)
         return replace(photo, exif=exif_of(image))
+    if is_avif(data):
+        data = still_picture(data)
     with _as_image_errors(subject):
         image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
     check_size(image.size, role, limits, name)
+    if is_avif(data):
+        with _as_image_errors(subject):
+            check_stored_size(data, image.width * image.height)
     notes: tuple[str, ...] = ()
     if isinstance(image, JpegImageFile):
         with _as_image_errors(subject):

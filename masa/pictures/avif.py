@@ -1,0 +1,282 @@
+"""AVIF files whose header tells a smaller size than they hold: found before they are decoded.
+
+The size in the header of an AVIF file need not be that of the AV1 pictures in it, which libavif
+decodes, up to 16384 x 16384 pixels, and then scales. Pillow has no switch for less. So the sizes
+are read here from the AV1 pictures' own headers. Boxes are those of ISO/IEC 14496-12 and 23008-12,
+the fields and their names those of the AV1 specification, sections 5.3 to 5.9.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from PIL import Image
+
+_TIMES, _ROOM = 4, 2**22
+"""How much larger than the header says all pictures of a file may be: so many times, and so many
+pixels more. Transparency and thumbnails count too, and tiles may reach beyond the picture."""
+
+_MOST_OBUS = 10_000
+"""Parts of AV1 data that are looked at in a picture, which has a few."""
+
+_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
+_SEQUENCE_HEADER, _FRAME_HEADERS = 1, (3, 6, 7)
+_KEY_FRAME, _SWITCH_FRAME = 0, 3
+_SELECT = 2
+
+
+def is_avif(data: bytes) -> bool:
+    """Whether Pillow takes a file for AVIF; it would do so for some HEIC files too."""
+    return data[4:8] == b"ftyp" and data[8:12] in _BRANDS
+
+
+def still_picture(data: bytes) -> bytes:
+    """An AVIF file with the brand of still pictures: of an animation its cover is decoded."""
+    return data[:8] + b"avif" + data[12:]
+
+
+def check_stored_size(data: bytes, pixels: int) -> None:
+    """Raises ``DecompressionBombError`` if a file's pictures have far more pixels than ``pixels``.
+
+    ``data`` is what :func:`still_picture` returns, ``pixels`` the header's width times height.
+    Raises ``ValueError`` for what is no such file, and where single frames have sizes of their own.
+    """
+    stored = sum(map(_stored_pixels, _av1_items(memoryview(data))))
+    if stored > _TIMES * pixels + _ROOM:
+        raise Image.DecompressionBombError(f"{stored} pixels, and {pixels} by the header")
+
+
+def _stored_pixels(item: memoryview) -> int:
+    """Pixels of the largest frame in the AV1 data of one picture."""
+    header, most = None, 0
+    for count, (kind, content) in enumerate(_obus(item)):
+        if count == _MOST_OBUS:
+            raise ValueError("too many parts")
+        if kind == _SEQUENCE_HEADER:
+            header = _sequence_header(_Reader(content))
+            most = max(most, header.width * header.height)
+        elif kind in _FRAME_HEADERS and (header is None or _sets_size(_Reader(content), header)):
+            raise ValueError("a frame of another size")
+    return most
+
+
+class _Reader:
+    """Reads numbers, most significant bit first. Raises ``ValueError`` at the end of the data."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._at = 0
+
+    def bits(self, count: int) -> int:
+        """The next ``count`` bits."""
+        end = self._at + count
+        first, last = self._at // 8, -(-end // 8)
+        if last > len(self._data):
+            raise ValueError("cut off")
+        self._at = end
+        return (int.from_bytes(self._data[first:last]) >> (8 * last - end)) & ((1 << count) - 1)
+
+    def flag(self) -> bool:
+        """The next bit."""
+        return bool(self.bits(1))
+
+    def leb128(self) -> int:
+        """A number in groups of 7 bits, the lowest first, each with a bit that says "more"."""
+        value = 0
+        for place in range(8):
+            more, group = self.flag(), self.bits(7)
+            value |= group << (7 * place)
+            if not more:
+                return value
+        raise ValueError("a number without end")
+
+    def uvlc(self) -> None:
+        """Pass over a number whose length is told by the zeros before it."""
+        zeros = 0
+        while not self.flag():
+            zeros += 1
+        if zeros < 32:
+            self.bits(zeros)
+
+    def rest(self) -> memoryview:
+        """The bytes that were not read."""
+        return self._data[-(-self._at // 8) :]
+
+
+# ---------------------------------------------------------------------------- boxes
+
+
+def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """The kind and the content of each box in ``data``."""
+    while data:
+        reader = _Reader(data)
+        size, kind, start = reader.bits(32), reader.bits(32).to_bytes(4), 8
+        if size == 1:
+            size, start = reader.bits(64), 16
+        size = size or len(data)  # 0: to the end
+        if not start <= size <= len(data):
+            raise ValueError("a box that does not fit")
+        yield kind, data[start:size]
+        data = data[size:]
+
+
+def _av1_items(data: memoryview) -> Iterator[memoryview]:
+    """The AV1 data of each picture that the file's "meta" box lists."""
+    meta = next((content for kind, content in _boxes(data) if kind == b"meta"), None)
+    if meta is None:
+        raise ValueError("no list of pictures")
+    parts = dict(_boxes(meta[4:]))
+    pictures = set(_av1_numbers(parts[b"iinf"]))
+    length = 0
+    for number, source, extents in _places(parts[b"iloc"], data, parts.get(b"idat")):
+        if number not in pictures:
+            continue
+        length += sum(map(len, extents))
+        if length > 2 * len(source):
+            raise ValueError("places that overlap")
+        yield extents[0] if len(extents) == 1 else memoryview(b"".join(extents))
+
+
+def _av1_numbers(iinf: memoryview) -> Iterator[int]:
+    """The numbers of the items that are AV1 pictures."""
+    reader = _Reader(iinf)
+    version = reader.bits(32) >> 24
+    reader.bits(32 if version else 16)  # their count
+    for kind, content in _boxes(reader.rest()):
+        if kind != b"infe":
+            continue
+        entry = _Reader(content)
+        version = entry.bits(32) >> 24
+        number = entry.bits(16 if version < 3 else 32)
+        entry.bits(16)  # protection
+        if entry.bits(32).to_bytes(4) == b"av01":
+            yield number
+
+
+def _places(
+    iloc: memoryview, file: memoryview, idat: memoryview | None
+) -> Iterator[tuple[int, memoryview, list[memoryview]]]:
+    """Each item's number, what its data lie in, and the parts of that which hold them."""
+    reader = _Reader(iloc)
+    version = reader.bits(32) >> 24
+    offset_size, length_size, base_size, index_size = (8 * reader.bits(4) for _ in range(4))
+    wide = 32 if version == 2 else 16
+    for _ in range(reader.bits(wide)):
+        number = reader.bits(wide)
+        method = reader.bits(16) & 15 if version else 0
+        reader.bits(16)  # which file: this one
+        source = idat if method == 1 else file
+        if method > 1 or source is None:
+            raise ValueError("data in an unknown place")
+        base = reader.bits(base_size)
+        extents = []
+        for _ in range(reader.bits(16)):
+            reader.bits(index_size if version else 0)
+            start = base + reader.bits(offset_size)
+            length = reader.bits(length_size)
+            extents.append(source[start : start + length] if length else source[start:])
+        yield number, source, extents
+
+
+# ---------------------------------------------------------------------------- AV1
+
+
+class _SequenceHeader(NamedTuple):
+    """What tells the size of the frames that follow it, and how to read their headers."""
+
+    width: int
+    height: int
+    is_reduced: bool
+    """It has one frame, without a header of its own before the size."""
+    presentation_time_bits: int
+    frame_id_bits: int
+    screen_content_tools: int
+    """0 or 1, or ``_SELECT``: the frame says which; so too the next."""
+    integer_mv: int
+
+
+def _obus(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The kind and the content of each "open bitstream unit" of AV1 data."""
+    while data:
+        reader = _Reader(data)
+        _, kind, has_extension, has_size, _ = (reader.bits(count) for count in (1, 4, 1, 1, 1))
+        reader.bits(8 * has_extension)
+        size = reader.leb128() if has_size else len(reader.rest())
+        data = reader.rest()
+        yield kind, data[:size]
+        data = data[size:]
+
+
+def _sequence_header(reader: _Reader) -> _SequenceHeader:
+    reader.bits(4)  # seq_profile, still_picture
+    is_reduced = reader.flag()
+    presentation_time_bits = 0
+    if is_reduced:
+        reader.bits(5)  # seq_level_idx
+    else:
+        presentation_time_bits = _operating_points(reader)
+    sizes = reader.bits(4) + 1, reader.bits(4) + 1
+    width, height = (reader.bits(bits) + 1 for bits in sizes)
+    if is_reduced:
+        return _SequenceHeader(width, height, True, 0, 0, _SELECT, _SELECT)
+    frame_id_bits = reader.bits(4) + reader.bits(3) + 3 if reader.flag() else 0
+    reader.bits(7)  # use_128x128_superblock to enable_dual_filter
+    if reader.flag():  # enable_order_hint
+        reader.bits(2)
+    screen_content_tools = _SELECT if reader.flag() else reader.bits(1)
+    integer_mv = _SELECT
+    if screen_content_tools and not reader.flag():
+        integer_mv = reader.bits(1)
+    return _SequenceHeader(
+        width,
+        height,
+        False,
+        presentation_time_bits,
+        frame_id_bits,
+        screen_content_tools,
+        integer_mv,
+    )
+
+
+def _operating_points(reader: _Reader) -> int:
+    """Passes over them and the times before them; bits of a frame's presentation time, if any."""
+    presentation_time_bits = delay_bits = 0
+    has_model = equal_picture_interval = False
+    if reader.flag():  # timing_info_present_flag
+        reader.bits(64)
+        equal_picture_interval = reader.flag()
+        if equal_picture_interval:
+            reader.uvlc()
+        has_model = reader.flag()
+        if has_model:
+            delay_bits = reader.bits(5) + 1
+            reader.bits(32 + 5)
+            presentation_time_bits = reader.bits(5) + 1
+    has_display_delay = reader.flag()
+    for _ in range(reader.bits(5) + 1):
+        reader.bits(12)  # operating_point_idc
+        if reader.bits(5) > 7:  # seq_level_idx
+            reader.bits(1)  # seq_tier
+        if has_model and reader.flag():
+            reader.bits(2 * delay_bits + 1)
+        if has_display_delay and reader.flag():
+            reader.bits(4)
+    return 0 if equal_picture_interval else presentation_time_bits
+
+
+def _sets_size(reader: _Reader, header: _SequenceHeader) -> bool:
+    """Whether a frame has a size of its own, which may be larger than the sequence header's."""
+    if header.is_reduced or reader.flag():  # show_existing_frame
+        return False
+    frame_type = reader.bits(2)
+    is_shown = reader.flag()
+    reader.bits(header.presentation_time_bits if is_shown else 1)
+    if frame_type != _SWITCH_FRAME and not (frame_type == _KEY_FRAME and is_shown):
+        reader.bits(1)  # error_resilient_mode
+    reader.bits(1)  # disable_cdf_update
+    tools = header.screen_content_tools
+    if tools == _SELECT:
+        tools = reader.bits(1)
+    if tools and header.integer_mv == _SELECT:
+        reader.bits(1)
+    reader.bits(header.frame_id_bits)
+    return frame_type == _SWITCH_FRAME or reader.flag()
