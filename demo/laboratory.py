@@ -160,7 +160,7 @@ def _something_else(request: Request) -> Pixels:
     given = [s for s in (request.photo, *request.refs) if isinstance(s, (str, Path))]
     examples = load_examples()
     for example in examples:
-        own = (example.hr, *example.refs)
+        own = (example.photo, *example.refs)
         if not any(filecmp.cmp(str(g), str(o), shallow=False) for g in given for o in own):
             break
     return read_photo(example.refs[0]).rgb

@@ -148,7 +148,7 @@ import json, sys
 import demo.runs.examples as examples
 import masa
 from masa.weights import WEIGHTS_DIR
-pictures = [e.hr for e in examples.load_examples()]
+pictures = [e.photo for e in examples.load_examples()]
 files = [masa.__file__, examples.__file__, WEIGHTS_DIR, *pictures]
 print(json.dumps([masa.shipped_weights(), masa.load_model().training, sys.path,
                   [str(file) for file in files]]))

@@ -7,7 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.JpegImagePlugin import get_sampling
+from serving import ROOT
 
+from demo.page.form import HR_MODE, LR_MODE
+from demo.page.page import Page
 from demo.runs import showcase as module
 from demo.runs.examples import load_examples
 from demo.runs.request import Request
@@ -54,6 +59,45 @@ def test_only_an_example_as_it_is_is_ready(two):
         assert two.get(replace(wanted, **changed)) is None
         assert two.example_of(replace(wanted, **changed)) is two.examples[1]
     assert two.example_of(replace(wanted, is_hr=False)) is None
+
+
+def test_two_examples_are_photos_as_the_web_sends_them(tmp_path):
+    small = [example for example in load_examples() if example.lr]
+    assert len(small) == 2
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg", quality=75, subsampling="4:2:0")
+    for example in small:
+        with (
+            Image.open(example.photo) as photo,
+            Image.open(example.hr) as hr,
+            Image.open(tmp_path / "a.jpg") as expected,
+        ):
+            assert (4 * photo.width, 4 * photo.height) == hr.size
+            assert photo.format == "JPEG" and photo.quantization == expected.quantization
+            assert get_sampling(photo) == get_sampling(expected)
+        assert "JPEG" in example.look_for and "JPEG" in example.kind
+        assert "the web sends" in example.title
+        request = request_for(example)
+        assert request.photo == str(example.lr) and not request.is_hr
+        assert request.weights == "masa-photo"
+        listed = (ROOT / "assets" / "README.md").read_text()
+        assert f"| `{example.lr.name}` |" in listed
+    others = [request_for(example) for example in load_examples() if not example.lr]
+    assert all(request.is_hr and request.weights == "masa-rec" for request in others)
+
+
+def test_the_list_of_examples_says_what_each_photo_is():
+    rows = Page(Showcase(load_examples()), 60).form.examples.examples
+    assert [row[1:] for row in rows] == [
+        [str(e.photo), list(map(str, e.refs)), LR_MODE if e.lr else HR_MODE]
+        for e in load_examples()
+    ]
+
+
+def test_a_small_example_is_recognised_as_such():
+    example = next(example for example in load_examples() if example.lr)
+    showcase = Showcase([example])
+    assert showcase.example_of(request_for(example)) is example
+    assert showcase.example_of(replace(request_for(example), is_hr=True)) is None
 
 
 def drawing(two, drawn):

@@ -145,7 +145,7 @@ class Form:
             *self.amounts,
         ]
         listed = gr.HTML(visible=False)  # holds an example's card in the list; not shown itself
-        rows = [[card(e), str(e.hr), [str(ref) for ref in e.refs], HR_MODE] for e in examples]
+        rows = [[card(e), str(e.photo), [str(ref) for ref in e.refs], mode_of(e)] for e in examples]
         self.examples = gr.Examples(
             rows,
             [listed, self.photo, self.refs, self.mode],
@@ -154,6 +154,11 @@ class Form:
             elem_id="examples",
             api_visibility="private",
         )
+
+
+def mode_of(example: Example) -> str:
+    """What the photo of an example is."""
+    return HR_MODE if example.is_hr else LR_MODE
 
 
 def weights_menu() -> list[tuple[str, str]]:

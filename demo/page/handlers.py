@@ -14,7 +14,7 @@ from demo.figures.tabs import FIGURES, TABS, Tab
 from demo.figures.view import View
 from demo.page import look, work
 from demo.page.figure_slot import Updates
-from demo.page.form import HR_MODE, Form, Inputs, likely_mode
+from demo.page.form import HR_MODE, Form, Inputs, likely_mode, mode_of
 from demo.page.messages import existing, progress_bar, told_kindly
 from demo.page.report import compared_files, pictures_of, report
 from demo.page.results import LATE, Results, dependent
@@ -76,8 +76,8 @@ class Handlers:
                 if x is not None:
                     refs = [(str(ref), None) for ref in example.refs]
                     form = self.form
-                    new: Updates = {form.photo: str(example.hr), form.refs: refs}
-                    new |= {form.mode: HR_MODE, self.results.bar: ""} | self._new(0, x)
+                    new: Updates = {form.photo: str(example.photo), form.refs: refs}
+                    new |= {form.mode: mode_of(example), self.results.bar: ""} | self._new(0, x)
                     if not waits():  # asked again, as it took time to write the pictures
                         break
                     yield new

@@ -18,20 +18,33 @@ from demo.settings import ASSETS
 
 @dataclass(frozen=True)
 class Example:
-    """One high-resolution target and its references."""
+    """A photo to enlarge and its references."""
 
     name: str
     title: str
     kind: str
-    """What relates reference and target, in two or three words."""
+    """What relates reference and photo, in a few words."""
     look_for: str
     """One sentence: where to look, and why."""
     hr: Path
+    """The sharp photo."""
+    lr: Path | None
+    """The small photo as the web sends it; ``None`` where the LR is made of the sharp one."""
     refs: tuple[Path, ...]
     disparity: Path | None
 
+    @property
+    def photo(self) -> Path:
+        """What is uploaded: the small photo if there is one, else the sharp one."""
+        return self.lr or self.hr
+
+    @property
+    def is_hr(self) -> bool:
+        """Whether that is the sharp photo."""
+        return self.lr is None
+
     def true_disparity(self) -> NDArray[np.float32] | None:
-        """``(H, W)`` in HR pixels, NaN where unknown: column ``x`` of the target is at column
+        """``(H, W)`` in HR pixels, NaN where unknown: column ``x`` of the photo is at column
         ``x - disparity`` of the reference. ``None`` where no truth is known."""
         if self.disparity is None:
             return None
@@ -48,6 +61,7 @@ def load_examples(folder: Path = ASSETS / "examples") -> list[Example]:
             kind=entry["kind"],
             look_for=entry["look_for"],
             hr=folder / entry["hr"],
+            lr=folder / entry["lr"] if "lr" in entry else None,
             refs=tuple(folder / ref for ref in entry["refs"]),
             disparity=folder / entry["disparity"] if "disparity" in entry else None,
         )
@@ -60,9 +74,9 @@ THUMBNAIL = (128, 96)
 
 
 def card(example: Example) -> str:
-    """HTML for the page's list: the target and its first reference, small, and what they are."""
+    """HTML for the page's list: the photo and its first reference, small, and what they are."""
     pair = "".join(
-        f'<img src="{_thumbnail(path)}" alt="">' for path in (example.hr, *example.refs[:1])
+        f'<img src="{_thumbnail(path)}" alt="">' for path in (example.photo, *example.refs[:1])
     )
     title, kind = html.escape(example.title), html.escape(example.kind)
     return f"{pair}<span>{title}<br><small>{kind}</small></span>"

@@ -312,7 +312,7 @@ def delete_old_in_background(age: float) -> None:
 
 def _is_example(path: Path) -> bool:
     """Whether a file is Gradio's copy of an example's picture."""
-    pictures = (picture for example in load_examples() for picture in (example.hr, *example.refs))
+    pictures = (picture for e in load_examples() for picture in (e.photo, *e.refs))
     return any(
         picture.name == path.name and filecmp.cmp(picture, path, shallow=False)
         for picture in pictures

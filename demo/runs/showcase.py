@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def request_for(example: Example) -> Request:
     """The request that an example stands for."""
-    return Request(str(example.hr), tuple(str(ref) for ref in example.refs), is_hr=True)
+    return Request(str(example.photo), tuple(str(ref) for ref in example.refs), example.is_hr)
 
 
 class Picture(Protocol):
@@ -68,7 +68,9 @@ class Showcase:
         is gone.
         """
         alike = self._by_sizes.get(_sizes(request), ())
-        for example in alike if request.is_hr else ():
+        for example in alike:
+            if request.is_hr != example.is_hr:
+                continue
             wanted = request_for(example)
             pairs = zip(_sources(request), _sources(wanted), strict=True)
             if all(filecmp.cmp(str(given), str(own), shallow=False) for given, own in pairs):
