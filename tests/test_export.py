@@ -6,16 +6,20 @@ import json
 import runpy
 import time
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from asking import last
 from helpers import picture
+from PIL import ExifTags, Image
+from serving import ROOT
 
 from demo.export import pack
 from demo.figures.tabs import FIGURES
 from demo.runs.request import Request
+from demo.runs.served import serve_png
 from demo.runs.steps import paint
 from masa.__main__ import main
 from masa.pictures.read import read_photo
@@ -36,6 +40,28 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
     assert np.array_equal(read_photo(tmp_path / "repeated.png").rgb, x.result)
+
+
+def test_downloads_hold_nothing_that_a_camera_noted(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Firma"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
+    for name, seed in (("lr.jpg", 1), ("ref.jpg", 2)):
+        Image.fromarray(picture(32, 32, seed)).save(tmp_path / name, exif=exif)
+    assert b"Firma" in read_photo(tmp_path / "lr.jpg").exif
+    x = paint(Request(str(tmp_path / "lr.jpg"), (str(tmp_path / "ref.jpg"),)))
+    download = Path(serve_png(x.result, "masa_x4.png", x.alpha))
+    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+        written = {name: archive.read(name) for name in archive.namelist()}
+    written[download.name] = download.read_bytes()
+    pictures = {name: data for name, data in written.items() if name.endswith(".png")}
+    assert {"lr.png", "ref_1.png", "result.png", download.name} < set(pictures)
+    assert not any(b"Firma" in data for data in written.values())
+    for data in pictures.values():
+        with Image.open(io.BytesIO(data)) as found:
+            assert not found.getexif() and set(found.info) <= {"transparency"}
+    (_, kept) = (ROOT / "demo" / "HOSTING.md").read_text().split("## What the page keeps")
+    assert "hold no EXIF" in kept.partition("\n## ")[0]
 
 
 def test_a_run_is_packed_into_the_same_bytes_on_any_day(x, monkeypatch):
