@@ -45,7 +45,7 @@ _SRGB = 1
 
 
 def exif_of(image: Image.Image) -> bytes | None:
-    """EXIF data for an upright sRGB picture of any size made from `image`; ``None`` without any.
+    """EXIF data for an upright sRGB picture of any size made from ``image``; ``None`` without any.
 
     Kept are description, camera, settings, times, authors and place; orientation says upright.
     Dropped are sizes, places in pixels, the thumbnail, the maker's own notes and everything that

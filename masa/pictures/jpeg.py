@@ -23,8 +23,8 @@ _SCAN = b"\xff\xda"
 def read_what_is_there(data: bytes, subject: str) -> tuple[Image.Image, tuple[str, ...]]:
     """The picture of a JPEG file that Pillow refuses, and a note on what is missing, if anything.
 
-    A progressive file, whose lines all come at once and grow sharper, needs the first scan of
-    each colour component in full. Raises ImageError about `subject` if less than a quarter of the
+    A progressive file, whose lines all come at once and grow sharper, needs the first scan of each
+    colour component in full. Raises ``ImageError`` about ``subject`` if less than a quarter of the
     lines, or less than those scans, is there; and what Pillow raises for other damage.
     """
     whole = _opened(data + _END)
@@ -89,7 +89,7 @@ def _has_last_block(image: Image.Image) -> bool:
 def _is_coarsely_there(scans: bytes, components: int) -> bool:
     """Whether complete scans hold the mean levels of every component's blocks.
 
-    `scans` begins with the first scan's mark. A scan is complete if another one follows it.
+    ``scans`` begins with the first scan's mark. A scan is complete if another one follows it.
     """
     begun: set[int] = set()
     for start, _ in pairwise(found.start() for found in re.finditer(_SCAN, scans)):

@@ -10,16 +10,16 @@ from masa.pictures.photo import ImageError, Pixels
 
 
 def to_levels(values: np.ndarray, full: float) -> Pixels:
-    """Maps 0..`full` linearly to 0..255, to the nearest level; a copy."""
+    """Maps 0..``full`` linearly to 0..255, to the nearest level; a copy."""
     if full == 255 and values.dtype == np.uint8:
         return np.array(values, order="C")
     return np.rint(values * (255 / full)).astype(np.uint8)
 
 
 def full_scale(values: np.ndarray, scales: tuple[float, ...], subject: str) -> float:
-    """The first of the ascending `scales` s for which all values lie in 0..s.
+    """The first of the ascending ``scales`` s for which all values lie in 0..s.
 
-    Raises ImageError about `subject` if there is none.
+    Raises ``ImageError`` about ``subject`` if there is none.
     """
     low, high = values.min(), values.max()
     for scale in scales:
@@ -36,7 +36,7 @@ def deep_grey(
 ) -> tuple[Image.Image, Pixels | None]:
     """8-bit grey and alpha of a picture whose grey is deeper than 8 bits.
 
-    `tags` are those of a TIFF file, and empty for others. Raises ImageError about `subject`.
+    ``tags`` are those of a TIFF file, and empty for others. Raises ``ImageError`` on ``subject``.
     """
     values = np.asarray(image)
     full: float

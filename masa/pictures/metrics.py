@@ -1,6 +1,6 @@
 """How close two pictures are, on the luma channel, as reference-based SR papers measure it.
 
-Papers differ in the `border` they leave out: 0 for MASA and TTSR, 4 for C2-Matching and DATSR.
+Papers differ in the ``border`` they leave out: 0 for MASA and TTSR, 4 for C2-Matching and DATSR.
 A number means little without it.
 """
 
@@ -17,10 +17,10 @@ SSIM_WINDOW = 11  # pixels a side: the Gaussian of sigma 1.5, cut at 3.5 sigma
 
 
 def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The brightness of uint8 RGB (H, W, 3): float64 (H, W), 16 for black to 235 for white.
+    """The brightness of uint8 RGB ``(H, W, 3)``: float64 ``(H, W)``, 16 for black to 235 for white.
 
     BT.601 in studio range, as Matlab's ``rgb2ycbcr`` defines it, and not rounded. Raises
-    ValueError for other arrays.
+    ``ValueError`` for other arrays.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
@@ -29,9 +29,9 @@ def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def psnr_y(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
-    """Peak signal-to-noise ratio of the luma of two uint8 RGB (H, W, 3), in dB, with peak 255.
+    """Peak signal-to-noise ratio of the luma of two uint8 RGB ``(H, W, 3)``, in dB, with peak 255.
 
-    `border` pixels are left out on every side. Infinite for equal luma. Raises ValueError for
+    ``border`` pixels are left out on every side. Infinite for equal luma. Raises ``ValueError`` for
     pictures of different sizes or with nothing inside the border.
     """
     luma_a, luma_b = _inner_luma(a, b, border)
@@ -40,12 +40,12 @@ def psnr_y(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float
 
 
 def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
-    """Structural similarity of the luma of two uint8 RGB (H, W, 3), in [-1, 1]; 1 for equal luma.
+    """Structural similarity of the luma of two uint8 RGB ``(H, W, 3)``: -1 to 1, which is equal.
 
-    Gaussian window of 11 pixels and sigma 1.5, population covariance, range 255, averaged where
-    the window fits: the settings of the original SSIM code. `border` pixels are left out on every
-    side. Raises ValueError for pictures of different sizes, and where fewer than 11 pixels a side
-    are left, as no window fits then.
+    Gaussian window of 11 pixels and sigma 1.5, population covariance, range 255, averaged where the
+    window fits: the settings of the original SSIM code. ``border`` pixels are left out on every
+    side. Raises ``ValueError`` for pictures of different sizes, and where fewer than 11 pixels a
+    side are left, as no window fits then.
     """
     luma_a, luma_b = _inner_luma(a, b, border)
     if min(luma_a.shape) < SSIM_WINDOW:
@@ -62,13 +62,13 @@ def ssim_y(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float
 
 
 def seam_ratio(a: NDArray[np.uint8], b: NDArray[np.uint8], block: int, border: int = 0) -> float:
-    """How much more two uint8 RGB (H, W, 3) differ along the edges of blocks than elsewhere.
+    """How much more two uint8 RGB ``(H, W, 3)`` differ along the edges of blocks than elsewhere.
 
     The mean absolute difference of luma at the two pixels on either side of every edge between
-    blocks of `block` x `block` pixels, counted from the top left corner, divided by that at all
+    blocks of ``block`` x ``block`` pixels, counted from the top left corner, divided by that at all
     other pixels: 1 where no grid of blocks can be seen, also for equal luma and for pictures of one
-    block; infinite if they differ along the edges alone. `border` pixels are left out on every
-    side. Raises ValueError for pictures of different sizes or with nothing inside the border.
+    block; infinite if they differ along the edges alone. ``border`` pixels are left out on every
+    side. Raises ``ValueError`` for pictures of different sizes or with nothing inside the border.
     """
     error = np.abs(np.subtract(*_inner_luma(a, b, border)))
     rows, columns = (_beside_edges(side, block)[border : side - border] for side in a.shape[:2])
@@ -80,15 +80,15 @@ def seam_ratio(a: NDArray[np.uint8], b: NDArray[np.uint8], block: int, border: i
 
 
 def high_frequency_ratio(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
-    """How sharp the uint8 RGB (H, W, 3) `a` is, compared with `b`, the truth, of the same size.
+    """How sharp uint8 RGB ``a`` is, compared with ``b``, the truth; both are ``(H, W, 3)``.
 
     E(a) / E(b), where E is the sum of |FFT(w * (Y - mean of Y))|^2 over the frequencies with
     sqrt(fx^2 + fy^2) > 1/4 of the sampling frequency, and w a Hann window over the picture, without
     which opposite borders that differ would count as sharp edges. 1 for a result as sharp as the
     truth, less for a softer one; noise and ringing count as sharpness too. If the truth has nothing
-    at these frequencies, 1 where the result has nothing either, else infinite. `border` pixels are
-    left out on every side. Raises ValueError for pictures of different sizes or with nothing inside
-    the border.
+    at these frequencies, 1 where the result has nothing either, else infinite. ``border`` pixels
+    are left out on every side. Raises ``ValueError`` for pictures of different sizes or with
+    nothing inside the border.
     """
     energy_a, energy_b = map(_high_frequency_energy, _inner_luma(a, b, border))
     if energy_b:

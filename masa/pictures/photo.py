@@ -51,7 +51,7 @@ class Limits:
     """Longest side divided by the shortest."""
 
     def side_and_pixels(self, role: Role) -> tuple[int, int]:
-        """The smallest side and the largest number of pixels at which `role` is accepted."""
+        """The smallest side and the largest number of pixels at which ``role`` is accepted."""
         if role == "low-resolution photo":
             return self.min_lr_side, min(self.max_pixels, self.max_lr_pixels)
         if role == "high-resolution photo":
@@ -101,10 +101,11 @@ Source = str | Path | bytes | Image.Image | np.ndarray | Photo
 def check_size(
     size: tuple[int, int], role: Role, limits: Limits = DEFAULT_LIMITS, name: str = ""
 ) -> None:
-    """Raises ImageError unless a picture of `size` (width, height) may serve as `role`.
+    """Raises ``ImageError`` unless a picture of ``size`` (width, height) may serve as ``role``.
 
-    `name` is the file name to mention, if any. A reference is accepted up to `limits.max_pixels`;
-    reducing it to `limits.max_ref_pixels` is the caller's step (`resize_to_fit`).
+    ``name`` is the file name to mention, if any. A reference is accepted up to
+    ``limits.max_pixels``; reducing it to ``limits.max_ref_pixels`` is the caller's step
+    (``resize_to_fit``).
     """
     width, height = size
     min_side, max_pixels = limits.side_and_pixels(role)
@@ -127,7 +128,7 @@ def check_size(
 
 
 def safe_name(path: str) -> str:
-    """The base name of `path`, at most 60 characters, all printable and none of them markup."""
+    """The base name of ``path``, at most 60 characters, all printable and none of them markup."""
     # Windows rules split at both kinds of slash, and names may come from a visitor's browser.
     base = PureWindowsPath(path).name
     base = "".join(char for char in base if char.isprintable() and char not in "<>&")

@@ -48,28 +48,29 @@ _PROFILE_MODE = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
 def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAULT_LIMITS) -> Photo:
     """Reads one picture, whatever it is stored as, into an upright 8-bit sRGB photo.
 
-    `source` is a file (path), the bytes of one, a Pillow image or an array. Files may be of the
+    ``source`` is a file (path), the bytes of one, a Pillow image or an array. Files may be of the
     kinds in :mod:`masa.pictures.formats`, recognised by content; of an animation, a document or
     a series the first picture is taken. Orientation and colour profile are applied (an unusable
-    profile is ignored). Transparency is kept apart as `alpha`, and what is fully transparent
+    profile is ignored). Transparency is kept apart as ``alpha``, and what is fully transparent
     takes the nearest visible colour. Deeper pixels are scaled to 8 bits, never clipped. 32-bit
     grey holds no scale of its own: the smallest of 0..1 (fractions only), 0..255 and 0..65535
     that holds every value is taken.
 
-    What the camera noted (EXIF) is kept, cleaned, as `exif`; data that cannot be understood are
-    dropped. A photo that was read before is returned as it is, if its size fits `role`.
+    What the camera noted (EXIF) is kept, cleaned, as ``exif``; data that cannot be understood are
+    dropped. A photo that was read before is returned as it is, if its size fits ``role``.
 
-    An array has the shape (H, W), (H, W, 3) or (H, W, 4) and is uint8, uint16 (0..65535), bool or
-    floating point in [0, 1].
+    An array has the shape ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)`` and is uint8, uint16
+    (0..65535), bool or floating point in [0, 1].
 
-    A JPEG file that stops early is read as far as it goes, with a note in `notes`; one of which
+    A JPEG file that stops early is read as far as it goes, with a note in ``notes``; one of which
     less than a quarter is there is refused, as are other files that stop early.
 
     The limits are checked on the header, before any pixel is decoded, and an AVIF file that holds
     far more than its header says is refused too. Pillow's own limit,
     ``PIL.Image.MAX_IMAGE_PIXELS``, is left as it is and still applies where it is the lower one.
 
-    Raises ImageError for every picture that cannot be used, and TypeError for another `source`.
+    Raises ``ImageError`` for every picture that cannot be used, and ``TypeError`` for another
+    ``source``.
     """
     if isinstance(source, Photo):
         check_size((source.width, source.height), role, limits, source.name)
@@ -101,7 +102,7 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
 def picture_size(path: Path) -> tuple[int, int]:
     """(Width, height) by the header of a picture file, before it is turned upright.
 
-    Nothing is decoded, and no limit applies. Raises ImageError for what is no picture.
+    Nothing is decoded, and no limit applies. Raises ``ImageError`` for what is no picture.
     """
     with _as_image_errors(f"The picture '{safe_name(str(path))}'"):
         with path.open("rb") as file:
@@ -113,7 +114,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def _read_file(path: Path, subject: str, max_bytes: int) -> bytes:
-    """The file's bytes, or its first `max_bytes` + 1, enough to know that it is too large."""
+    """The file's bytes, or its first ``max_bytes`` + 1, enough to know that it is too large."""
     try:
         if path.is_dir():
             raise ImageError(f"{subject} is a folder; please choose a picture file.")
@@ -129,7 +130,7 @@ def _read_file(path: Path, subject: str, max_bytes: int) -> bytes:
 
 @contextmanager
 def _as_image_errors(subject: str) -> Iterator[None]:
-    """Turns whatever a decoder raises into an ImageError about `subject`.
+    """Turns whatever a decoder raises into an ``ImageError`` about ``subject``.
 
     Decoders meet arbitrary bytes here, and on those they raise nearly every built-in exception,
     so nothing narrower than Exception would keep the promise.
@@ -192,7 +193,7 @@ def _from_image(image: Image.Image, name: str, role: Role, limits: Limits) -> Ph
 
 
 def _to_photo(image: Image.Image, tags: Mapping[int, Any], subject: str, name: str) -> Photo:
-    """The photo of an upright, decoded picture; `tags` are those of a TIFF file."""
+    """The photo of an upright, decoded picture; ``tags`` are those of a TIFF file."""
     profile = image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
         colour, alpha = deep_grey(image, tags, subject)

@@ -14,10 +14,10 @@ from masa.pictures.photo import Photo, Pixels
 
 
 def reduce_x4(rgb: Pixels) -> Pixels:
-    """(4h, 4w, 3) -> (h, w, 3): Pillow's antialiased bicubic reduction, rounded to 8 bits.
+    """``(4h, 4w, 3)`` -> ``(h, w, 3)``: Pillow's antialiased bicubic reduction, rounded to 8 bits.
 
     This makes the low-resolution photo and the reduced reference of the published protocol; also
-    takes one plane, (4h, 4w). Raises ValueError if a side is not a multiple of 4.
+    takes one plane, ``(4h, 4w)``. Raises ``ValueError`` if a side is not a multiple of 4.
     """
     height, width = plane_size(rgb)
     if height % SCALE or width % SCALE:
@@ -26,7 +26,7 @@ def reduce_x4(rgb: Pixels) -> Pixels:
 
 
 def enlarge_x4(pixels: Pixels) -> Pixels:
-    """(h, w, 3) -> (4h, 4w, 3), or one plane (h, w) -> (4h, 4w): Pillow's bicubic enlargement.
+    """``(h, w, 3)`` -> ``(4h, 4w, 3)``: Pillow's bicubic enlargement; also takes one plane.
 
     The baseline that results are shown and measured against.
     """
@@ -35,7 +35,7 @@ def enlarge_x4(pixels: Pixels) -> Pixels:
 
 
 def resize_to_fit(photo: Photo, max_pixels: int) -> Photo:
-    """The photo itself if it has at most `max_pixels` (> 0), else an antialiased reduction.
+    """The photo itself if it has at most ``max_pixels`` (> 0), else an antialiased reduction.
 
     The proportions are kept to within the rounding of the sides to whole pixels.
     """
@@ -54,9 +54,9 @@ def resize_to_fit(photo: Photo, max_pixels: int) -> Photo:
 
 
 def crop_to_multiple(pixels: Pixels, multiple: int) -> Pixels:
-    """The largest top-left part, (H, W) or (H, W, C), whose sides are multiples of `multiple`.
+    """The largest top-left part whose sides are multiples of ``multiple``.
 
-    A view, not a copy. Raises ValueError if a side is shorter than `multiple`.
+    Of an array ``(H, W)`` or ``(H, W, C)``. A view, not a copy. Raises ``ValueError`` if a side is shorter than ``multiple``.
     """
     height, width = (side - side % multiple for side in pixels.shape[:2])
     if not height or not width:
@@ -65,9 +65,9 @@ def crop_to_multiple(pixels: Pixels, multiple: int) -> Pixels:
 
 
 def pad_replicate(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Grows (H, W) or (H, W, C) to `height` x `width` by repeating the bottom row and right column.
+    """An array grown to ``height`` x ``width`` by repeating its bottom row and right column.
 
-    Raises ValueError if the array is already larger than that, or empty.
+    Takes ``(H, W)`` and ``(H, W, C)``. Raises ``ValueError`` if the array is already larger than that, or empty.
     """
     below, right = height - pixels.shape[0], width - pixels.shape[1]
     if below < 0 or right < 0:
@@ -77,7 +77,7 @@ def pad_replicate(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def plane_size(pixels: Pixels) -> tuple[int, int]:
-    """(H, W) of an 8-bit picture; ValueError for what is neither (H, W) nor (H, W, 3) uint8."""
+    """``(H, W)`` of an 8-bit picture. Raises ``ValueError`` for other arrays."""
     plane_or_rgb = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     if pixels.dtype != np.uint8 or not plane_or_rgb:
         raise ValueError(f"expected uint8 (H, W[, 3]), got {pixels.dtype} {pixels.shape}")
@@ -89,7 +89,7 @@ def _resample(pixels: Pixels, height: int, width: int, resampling: Image.Resampl
 
 
 def to_tensor(rgb: Pixels) -> torch.Tensor:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], channels-last in memory, on the CPU."""
+    """uint8 ``(H, W, 3)`` -> float32 ``(1, 3, H, W)`` in [0, 1] on the CPU, channels-last."""
     # The copy also takes read-only and flipped arrays, which torch cannot wrap. Moving the axis
     # leaves the values where they are, which is the layout that torch calls channels-last.
     planes = torch.from_numpy(np.array(rgb, order="C")).permute(2, 0, 1)[None]
@@ -97,10 +97,10 @@ def to_tensor(rgb: Pixels) -> torch.Tensor:
 
 
 def to_uint8(picture: torch.Tensor) -> Pixels:
-    """Floating point (3, H, W) or (1, 3, H, W) -> uint8 (H, W, 3).
+    """Floating point ``(3, H, W)`` or ``(1, 3, H, W)`` -> uint8 ``(H, W, 3)``.
 
     Clamped to [0, 1] and rounded to the nearest of the 256 levels (the even one at a tie), so it
-    undoes `to_tensor` exactly. Raises ValueError for other shapes and for NaN.
+    undoes ``to_tensor`` exactly. Raises ``ValueError`` for other shapes and for NaN.
     """
     planes = picture[0] if picture.ndim == 4 and len(picture) == 1 else picture
     if planes.ndim != 3 or planes.shape[0] != 3:

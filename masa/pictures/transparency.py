@@ -7,7 +7,7 @@ from masa.pictures.photo import Pixels
 
 
 def fill_hidden(rgb: Pixels, alpha: Pixels | None) -> Pixels:
-    """(H, W, 3) with each pixel of alpha 0 in the colour of the nearest pixel that can be seen.
+    """``(H, W, 3)`` with each pixel of alpha 0 in the colour of the nearest pixel that can be seen.
 
     Files store anything under full transparency, mostly black; enlarged or reduced, it would show
     as a dark fringe. A picture without hidden pixels, or with nothing else, is returned as it is.

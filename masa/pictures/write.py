@@ -53,19 +53,19 @@ WRITTEN = tuple(_WRITERS)
 def encode(
     suffix: str, rgb: Pixels, alpha: Pixels | None = None, exif: bytes | None = None
 ) -> bytes:
-    """The bytes of a picture file of the kind that `suffix` (as ".png", in any case) names.
+    """The bytes of a picture file of the kind that ``suffix`` (as ".png", in any case) names.
 
-    `rgb` is uint8 (H, W, 3), `alpha` uint8 (H, W). PNG, WebP (lossless), TIFF and BMP keep every
-    pixel, also those under full transparency, to which `read_photo` has given visible colours.
-    JPEG has quality 95 and full colour resolution. JPEG and BMP have no transparency and show the
-    picture on white.
+    ``rgb`` is uint8 ``(H, W, 3)``, ``alpha`` uint8 ``(H, W)``. PNG, WebP (lossless), TIFF and BMP
+    keep every pixel, also those under full transparency, to which ``read_photo`` has given visible
+    colours. JPEG has quality 95 and full colour resolution. JPEG and BMP have no transparency and
+    show the picture on white.
 
-    `exif` is what a photo has under that name: it is written into JPEG, PNG, WebP and TIFF (which
+    ``exif`` is what a photo has under that name: it is written into JPEG, PNG, WebP and TIFF (which
     then is not compressed), and left out of BMP, and of JPEG if it is longer than 64 KB. Without
     it, a file holds the picture and nothing else.
 
-    Raises ImageError for other suffixes and for sides that the format cannot hold, ValueError for
-    other arrays.
+    Raises ``ImageError`` for other suffixes and for sides that the format cannot hold,
+    ``ValueError`` for other arrays.
     """
     writer = _WRITERS.get(suffix.lower())
     if writer is None:
@@ -102,10 +102,10 @@ def encode(
 def write_photo(
     path: str | Path, rgb: Pixels, alpha: Pixels | None = None, exif: bytes | None = None
 ) -> None:
-    """Writes a picture file of the kind that the suffix of `path` names; see `encode`.
+    """Writes a picture file of the kind that the suffix of ``path`` names; see ``encode``.
 
     The file appears whole or not at all, and replaces an older one of that name. Raises what
-    `encode` raises, and ImageError where the folder or the disk does not take the file.
+    ``encode`` raises, and ``ImageError`` where the folder or the disk does not take the file.
     """
     path = Path(path)
     data = encode(path.suffix, rgb, alpha, exif)
