@@ -16,6 +16,18 @@ from masa.pictures.read import read_photo
 
 few = settings(max_examples=25, deadline=None)
 
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+"""What turns an array upright, for each orientation that EXIF knows."""
+
 
 def noise(height, width, channels=3, seed=0):
     shape = (height, width, channels) if channels else (height, width)
@@ -37,7 +49,7 @@ def stored(image, kind, **options):
 
 
 def heic(pixels, mode="RGB", **options):
-    """A HEIC file without loss in its colours; 16-bit `pixels` are stored with 10 or 12 bits."""
+    """A HEIC file without loss in its colours; 16-bit ``pixels`` are stored with 10 or 12 bits."""
     height, width = pixels.shape[:2]
     buffer = io.BytesIO()
     # Matrix 0 stores red, green and blue themselves.
@@ -52,7 +64,7 @@ def chunk(kind, data):
 
 
 def png(width, height, depth=8, colour=2, rows=b"", extra=b""):
-    """A PNG file byte by byte; `colour` is PNG's code, 0 grey and 2 RGB."""
+    """A PNG file byte by byte; ``colour`` is PNG's code, 0 grey and 2 RGB."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     body = chunk(b"IDAT", zlib.compress(rows)) if rows else b""
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + body + chunk(b"IEND", b"")
@@ -63,7 +75,7 @@ def png_rows(samples):
 
 
 def tiff(data, **tags):
-    """A little-endian TIFF of one grey plane; `data` follows the directory, `tags` are longs."""
+    """A little-endian TIFF of one grey plane; ``data`` comes last, ``tags`` are longs."""
     numbers = {
         "width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262,
         "offset": 273, "rows": 278, "length": 279, "tile_width": 322, "tile_height": 323,
@@ -119,7 +131,7 @@ def cmyk_profile():
 
 
 def refusal(source, **options):
-    """The sentence with which `source` is refused."""
+    """The sentence with which ``source`` is refused."""
     with pytest.raises(ImageError) as caught:
         read_photo(source, **options)
     return plain(caught.value)

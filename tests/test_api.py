@@ -57,7 +57,7 @@ def upload(server, path):
 
 
 def call(server, name, fields):
-    """Event's name and data, as `curl` would get them from the second request."""
+    """Event's name and data, as ``curl`` would get them from the second request."""
     posted = httpx.post(f"{server}/gradio_api/call/v2/{name}", json=fields)
     posted.raise_for_status()
     address = f"{server}/gradio_api/call/{name}/{posted.json()['event_id']}"

@@ -171,7 +171,7 @@ def test_uploaded_photos_of_odd_sizes_are_enlarged_losslessly(page, photos, tmp_
 
 
 def pick(page, field, file, mime_type):
-    """Choose a file as a person does, where the system calls its kind `mime_type`."""
+    """Choose a file as a person does, where the system calls its kind ``mime_type``."""
     with page.expect_file_chooser() as chooser:
         page.locator(
             f"{field} .upload-container, {field} button:has(input[type=file])"
@@ -183,7 +183,7 @@ def pick(page, field, file, mime_type):
 
 
 def drop(page, field, file, mime_type):
-    """Drop a file, which the system calls `mime_type`, into a field."""
+    """Drop a file, which the system calls ``mime_type``, into a field."""
     page.locator(f"{field} button:has(input[type=file])").last.evaluate(
         """(target, [name, type, bytes]) => {
             const dataTransfer = new DataTransfer();

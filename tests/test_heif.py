@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
-from photos import heic, noise, refusal, smooth, stored, swapped_profile
+from photos import UPRIGHT, heic, noise, refusal, smooth, stored, swapped_profile
 from PIL import Image
 
 from masa.pictures import avif
@@ -99,22 +99,10 @@ def test_deep_avif_is_scaled(bits):
     assert np.abs(rgb - (values / full * 255)[:, :, None]).max() <= 1
 
 
-TURNED = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a, 1),
-}
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_exactly_once(orientation):
     """HEIF and AVIF turn by boxes of their own, and phones say the same again in EXIF."""
-    pixels, expected = smooth(48, 64), TURNED[orientation](smooth(48, 64))
+    pixels, expected = smooth(48, 64), UPRIGHT[orientation](smooth(48, 64))
     exif = exif_of(orientation)
     phone = heic(pixels, exif=exif)
     assert b"irot" in phone or b"imir" in phone or orientation == 1

@@ -10,6 +10,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from photos import (
+    UPRIGHT,
     assert_equal_where_visible,
     chunk,
     cmyk_profile,
@@ -82,17 +83,6 @@ def test_other_sources_are_a_programming_error():
 
 
 # ---------------------------------------------------------------------------- orientation
-
-UPRIGHT = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a, 1),
-}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -109,7 +109,7 @@ def check_size(
     """
     width, height = size
     min_side, max_pixels = limits.side_and_pixels(role)
-    found = f"{subject_of(role, safe_name(name))} is {width} x {height} pixels"
+    found = f"{picture_called(role, safe_name(name))} is {width} x {height} pixels"
     if min(size) < min_side:
         raise ImageError(
             f"{found}, but each side needs at least {min_side}; please choose a larger picture."
@@ -135,6 +135,6 @@ def safe_name(path: str) -> str:
     return base if len(base) <= 60 else base[:59] + "…"
 
 
-def subject_of(role: Role, name: str) -> str:
+def picture_called(role: Role, name: str) -> str:
     """A picture as the subject of a sentence; ``name`` is a :func:`safe_name` or empty."""
     return f"The {role} '{name}'" if name else f"The {role}"

@@ -15,7 +15,6 @@ from masa.pictures.avif import check_stored_size, is_avif, still_picture
 from masa.pictures.exif import exif_of
 from masa.pictures.formats import FORMATS_IN_WORDS, PILLOW_FORMATS
 from masa.pictures.heif import decode_heif, is_heif, open_heif
-from masa.pictures.jpeg import read_what_is_there
 from masa.pictures.levels import deep_grey, full_scale, to_levels
 from masa.pictures.photo import (
     DEFAULT_LIMITS,
@@ -26,10 +25,11 @@ from masa.pictures.photo import (
     Role,
     Source,
     check_size,
+    picture_called,
     safe_name,
-    subject_of,
 )
 from masa.pictures.transparency import fill_hidden
+from masa.pictures.truncated_jpeg import read_what_is_there
 
 _TURN_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,11 +84,11 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
         name, data = "", source
     elif isinstance(source, (str, Path)):
         name = safe_name(str(source))
-        data = _read_file(Path(source), subject_of(role, name), limits.max_file_bytes)
+        data = _read_file(Path(source), picture_called(role, name), limits.max_file_bytes)
     else:
         raise TypeError(f"a photo cannot be read from {type(source).__name__}")
 
-    subject = subject_of(role, name)
+    subject = picture_called(role, name)
     if not data:
         raise ImageError(f"{subject} is an empty file; please choose another one.")
     if len(data) > limits.max_file_bytes:
@@ -154,7 +154,7 @@ def _as_image_errors(subject: str) -> Iterator[None]:
 
 
 def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
-    subject = subject_of(role, name)
+    subject = picture_called(role, name)
     if is_heif(data):
         with _as_image_errors(subject):
             file = open_heif(data)
@@ -182,7 +182,7 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
 
 def _from_image(image: Image.Image, name: str, role: Role, limits: Limits) -> Photo:
     check_size(image.size, role, limits, name)
-    subject = subject_of(role, name)
+    subject = picture_called(role, name)
     with _as_image_errors(subject):
         tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # only TIFF has them
         _check_tiff_layout(tags, subject, limits)
@@ -249,7 +249,7 @@ def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _from_array(array: np.ndarray, role: Role, limits: Limits) -> Photo:
-    subject = subject_of(role, "")
+    subject = picture_called(role, "")
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise ImageError(
             f"{subject} is an array of shape {array.shape}; "

@@ -56,7 +56,8 @@ def resize_to_fit(photo: Photo, max_pixels: int) -> Photo:
 def crop_to_multiple(pixels: Pixels, multiple: int) -> Pixels:
     """The largest top-left part whose sides are multiples of ``multiple``.
 
-    Of an array ``(H, W)`` or ``(H, W, C)``. A view, not a copy. Raises ``ValueError`` if a side is shorter than ``multiple``.
+    Of an array ``(H, W)`` or ``(H, W, C)``. A view, not a copy. Raises ``ValueError`` if a side is
+    shorter than ``multiple``.
     """
     height, width = (side - side % multiple for side in pixels.shape[:2])
     if not height or not width:
@@ -67,7 +68,8 @@ def crop_to_multiple(pixels: Pixels, multiple: int) -> Pixels:
 def pad_replicate(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """An array grown to ``height`` x ``width`` by repeating its bottom row and right column.
 
-    Takes ``(H, W)`` and ``(H, W, C)``. Raises ``ValueError`` if the array is already larger than that, or empty.
+    Takes ``(H, W)`` and ``(H, W, C)``. Raises ``ValueError`` if the array is already larger than
+    that, or empty.
     """
     below, right = height - pixels.shape[0], width - pixels.shape[1]
     if below < 0 or right < 0:

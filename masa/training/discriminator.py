@@ -44,6 +44,6 @@ class Discriminator(nn.Module):
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
-    # It is used in training alone, where running statistics are not, and processes would have to
-    # keep them equal.
+    # Running statistics serve evaluation only, and the discriminator is never evaluated. Without
+    # them, processes that train together have nothing to keep equal.
     return nn.BatchNorm2d(width, track_running_stats=False)
