@@ -215,11 +215,15 @@ def test_gradients_are_clipped(settings):
 # ------------------------------------------------------------------------------- sessions
 
 
-@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+@pytest.mark.parametrize(
+    ("optimizer", "degrade"),
+    [*((name, "off") for name in get_args(OptimizerName)), ("adam", "photo")],
+)
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(
-    settings, stop_after, tmp_path, optimizer
+    settings, stop_after, tmp_path, optimizer, degrade
 ):
     settings = replace(settings, optimizer=optimizer, config={"channels": 16})  # wide for Muon
+    settings = replace(settings, augmentation=Augmentation(degrade=degrade))
     train(settings)
     halves = replace(settings, out=str(tmp_path / "halves"))
     stop_after(3)
