@@ -1,5 +1,6 @@
 """The command line, called in this process."""
 
+import argparse
 import importlib
 import re
 import shlex
@@ -12,7 +13,7 @@ from helpers import fill, is_one_sentence, picture
 from PIL import ExifTags, Image
 
 from masa.__main__ import COMMANDS, main, parse
-from masa.commands.options import positive_gigabytes, size
+from masa.commands.options import positive_gigabytes, references, size
 from masa.commands.upscale import plan
 from masa.config import MASAConfig
 from masa.errors import UserError
@@ -486,3 +487,19 @@ def test_sizes_and_memory_as_words():
     assert size("160x120") == (120, 160)
     assert size("64") == (64, 64)
     assert positive_gigabytes("1.5") == 3 * 2**29
+    assert references("all") == "all" and references("2") == 2
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "said"),
+    [
+        (size, "0x5", "128 or 160x120"),
+        (positive_gigabytes, "lots", "such as 8 or 0.5"),
+        (positive_gigabytes, "-1", "such as 8 or 0.5"),
+        (references, "0", "neither all nor a number"),
+        (references, "some", "neither all nor a number"),
+    ],
+)
+def test_words_that_are_no_sizes(read, text, said):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is .*{said}"):
+        read(text)

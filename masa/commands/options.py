@@ -75,9 +75,12 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
 
 def positive_gigabytes(text: str) -> int:
     """Bytes for a number of gigabytes given as text."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 2**20:
-        raise argparse.ArgumentTypeError(f"{text} is not a size in gigabytes")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of gigabytes such as 8 or 0.5")
     return int(value * 2**30)
 
 
@@ -97,9 +100,9 @@ def references(text: str) -> Refs:
     """Which of a scene's references: ``all`` or a number from 1."""
     if text == "all":
         return "all"
-    number = int(text)
+    number = int(text) if text.isdecimal() else 0
     if number < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"'{text}' is neither all nor a number from 1")
     return number
 
 
