@@ -12,8 +12,9 @@ import pytest
 from photos import UPRIGHT, heic, noise, refusal, smooth, stored, swapped_profile
 from PIL import Image
 
+from masa.errors import UserError
 from masa.pictures import avif
-from masa.pictures.folders import pictures_in
+from masa.pictures.folders import find_pairs, pictures_in
 from masa.pictures.formats import ACCEPTED, FORMATS_IN_WORDS, SUFFIXES
 from masa.pictures.photo import ImageError, Limits
 from masa.pictures.read import read_photo
@@ -298,6 +299,10 @@ def test_one_list_of_formats(tmp_path):
     assert FORMATS_IN_WORDS == "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF"
     assert FORMATS_IN_WORDS in refusal(b"no picture")
     assert FORMATS_IN_WORDS in (ROOT / "README.md").read_text()
+    for part in ("input", "ref"):
+        (tmp_path / "pairs" / part).mkdir(parents=True)
+    with pytest.raises(UserError, match=f"put {FORMATS_IN_WORDS} files there"):
+        find_pairs(tmp_path / "pairs")
     assert {".heic", ".heif", ".avif", "image/heic", "image/avif"} <= set(ACCEPTED)
     for suffix in (*SUFFIXES, ".txt", ".svg"):
         (tmp_path / f"a{suffix.upper()}").touch()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from masa.errors import UserError
-from masa.pictures.formats import SUFFIXES
+from masa.pictures.formats import FORMATS_IN_WORDS, SUFFIXES
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -52,5 +52,5 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             )
         paths[path.stem] = path
     if not paths:
-        raise UserError(f"There are no pictures in '{folder}': put JPEG or PNG files there.")
+        raise UserError(f"There are no pictures in '{folder}': put {FORMATS_IN_WORDS} files there.")
     return paths
