@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from helpers import fill, picture
@@ -15,6 +16,7 @@ from hypothesis import settings
 
 from masa.config import MASAConfig
 from masa.network.model import MASA
+from masa.pictures.read import read_photo
 from masa.pictures.write import write_photo
 from masa.predictor import Predictor
 from masa.weights import load_model
@@ -36,6 +38,20 @@ def pytest_collection_modifyitems(items):
 def examples():
     """The folder of example photographs."""
     return Path(__file__).resolve().parent.parent / "assets" / "examples"
+
+
+@pytest.fixture(scope="session")
+def turned_pairs(tmp_path_factory, examples):
+    """A folder of two training pairs: a real photo, and the same turned, which can be aligned."""
+    folder = tmp_path_factory.mktemp("turned")
+    photo = read_photo(examples / "motorcycle_hr.jpg").rgb
+    for part in ("input", "ref"):
+        (folder / part).mkdir()
+    for k in range(2):
+        square = np.ascontiguousarray(photo[:224, 100 * k : 100 * k + 224])
+        write_photo(folder / f"input/{k}.png", square)
+        write_photo(folder / f"ref/{k}.png", np.ascontiguousarray(np.rot90(square)))
+    return folder
 
 
 @pytest.fixture(scope="session")

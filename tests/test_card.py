@@ -76,7 +76,7 @@ def test_a_card_from_a_log_and_an_evaluation(tmp_path):
 def test_a_card_tells_the_degradation_and_shows_the_presets(tmp_path):
     write_run(tmp_path / "run")
     log = tmp_path / "run" / "log.jsonl"
-    told = {"crop": 96, "batch": 4, "augmentation": {"degrade": "photo"}}
+    told = {"crop": 96, "batch": 4, "augmentation": {"degrade": "photo", "align": 0.25}}
     line = json.dumps({"step": 0, "seconds": 0.0, "settings": told})
     log.write_text(f"{line}\n{log.read_text()}")
     numbers = {
@@ -89,7 +89,7 @@ def test_a_card_tells_the_degradation_and_shows_the_presets(tmp_path):
     scores.write_text(json.dumps(content | {"gain": {"masa": 3.125}}))
     assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
     text = (tmp_path / "README.md").read_text()
-    assert "| 4 of 96x96, LRs degraded (photo) |" in text
+    assert "| 4 of 96x96, LRs degraded (photo), 25% of references aligned |" in text
     assert "2 scenes; PSNR on Y." in text
     assert "| PSNR, dB | nearest reference | bicubic |\n|---|---:|---:|\n" in text
     assert "| clean | 32.00 | 27.00 |\n| web JPEG 75 | 28.12 | 25.00 |\n" in text

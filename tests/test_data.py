@@ -1,6 +1,7 @@
 """Training pairs: what a sample is made of, that it can be drawn again, and bad folders."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from helpers import picture
 from PIL import Image
 
 from masa.errors import UserError
+from masa.pictures.metrics import psnr_y
 from masa.pictures.resize import reduce_x4, to_uint8
 from masa.training.data import (
     Augmentation,
@@ -88,6 +90,35 @@ def test_degradation_changes_the_small_pictures_alone(folder):
 def test_without_augmentation_the_windows_are_the_same():
     for hr, ref in crops(PLAIN, positions(80, 96)):
         assert np.array_equal(hr, ref)
+
+
+def test_a_share_of_references_is_aligned_and_nothing_else_changes(turned_pairs):
+    keys = list(itertools.product(range(10), range(2)))
+    still = Augmentation(luminance=False, orient="off", ref_jitter=0)
+    off, some, every = (
+        [PairDataset(turned_pairs, 64, replace(still, align=share), seed=1)[key] for key in keys]
+        for share in (0, 0.5, 1)
+    )
+    for plain, half, full in zip(off, some, every, strict=True):
+        assert torch.equal(plain.hr, half.hr) and torch.equal(plain.hr, full.hr)
+        assert torch.equal(plain.lr, full.lr)
+        assert torch.equal(half.ref, plain.ref) or torch.equal(half.ref, full.ref)
+        assert np.array_equal(to_uint8(full.ref_down), reduce_x4(to_uint8(full.ref)))
+
+    def likeness(samples):
+        return np.median([psnr_y(to_uint8(s.ref), to_uint8(s.hr)) for s in samples])
+
+    assert likeness(every) > likeness(off) + 8
+    aligned = sum(torch.equal(half.ref, full.ref) for half, full in zip(some, every, strict=True))
+    assert 5 <= aligned <= 15
+    again = PairDataset(turned_pairs, 64, replace(still, align=0.5), seed=1, cache=False)
+    assert all(map(torch.equal, again[keys[7]], some[7]))
+
+
+def test_a_reference_with_nothing_in_common_stays_as_it_is(folder):
+    plain = PairDataset(folder, 64, Augmentation(), seed=1)
+    aligned = PairDataset(folder, 64, Augmentation(align=1), seed=1)
+    assert all(all(map(torch.equal, plain[0, k], aligned[0, k])) for k in range(3))
 
 
 def test_windows_reach_everywhere():
@@ -236,7 +267,14 @@ def test_nothing_but_damaged_pictures_is_an_error(folder):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"orient": "sideways"}, {"ref_jitter": -1}, {"hard": 1.5}, {"hard": -0.1}]
+    "wrong",
+    [
+        {"orient": "sideways"},
+        {"ref_jitter": -1},
+        {"hard": 1.5},
+        {"hard": -0.1},
+        {"align": float("nan")},
+    ],
 )
 def test_impossible_augmentations_are_refused(wrong):
     with pytest.raises(UserError):

@@ -236,6 +236,24 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     assert same_run(checkpoint_of(halves), checkpoint_of(settings))
 
 
+def test_so_does_one_whose_references_are_aligned(settings, stop_after, turned_pairs, tmp_path):
+    settings = replace(settings, data=str(turned_pairs), augmentation=Augmentation(align=0.5))
+    train(settings)
+    halves = replace(settings, out=str(tmp_path / "halves"))
+    stop_after(3)
+    assert train(halves).step == 3
+    stop_after(None)
+    assert train(halves).finished
+    assert log_of(halves) == log_of(settings)
+    assert same_run(checkpoint_of(halves), checkpoint_of(settings))
+    assert checkpoint_of(settings)["settings"]["augmentation"]["align"] == 0.5
+    (run,), _ = read_run(Path(settings.out))
+    assert run.settings["augmentation"]["align"] == 0.5
+    without = replace(settings, out=str(tmp_path / "off"), augmentation=Augmentation())
+    train(without)
+    assert log_of(without) != log_of(settings)
+
+
 def test_so_does_one_that_was_killed_between_checkpoints(settings, stop_after, tmp_path):
     train(settings)
     killed = replace(settings, out=str(tmp_path / "killed"))
@@ -891,7 +909,7 @@ def test_options_default_to_the_settings():
 def test_options_reach_the_settings():
     text = (
         "--hours 2 --adaptation none --no-dram-ref --no-swap --orient off --val-every 7 --lr 1e-3 "
-        "--seed 4 --save-every 2 --no-cache --hard 0.5 --precision bf16"
+        "--seed 4 --save-every 2 --no-cache --hard 0.5 --align 0.25 --precision bf16"
     )
     given = options(*text.split())
     assert given == Settings(
@@ -899,7 +917,7 @@ def test_options_reach_the_settings():
         "O",
         hours=2,
         config={"adaptation": "none", "dram_ref": False},
-        augmentation=Augmentation(swap=False, orient="off", hard=0.5),
+        augmentation=Augmentation(swap=False, orient="off", hard=0.5, align=0.25),
         val_minutes=0,
         val_steps=7,
         learning_rate=1e-3,

@@ -137,11 +137,14 @@ def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) 
     for run in runs:
         crop, batch = run.settings.get("crop"), run.settings.get("batch")
         samples = f"{batch} of {crop}x{crop}" if crop and batch else ""
-        degrade = run.settings.get("augmentation", {}).get("degrade", "off")
+        augmentation = run.settings.get("augmentation", {})
+        degrade, align = augmentation.get("degrade", "off"), augmentation.get("align", 0)
         if degrade != "off":
             samples += f", LRs degraded ({degrade})"
-        if not run.settings.get("augmentation", {}).get("luminance", True):
+        if not augmentation.get("luminance", True):
             samples += ", no changes of light"
+        if align:
+            samples += f", {align:.0%} of references aligned"
         rates = [run.settings.get(key) for key in ("lr", "lr_final")]
         rate = f"{rates[0]:g} to {rates[1]:g}" if None not in rates else ""
         rate += f", {run.settings['optimizer']}" if "optimizer" in run.settings else ""

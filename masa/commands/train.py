@@ -132,6 +132,7 @@ def _augmentation_options(group: _Group) -> None:
     _option(group, "orient", "flips and quarter turns of the two", choices=get_args(Orient))
     _option(group, "ref-jitter", "pixels by which the reference's crop is moved", type=int)
     _option(group, "hard", "share of crops chosen for their texture", type=float)
+    _option(group, "align", "share of references aligned with the picture first", type=float)
     _option(
         group,
         "degrade",

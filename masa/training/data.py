@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from masa.errors import UserError
-from masa.pictures.degradation import PHOTO, Degrade
+from masa.pictures.degradation import PHOTO, Degrade, lr_from_hr
 from masa.pictures.folders import find_pairs
 from masa.pictures.photo import DATA_LIMITS, ImageError, Pixels, Role
 from masa.pictures.read import picture_size, read_photo
 from masa.pictures.resize import reduce_x4, to_tensor
 from masa.pictures.shifts import random_luminance
+from masa.reference.alignment import align_reference
 
 Orient = Literal["apart", "together", "off"]
 
@@ -33,6 +34,7 @@ CROP_MULTIPLE = 32
 """A crop's side is a multiple of this: LR crops are whole blocks of 8 pixels."""
 
 _NONE_READABLE = "None of the training pictures can be read: check the folder."
+_ALIGNS = 1  # tells the generator for alignment from the sample's
 _HARD_CANDIDATES = 4  # windows of which the most textured is taken
 
 
@@ -72,6 +74,9 @@ class Augmentation:
     """Share of samples whose window is the most textured of four."""
     degrade: Degrade = "off"
     """LRs are clean reductions, as in the paper, or ``photo``: like what people upload."""
+    align: float = 0.0
+    """Share of samples whose whole reference is first aligned with the whole picture, as for any
+    run; one in which nothing in common is found stays as it is."""
 
     def __post_init__(self) -> None:
         if self.orient not in get_args(Orient):
@@ -82,8 +87,9 @@ class Augmentation:
             raise UserError(f"There is no degradation '{self.degrade}': use off or photo.")
         if self.ref_jitter < 0:
             raise UserError(f"The reference's jitter is {self.ref_jitter}: give 0 or more pixels.")
-        if not 0 <= self.hard <= 1:
-            raise UserError(f"The share of hard crops is {self.hard}: give a number from 0 to 1.")
+        for name, share in (("hard crops", self.hard), ("aligned references", self.align)):
+            if not 0 <= share <= 1:
+                raise UserError(f"The share of {name} is {share}: give a number from 0 to 1.")
 
 
 class PairDataset(Dataset[Sample]):
@@ -122,7 +128,10 @@ class PairDataset(Dataset[Sample]):
         epoch, index = key
         picture, reference = self._load(index)
         rng = np.random.default_rng((self.seed, epoch, index))
-        hr, ref = augmented_crops(picture, reference, self.crop, self.augmentation, rng)
+        # A generator of its own: all else about a sample is drawn as without alignment.
+        own = np.random.default_rng((self.seed, epoch, index, _ALIGNS))
+        align = own.random() < self.augmentation.align
+        hr, ref = augmented_crops(picture, reference, self.crop, self.augmentation, rng, align)
         if self.augmentation.degrade == "photo":
             # Drawn last, so that all else about a sample is as without degradation.
             lr = PHOTO.draw(rng).reduce(hr, rng)
@@ -192,10 +201,17 @@ def augmented_crops(
     crop: int,
     augmentation: Augmentation,
     rng: np.random.Generator,
+    align: bool = False,
 ) -> tuple[Pixels, Pixels]:
-    """Crops (HR, Ref), each uint8 ``(crop, crop, 3)``, of two pictures at least that large."""
+    """Crops (HR, Ref), each uint8 ``(crop, crop, 3)``, of two pictures at least that large.
+
+    With ``align``, the whole reference is aligned with the whole picture's clean LR before it is
+    cropped.
+    """
     if augmentation.swap and rng.random() < 0.5:
         picture, reference = reference, picture
+    if align and (view := align_reference(lr_from_hr(picture)[0], reference)) is not None:
+        reference = view.rgb
     top, left = _draw_corner(picture, crop, augmentation.hard, rng)
     hr = picture[top : top + crop, left : left + crop]
     top, left = (
