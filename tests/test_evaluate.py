@@ -144,6 +144,7 @@ def test_pairs(tmp_path):
     [
         (["000_0.png", "000_1.png"], "cufed5"),
         (["input/a.png", "ref/a.png"], "pairs"),
+        (["examples.json", "a_0.png"], "examples"),
         (["x_groundtruth/a.jpg", "x_scenematches/a/b.jpg"], "sun80"),
         (["img_0.png", "scan_1.png"], "images"),
         (["photo.png"], "images"),
@@ -151,8 +152,27 @@ def test_pairs(tmp_path):
 )
 def test_layouts_are_recognised(tmp_path, files, layout):
     for file in files:
-        save(tmp_path / file)
+        if file.endswith("json"):
+            (tmp_path / file).write_text("[]")
+        else:
+            save(tmp_path / file)
     assert detect_layout(tmp_path) == layout
+
+
+def test_the_page_s_examples_are_a_test_set(examples):
+    scenes = find_scenes(examples)
+    entries = json.loads((examples / "examples.json").read_text())
+    assert [scene.name for scene in scenes] == [entry["name"] for entry in entries]
+    assert scenes[0].hr == examples / "motorcycle_hr.jpg"
+    assert scenes[0].refs == (examples / "motorcycle_ref.jpg",)
+
+
+@pytest.mark.parametrize("content", ["no json", "{}", '[{"name": "a"}]', "[1]"])
+def test_a_list_of_examples_that_is_none_is_a_sentence(tmp_path, content):
+    (tmp_path / "examples.json").write_text(content)
+    with pytest.raises(UserError) as raised:
+        find_scenes(tmp_path)
+    assert is_one_sentence(str(raised.value))
 
 
 def test_a_folder_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
@@ -222,6 +242,16 @@ def test_against_self_and_the_next_scenes_reference(cufed5):
     for own, other in ((0, 8), (3, 2), (6, 5)):
         assert np.array_equal(refs[own], refs[other])
         assert not np.array_equal(refs[own], refs[own + 2])
+
+
+def test_other_methods_are_given_the_scenes_own_reference(cufed5):
+    upscale, other = Recorder(), Recorder()
+    scenes = find_scenes(cufed5, refs=1)
+    rows = list(evaluate(upscale, scenes, ("unrelated",), others={"twice": other}))
+    assert list(rows[0].scores) == ["bicubic", "masa", "unrelated", "twice"]
+    for (lr, ref), (own_lr, own) in zip(other.calls, upscale.calls[::2], strict=True):
+        assert np.array_equal(lr, own_lr) and np.array_equal(ref, own)
+    assert rows[0].scores["twice"] == rows[0].scores["masa"]
 
 
 def test_the_lr_is_the_reference_where_there_is_no_other(tmp_path):
@@ -566,3 +596,37 @@ def test_references_may_be_aligned_first(tmp_path, capsys, monkeypatch):
     assert main([*command, "--align", "auto"]) == 0
     assert "reference 1, aligned" in capsys.readouterr().out
     assert asked == [False, False, True, True]
+
+
+def test_command_compares_with_aligned_references_picture_by_picture(cufed5, weights, capsys):
+    options = ["--weights", weights, "--device", "cpu", "--refs", "1"]
+    compared = ["--against", "self", "aligned", "--each"]
+    assert main(["evaluate", str(cufed5), *options, *compared]) == 0
+    printed = capsys.readouterr().out
+    titles = ("bicubic", "MASA", "with the LR as reference", "with the reference aligned")
+    assert f"| PSNR, dB | {' | '.join(titles)} |" in printed
+    rows = [line for line in printed.splitlines() if line.startswith(("| 0", "| mean"))]
+    assert [line.split(" | ")[0] for line in rows] == ["| 000", "| 001", "| 002", "| mean"]
+    cells = np.array([[float(n) for n in line.strip("| ").split(" | ")[1:]] for line in rows])
+    assert cells[3] == pytest.approx(cells[:3].mean(0), abs=0.006)
+    assert cells[0, 0] == pytest.approx(
+        psnr_y(enlarge_x4(reduce_x4(picture(50, 66)[:48, :64])), picture(50, 66)[:48, :64]),
+        abs=0.006,
+    )
+    assert main(["evaluate", str(cufed5), *options, *compared, "--align", "auto"]) == 2
+    assert "leave out --align" in capsys.readouterr().err
+
+
+def test_command_measures_some_pictures_as_it_would_in_all(
+    cufed5, weights, tmp_path, monkeypatch, capsys
+):
+    """Also the noise of a degraded LR, and whose reference is another scene's."""
+    seen, details = lrs_seen(monkeypatch), tmp_path / "some.json"
+    options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--degrade", "camera"]
+    some = ["--only", "002", "--against", "shuffled", "--json", str(details)]
+    assert main(["evaluate", str(cufed5), *options, *some]) == 0
+    expected, _ = lr_from_hr(picture(50, 66, 20), PRESETS["camera"], seed=2)
+    assert len(seen) == 2 and all(np.array_equal(lr, expected) for lr in seen)
+    assert [p["name"] for p in json.loads(details.read_text())["pictures"]] == ["002"]
+    assert main(["evaluate", str(cufed5), *options, "--only", "009"]) == 2
+    assert "choose from 000, 001, 002" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from helpers import picture
 
 from masa.errors import UserError
 from masa.measuring.ladder import (
+    ALIGNING,
     FAMILIES,
     LIGHT,
     NAMED,
@@ -143,6 +144,11 @@ def test_geometry_moves_pictures_as_it_says():
         assert np.abs(changed[48, 48] - middle).max() <= 12, name
     larger = FAMILIES["scale"].rung(2).apply(rgb).rgb.astype(int)
     assert np.abs(larger[48 + 20, 48 + 30] - rgb[48 + 10, 48 + 15]).max() <= 12
+
+
+def test_what_turns_and_scales_is_measured_with_alignment_too():
+    assert ALIGNING == ("rotation", "scale")
+    assert FAMILIES["scale"].rung(2).aligns and not FAMILIES["shift"].rung(9).aligns
 
 
 def test_noise_is_the_same_every_time():

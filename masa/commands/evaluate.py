@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
@@ -39,6 +39,14 @@ from masa.measuring.evaluate import (
     protocol,
     reduction,
 )
+from masa.measuring.geometry import (
+    ALIGNED,
+    USUAL,
+    Geometry,
+    geometry_called,
+    geometry_methods,
+    geometry_table,
+)
 from masa.measuring.scenes import Layout, Scene, check_refs, detect_layout, find_scenes
 from masa.pictures.degradation import PRESETS
 
@@ -51,9 +59,20 @@ EPILOG = """examples:
   keep the numbers:                  python -m masa evaluate pairs --csv all.csv --json all.json
   LRs as a messenger sends them:     python -m masa evaluate CUFED5 --degrade "messenger JPEG 50"
   clean and all degraded kinds:      python -m masa evaluate CUFED5 --degrade all --against self
+  what does alignment bring?         python -m masa evaluate CUFED5 --refs 1 --against self aligned
+  the page's examples, one by one:   python -m masa evaluate assets/examples --each
+  references turned and scaled:      python -m masa evaluate CUFED5 --refs 1 --geometry
+  changes of your own, few pictures: python -m masa evaluate pairs --only a b --geometry scale=3
 
 PSNR and SSIM are on luma. Seams: the error along the edges of blocks relative to elsewhere.
 Sharpness: the energy above a quarter of the sampling frequency relative to the truth's.
+
+--geometry changes each reference as a whole, with bicubic filters. "turn" turns it
+counter-clockwise in a picture that grows with it; what comes in at the corners is mirrored.
+"scale" resizes it: 2 gives twice the width and height, as seen from nearer, and 0.7 fewer pixels.
+Nothing is cropped, so an aligned reference can keep everything but what fewer pixels cannot hold.
+Each cell is PSNR and, in brackets, the share of the gain that is kept: of what the upright
+reference gains over no reference, not aligned.
 """
 
 _TITLES = {
@@ -61,10 +80,11 @@ _TITLES = {
     "masa": "MASA",
     "self": "with the LR as reference",
     "unrelated": "with another scene's reference",
+    ALIGNED: "with the reference aligned",
 }
 
 _AGAINST: dict[str, Against] = {"self": "self", "shuffled": "unrelated"}
-"""Methods by their names on the command line."""
+"""Comparisons that need no other way to run the network, by their names on the command line."""
 
 _ALL = "all"  # in place of a preset's name
 
@@ -76,8 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=get_args(Layout),
         help="cufed5: NNN_0 and references NNN_1...; sun80: the two published folders; pairs: "
-        "input/ and ref/; images, urban100: pictures that are their own reference (default: "
-        "recognised)",
+        "input/ and ref/; examples: as examples.json lists them; images, urban100: pictures that "
+        "are their own reference (default: recognised)",
     )
     parser.add_argument(
         "--refs",
@@ -89,10 +109,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         nargs="+",
-        choices=("none", *_AGAINST),
+        choices=("none", *_AGAINST, ALIGNED),
         default=["none"],
-        help="also measure with the LR itself, or with another scene's reference",
+        help="also measure with the LR itself, with another scene's reference, or with the "
+        "reference aligned",
     )
+    parser.add_argument(
+        "--geometry",
+        nargs="*",
+        metavar="turn=DEGREES,scale=FACTOR",
+        help="instead: a table of references that are turned or resized, as they are and aligned "
+        f"(default: {' '.join(change.name for change in USUAL)})",
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="measure these pictures alone")
+    parser.add_argument("--each", action="store_true", help="also print PSNR of each picture")
     parser.add_argument(
         "--border", type=int, default=0, help="pixels left out on each side (default: 0)"
     )
@@ -143,13 +173,26 @@ def run(args: argparse.Namespace) -> int:
     layout = args.layout or detect_layout(args.folder)
     check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs, args.seed)
+    numbers = _chosen(scenes, args.only)
+    changes = _changes(args, [scenes[number] for number in numbers])
     against = [method for word, method in _AGAINST.items() if word in args.against]
+    if changes and "self" not in against:
+        against.append("self")
     network = predictor(args)
-    upscale = predictor_upscale(network, align=args.align == "auto")
-    seams = SCALE * network.config.lr_block
+    plain, aligning = (predictor_upscale(network, align=align) for align in (False, True))
+    others = geometry_methods(plain, aligning, changes)
+    todo = _Todo(
+        aligning if args.align == "auto" else plain,
+        scenes,
+        numbers,
+        against,
+        others if changes or ALIGNED in args.against else {},
+        args.border,
+        SCALE * network.config.lr_block,
+    )
     measured: list[PresetScores] = []
     for name in PRESETS if args.degrade == _ALL else [args.degrade]:
-        measured.append(_measure(name, upscale, scenes, against, args.border, seams))
+        measured.append(_measure(name, todo))
         if measured[-1].stopped:
             break
     stopped = measured[-1].stopped
@@ -170,7 +213,7 @@ def run(args: argparse.Namespace) -> int:
         "device": network.device.type,
         "precision": str(network.dtype).removeprefix("torch."),
     }
-    print(table(groups, how))
+    print(table(groups, how, changes, args.each))
     if args.csv:
         write(args.csv, csv_text(groups))
     if args.json:
@@ -180,15 +223,49 @@ def run(args: argparse.Namespace) -> int:
     return 2 if any(group.left_out for group in measured) else 0
 
 
-def _measure(
-    name: str,
-    upscale: Upscale,
-    scenes: Sequence[Scene],
-    against: Sequence[Against],
-    border: int,
-    seams: int,
-) -> PresetScores:
-    """All scenes with LRs of one preset, or those until Ctrl-C."""
+def _chosen(scenes: Sequence[Scene], names: Sequence[str] | None) -> list[int]:
+    """Positions of the scenes of these names, or of all."""
+    if names is None:
+        return list(range(len(scenes)))
+    known = {scene.name: number for number, scene in enumerate(scenes)}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(
+            f"There is no picture '{unknown[0]}' for --only: choose from {', '.join(known)}."
+        )
+    return sorted({known[name] for name in names})
+
+
+def _changes(args: argparse.Namespace, scenes: Sequence[Scene]) -> tuple[Geometry, ...]:
+    """Those that ``--geometry`` asks for; none without it. Raises ``UserError``."""
+    measures_both = args.geometry is not None or ALIGNED in args.against
+    if measures_both and args.align == "auto":
+        raise UserError("This measures with and without alignment: leave out --align.")
+    if measures_both and not all(scene.refs for scene in scenes):
+        raise UserError(
+            "A picture here has no reference to align: give a folder in which each has one."
+        )
+    if args.geometry is None:
+        return ()
+    if any(len(scene.refs) > 1 for scene in scenes):
+        raise UserError("With --geometry one reference is changed: choose it, as with --refs 1.")
+    return tuple(geometry_called(text) for text in dict.fromkeys(args.geometry)) or USUAL
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """What is measured with each preset; fields are those of ``evaluate``."""
+
+    upscale: Upscale
+    scenes: Sequence[Scene]
+    numbers: Sequence[int]
+    against: Sequence[Against]
+    others: Mapping[str, Upscale]
+    border: int
+    seams: int
+
+
+def _measure(name: str, todo: _Todo) -> PresetScores:
+    """The chosen scenes with LRs of one preset, or those until Ctrl-C."""
     found = PresetScores(name)
 
     def leave_out(scene: Scene, error: UserError) -> None:
@@ -196,20 +273,23 @@ def _measure(
         tqdm.write(f"{scene.name} is left out: {error}", file=sys.stderr)
 
     scores = evaluate(
-        upscale,
-        scenes,
-        against,
-        border,
+        todo.upscale,
+        todo.scenes,
+        todo.against,
+        todo.border,
+        todo.numbers,
         leave_out=leave_out,
-        seams=seams,
+        seams=todo.seams,
         degradations=[PRESETS[name]],
+        others=todo.others,
     )
     try:
-        for row in tqdm(scores, desc=name, total=len(scenes), unit="picture"):
+        for row in tqdm(scores, desc=name, total=len(todo.numbers), unit="picture"):
             found.rows.append(row)
     except KeyboardInterrupt:  # what was measured is not lost
         found.stopped = True
-        found.left_out += [s.name for s in scenes[len(found.rows) + len(found.left_out) :]]
+        names = [todo.scenes[number].name for number in todo.numbers]
+        found.left_out += names[len(found.rows) + len(found.left_out) :]
     return found
 
 
@@ -221,27 +301,51 @@ def _gain(groups: Sequence[PresetScores]) -> dict[str, float]:
     return mean_gain({group.degradation: mean_scores(group.rows) for group in groups}, PRESETS)
 
 
-def table(groups: Sequence[PresetScores], how: dict[str, Any]) -> str:
-    """The means, for reading."""
+def table(
+    groups: Sequence[PresetScores],
+    how: dict[str, Any],
+    changes: Sequence[Geometry] = (),
+    each: bool = False,
+) -> str:
+    """The means, for reading; with ``each`` also PSNR of each picture, in Markdown.
+
+    With ``changes`` of references, their table takes the place of both.
+    """
     several = how["degradation"] == _ALL
     lines = [
         f"{how['folder']} ({how['layout']}, {_count(groups[0])} pictures), {how['weights']}, "
         f"{how['device']} {how['precision']}",
         how["protocol"],
-        f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}{'sharpness':>11}",
     ]
+    if not changes:
+        lines.append(f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}{'sharpness':>11}")
     for group in groups:
         if several:
             made_by = reduction(PRESETS[group.degradation])
             lines.append(f"{group.degradation} ({_count(group)} pictures; {made_by})")
+        if changes:
+            lines += ["", geometry_table(group.rows, changes), ""]
+            continue
         for method, score in mean_scores(group.rows).items():
             lines.append(
                 f"{'  ' * several + _TITLES[method]:32}{score.psnr:8.3f}{score.ssim:9.4f}"
                 f"{score.seams:8.3f}{score.sharpness:11.3f}"
             )
-    if several and (gain := _gain(groups)):
+        if each:
+            lines += ["", _each(group.rows), ""]
+    if several and not changes and (gain := _gain(groups)):
         lines.append("mean gain over bicubic of the degraded presets, dB")
         lines += [f"{'  ' + _TITLES[method]:32}{value:+8.3f}" for method, value in gain.items()]
+    return "\n".join(lines)
+
+
+def _each(rows: Sequence[SceneScores]) -> str:
+    """Markdown: PSNR of each picture by method, and the means."""
+    titles = [_TITLES[method] for method in rows[0].scores]
+    lines = ["| PSNR, dB | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
+    for name, scores in [*((row.name, row.scores) for row in rows), ("mean", mean_scores(rows))]:
+        cells = (f"{score.psnr:.2f}" for score in scores.values())
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

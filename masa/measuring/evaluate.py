@@ -52,7 +52,8 @@ class SceneScores:
 
     name: str
     scores: dict[str, Score]
-    """By method: ``bicubic``, ``masa`` and those of ``Against`` that were asked for."""
+    """By method: ``bicubic``, ``masa``, those of ``Against`` that were asked for, and any others
+    that were given."""
     pictures: dict[str, Pixels]
     """The results by method, and ``hr`` and, unless the LR is its own, ``ref``; each
     ``(H, W, 3)``. Empty unless kept."""
@@ -68,11 +69,13 @@ def evaluate(
     leave_out: Callable[[Scene, UserError], None] | None = None,
     seams: int = SEAMS,
     degradations: Sequence[Degradation] = (CLEAN,),
+    others: Mapping[str, Upscale] | None = None,
 ) -> Iterator[SceneScores]:
     """Measure scenes one after the other, yielding each when it is done.
 
     ``against`` repeats the network with the LR as its own reference (``self``) or with the next
-    scene's reference (``unrelated``). ``border`` pixels are left out on every side. ``numbers``
+    scene's reference (``unrelated``). ``others`` are further methods by name, each given the
+    scene's own reference too. ``border`` pixels are left out on every side. ``numbers``
     picks scenes by position, all of them by default. The pictures of the first ``keep`` scenes are
     kept, and ``seams`` is the side of a block in the result. Scenes' LRs are made by the
     ``degradations`` in turn. If ``leave_out`` is given, it is called with each scene that cannot be
@@ -98,16 +101,18 @@ def evaluate(
                 references["unrelated"] = read_references(scenes[(number + 1) % len(scenes)])
             results = {"bicubic": enlarge_x4(lr)}
             scores = {"bicubic": measure(results["bicubic"], hr, border, seams)}
-            for method, reference in references.items():
-                results[method] = upscale(lr, reference)
+            methods = [(name, upscale, reference) for name, reference in references.items()]
+            own = references["masa"]
+            methods += [(name, other, own) for name, other in (others or {}).items()]
+            for method, enlarge, reference in methods:
+                results[method] = enlarge(lr, reference)
                 scores[method] = measure(results[method], hr, border, seams)
         except UserError as error:
             if leave_out is None:
                 raise
             leave_out(scene, error)
             continue
-        ref = references["masa"]
-        known = {"hr": hr} if ref is None else {"hr": hr, "ref": ref}
+        known = {"hr": hr} if own is None else {"hr": hr, "ref": own}
         yield SceneScores(scene.name, scores, {**results, **known} if number < keep else {})
 
 

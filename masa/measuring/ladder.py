@@ -53,6 +53,8 @@ class Rung:
     keeps_places: bool = True
     """See :attr:`Family.keeps_places`."""
     changes: Changed = "the reference"
+    aligns: bool = False
+    """See :attr:`Family.aligns`."""
 
     def apply(self, rgb: Pixels, substitutes: Substitutes | None = None) -> Shifted:
         """The changed copy of ``(H, W, 3)``, with the number of clipped pixels.
@@ -82,6 +84,8 @@ class Family:
     is_switch: bool = False
     """There is nothing between ``low`` and ``high``."""
     changes: Changed = "the reference"
+    aligns: bool = False
+    """Turned, nearer or farther: what alignment is for, so it is measured with and without."""
 
     def values(self, count: int) -> tuple[float, ...]:
         """``count`` (3 or more) values from ``low`` to ``high``, the neutral one included.
@@ -116,7 +120,13 @@ class Family:
             return self.change(rgb, value, substitutes)
 
         return Rung(
-            self.name, value, f"{self.name} {value:g}", change, self.keeps_places, self.changes
+            self.name,
+            value,
+            f"{self.name} {value:g}",
+            change,
+            self.keeps_places,
+            self.changes,
+            self.aligns,
         )
 
     def rungs(self, values: Iterable[float]) -> list[Rung]:
@@ -163,36 +173,45 @@ def _plain(change: Callable[[Pixels, float], Pixels]) -> _ByValue:
     return changed
 
 
-def _rotate(rgb: Pixels, degrees: float) -> Pixels:
+def rotated(rgb: Pixels, degrees: float, whole: bool = False) -> Pixels:
+    """A picture ``(H, W, 3)``, turned counter-clockwise about its middle.
+
+    The size stays, so corners are cut off; ``whole`` makes it larger instead, so that nothing is.
+    What turns in from outside is mirrored: black corners would be a change of their own.
+    """
     height, width = rgb.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
-    # What turns in from outside is mirrored: black corners would be a change of their own.
+    size = width, height
+    if whole:
+        cos, sin = np.abs(turn[0, :2])
+        size = round(width * cos + height * sin), round(width * sin + height * cos)
+        turn[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
     return np.asarray(
-        cv2.warpAffine(
-            rgb,
-            turn,
-            (width, height),
-            flags=cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REFLECT_101,
-        ),
+        cv2.warpAffine(rgb, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101),
         np.uint8,
     )
 
 
-def _scale(rgb: Pixels, factor: float) -> Pixels:
-    """About the middle, in a picture of unchanged size; antialiased, the outside mirrored."""
+def scaled(rgb: Pixels, factor: float, whole: bool = False) -> Pixels:
+    """A picture ``(H, W, 3)``, antialiased, ``factor`` times as long and as wide.
+
+    About the middle, in a picture of unchanged size: above 1 its edges are cut off, below 1 the
+    outside is mirrored. ``whole`` changes the size instead, and cuts nothing off.
+    """
     height, width = rgb.shape[:2]
-    if factor > 1:
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    if factor > 1 and not whole:
         half = width / factor / 2, height / factor / 2
         box = (width / 2 - half[0], height / 2 - half[1], width / 2 + half[0], height / 2 + half[1])
         return np.array(
             Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC, box=box)
         )
-    small = max(1, round(width * factor)), max(1, round(height * factor))
-    reduced = np.array(Image.fromarray(rgb).resize(small, Image.Resampling.BICUBIC))
-    left, top = (width - small[0]) // 2, (height - small[1]) // 2
-    around = [(top, height - small[1] - top), (left, width - small[0] - left), (0, 0)]
-    return np.pad(reduced, around, mode="symmetric")
+    resized = np.array(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+    if whole:
+        return resized
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    around = [(top, height - size[1] - top), (left, width - size[0] - left), (0, 0)]
+    return np.pad(resized, around, mode="symmetric")
 
 
 def _translate(rgb: Pixels, pixels: float) -> Pixels:
@@ -281,8 +300,10 @@ FAMILIES: dict[str, Family] = {
             Family(name, _UNITS[name], *RANGES[name], _light(name), is_light=True)
             for name in ("gain", "offset", "gamma", "temperature", "saturation", "contrast")
         ),
-        Family("rotation", "degrees", 0, 0, 45, _plain(_rotate), keeps_places=False),
-        Family("scale", "factor on lengths", 0.5, 1, 2, _plain(_scale), keeps_places=False),
+        Family("rotation", "degrees", 0, 0, 90, _plain(rotated), keeps_places=False, aligns=True),
+        Family(
+            "scale", "factor on lengths", 0.5, 1, 2, _plain(scaled), keeps_places=False, aligns=True
+        ),
         Family("shift", "pixels right and down", 0, 0, 64, _plain(_translate), keeps_places=False),
         Family("blur", "standard deviation in pixels", 0, 0, 4, _plain(_blur)),
         Family("noise", "standard deviation in levels of 255", 0, 0, 40, _noise),
@@ -308,6 +329,9 @@ those that change the photo."""
 
 LIGHT = tuple(name for name, family in FAMILIES.items() if family.is_light)
 """Names of the families of luminance and colour."""
+
+ALIGNING = tuple(name for name, family in FAMILIES.items() if family.aligns)
+"""Names of the families that are measured with alignment too."""
 
 
 def changed_by(family: str) -> Changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from masa.pictures.photo import DATA_LIMITS, Pixels
 from masa.pictures.read import read_photo
 from masa.pictures.resize import resize_to_fit
 
-Layout = Literal["cufed5", "sun80", "urban100", "images", "pairs"]
+Layout = Literal["cufed5", "sun80", "urban100", "images", "pairs", "examples"]
 Refs = int | Literal["all"]
 """Which references of a scene to use: one, counted from 1, or all."""
 
@@ -25,6 +26,7 @@ STITCHED_SIDE = 512
 """Side to which each of several references is padded, as MASA was tested on CUFED5."""
 
 _NUMBERED = re.compile(r"(?P<scene>.+)_(?P<number>\d+)")  # 003_0 is a picture, 003_1 its reference
+_EXAMPLES = "examples.json"
 _SUN80 = ("*groundtruth*", "*scenematches*")  # what the published archive calls its two folders
 
 
@@ -45,7 +47,8 @@ def find_scenes(
 
     ``layout`` is recognised if not given: ``cufed5`` (``NNN_0`` with references ``NNN_1``, ...),
     ``sun80`` (a ``*groundtruth*`` folder, and a ``*scenematches*`` folder with a folder of
-    references for each picture), ``pairs`` (``input`` and ``ref``) or else ``images``, which like
+    references for each picture), ``pairs`` (``input`` and ``ref``), ``examples`` (the page's: an
+    ``examples.json`` that lists ``name``, ``hr`` and ``refs``) or else ``images``, which like
     ``urban100`` is a folder of pictures whose reference is their own LR. ``refs`` takes one
     reference of each CUFED5 scene, counted from 1, or all of them; each Sun80 picture gets one,
     drawn with ``seed``. Raises ``UserError`` if there are no scenes or too few references.
@@ -56,6 +59,7 @@ def find_scenes(
         "cufed5": partial(_cufed5, folder, refs),
         "sun80": partial(_sun80, folder, seed),
         "pairs": partial(_pairs, folder),
+        "examples": partial(_examples, folder),
         "images": partial(_images, folder),
         "urban100": partial(_images, folder),
     }
@@ -79,6 +83,8 @@ def detect_layout(folder: Path) -> Layout:
     _check_folder(folder)
     if (folder / "input").is_dir() and (folder / "ref").is_dir():
         return "pairs"
+    if (folder / _EXAMPLES).is_file():
+        return "examples"
     if all(_sun80_folders(folder)):
         return "sun80"
     scenes = [set(paths) for paths in _numbered(folder).values() if 0 in paths]
@@ -158,6 +164,20 @@ def _sun80_folders(folder: Path) -> list[Path | None]:
 
 def _pairs(folder: Path) -> list[Scene]:
     return [Scene(hr.stem, hr, (ref,)) for hr, ref in find_pairs(folder)]
+
+
+def _examples(folder: Path) -> list[Scene]:
+    path = folder / _EXAMPLES
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            Scene(e["name"], folder / e["hr"], tuple(folder / ref for ref in e["refs"]))
+            for e in entries
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"'{path}' is no list of examples: it needs a name, an hr and refs for each."
+        ) from None
 
 
 def _images(folder: Path) -> list[Scene]:
