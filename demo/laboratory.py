@@ -45,6 +45,7 @@ from masa.measuring.robustness import (
     Statistics,
     Subject,
     curves,
+    line_of,
     neutral_value,
     rows_of,
     sweep,
@@ -193,7 +194,8 @@ def changed_pictures(asked: SweepRequest) -> list[tuple[str, Shifted]]:
 class SweepResult:
     """One result, as a visitor's session keeps it."""
 
-    network: str
+    line: str
+    """The network's name, and whether references were aligned."""
     value: float
     title: str
     picture: str
@@ -205,6 +207,8 @@ class SweepResult:
     """Of ``lr``, ``before`` and ``after`` the adaptation, at x1."""
     bicubic: str | None = None
     """Path of the changed photo's own bicubic enlargement; ``None`` where the photo is as it is."""
+    notes: tuple[str, ...] = ()
+    """What became of each reference where they were to be aligned, a sentence each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,24 +232,24 @@ class Sweep:
 
     @property
     def curves(self) -> list[Curve]:
-        """One per network, as far as they are."""
+        """One per line, as far as they are."""
         return curves(self.rows, [self.family])
 
-    def result(self, network: str, value: float) -> SweepResult:
-        """The result of ``network`` nearest to ``value``. Raises ``LookupError`` without any."""
-        own = [kept for kept in self.results if kept.network == network] or list(self.results)
+    def result(self, line: str, value: float) -> SweepResult:
+        """The result of ``line`` nearest to ``value``. Raises ``LookupError`` without any."""
+        own = [kept for kept in self.results if kept.line == line] or list(self.results)
         if not own:
             raise LookupError("no results yet")
         return min(own, key=lambda kept: abs(kept.value - value))
 
-    def unchanged(self, network: str) -> SweepResult:
-        """The result of ``network`` before any change."""
-        return self.result(network, neutral_value(self.family))
+    def unchanged(self, line: str) -> SweepResult:
+        """The result of ``line`` before any change."""
+        return self.result(line, neutral_value(self.family))
 
     @property
-    def networks(self) -> tuple[str, ...]:
+    def lines(self) -> tuple[str, ...]:
         """Those that have results, in the order asked for."""
-        return tuple(dict.fromkeys(row.network for row in self.rows))
+        return tuple(dict.fromkeys(row.line for row in self.rows))
 
     def choices(self) -> list[tuple[str, float]]:
         """Title and value of every change so far, in the order of the values."""
@@ -261,6 +265,7 @@ class Sweep:
             for array in (part.mean, part.std)
         ]
         words = 300 * (len(self.rows) + len(self.results))
+        words += sum(len(note) for kept in self.results for note in kept.notes)
         held = sum(crop.nbytes for crop in crops) + sum(array.nbytes for array in numbers)
         return held + words
 
@@ -296,20 +301,24 @@ def _with(found: Sweep, item: Point | Baseline) -> Sweep:
     rows = (*found.rows, *rows_of(item))
     crop = found.place.cut(item.rgb)
     if isinstance(item, Baseline):
+        if item.aligned:  # the same picture
+            return replace(found, rows=rows)
         title = f"{item.network}, no reference"
         return replace(found, rows=rows, others={**found.others, title: crop})
     value, title = neutral_value(found.family), UNCHANGED
     if item.rung is not None:
         value, title = item.rung.value, item.rung.title
+    line = line_of(item.network, item.aligned)
     kept = SweepResult(
-        item.network,
+        line,
         value,
         title,
-        serve_png(item.rgb, f"{item.network} {title}.png"),
+        serve_png(item.rgb, f"{line} {title}.png"),
         crop,
         item.clipped,
         {} if item.statistics is None else _per_channel(item.statistics),
         None if item.baseline is None else serve_png(item.baseline.enlarged, "bicubic_x4.png"),
+        item.notes,
     )
     results = sorted((*found.results, kept), key=lambda k: k.value)
     return replace(found, rows=rows, results=tuple(results))
@@ -327,8 +336,8 @@ def _per_channel(statistics: Statistics) -> dict[str, ChannelStatistics]:
 def strips(found: Sweep) -> Drawn:
     """The same part of every result so far."""
     crops = [
-        (name, [(kept.title, kept.crop) for kept in found.results if kept.network == name])
-        for name in found.networks
+        (line, [(kept.title, kept.crop) for kept in found.results if kept.line == line])
+        for line in found.lines
     ]
     return figures.strips(crops, list(found.others.items()), changed_by(found.family))
 
@@ -338,11 +347,11 @@ def words_on(found: Sweep, kept: SweepResult) -> str:
     row = next(
         row
         for row in found.rows
-        if row.network == kept.network and row.title == kept.title and row.similarity is not None
+        if row.line == kept.line and row.title == kept.title and row.similarity is not None
     )
     what = changed_by(found.family)
     against = "" if found.measured else f" of likeness to the result with {what} unchanged"
-    words = [f"**{kept.network}, {minus(kept.title)}: {decibels(row.psnr)}{against}.**"]
+    words = [f"**{kept.line}, {minus(kept.title)}: {decibels(row.psnr)}{against}.**"]
     words.append(f"The matches' mean similarity is {row.similarity:.2f}.")
     if row.moved:
         words.append(f"{row.moved:.0%} of the photo's pixels are matched with another place.")
@@ -353,6 +362,7 @@ def words_on(found: Sweep, kept: SweepResult) -> str:
         )
     if kept.clipped:
         words.append(f"Of the changed reference's pixels {kept.clipped:.1%} are clipped.")
+    words += kept.notes
     return " ".join(words)
 
 
@@ -367,7 +377,7 @@ class Report:
     figure: Drawn
     """``figure.summary`` says in words which network is steadier."""
     table: str
-    """Markdown: PSNR of each network at each value, and what the change cost."""
+    """Markdown: PSNR of each line at each value, and what the change cost."""
 
 
 def robustness_rows(asked: SweepRequest, progress: Progress) -> Iterator[tuple[Row, ...]]:

@@ -140,7 +140,11 @@ def test_the_client_gets_a_sweep(client, photos):
     )
     assert read_photo(path).width > 300 and numbers["summary"] and "masa-rec" in numbers["table"]
     turned = [p for p in numbers["points"] if p["family"] == "rotation"]
-    assert [p["value"] for p in turned] and all(p["psnr"] > 5 for p in turned)
+    assert [(p["value"], p["aligned"]) for p in turned] == [
+        (value, aligned) for value in (45, 90) for aligned in (False, True)
+    ]
+    assert all(p["psnr"] > 5 for p in turned)
+    assert "masa-rec with alignment" in numbers["table"]
     for points in (99, None):
         with pytest.raises(AppError, match="choose 3 to"):
             client.predict(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import shutil
 import threading
@@ -148,7 +149,8 @@ def test_a_sweep_grows_by_what_was_found(found):
 
 def test_what_a_session_keeps_is_bounded(found):
     one = found[-1].kept_bytes() / len(found[-1].results)
-    assert one * laboratory.MOST_POINTS * figures.MOST_NETWORKS < KEPT_BYTES
+    lines = 2 * figures.MOST_NETWORKS  # without and with alignment
+    assert one * laboratory.MOST_POINTS * lines < KEPT_BYTES
 
 
 def test_named_changes_of_light(request_):
@@ -222,7 +224,7 @@ def test_the_verdict_names_whoever_is_steadier():
     better = [replace(r, psnr=r.psnr + 2) for r in rows_of_two(0.5, 1.5) if r.network == "b"]
     same = [r for r in rows_of_two(0.5, 1.5) if r.network == "a"]
     told = verdict(curves(same + better), True)
-    assert "**a is the steadiest" in told and "are b's, by 1.50 dB" in told
+    assert "**a is the steadiest" in told and "come from b, by 1.50 dB" in told
     unmeasured = verdict(two(0.5, 1.5), False)
     assert "**a changes least" in unmeasured and "not how good" in unmeasured
     assert "**No network changes less" in verdict(two(0.5, 0.52), False)
@@ -268,7 +270,7 @@ def test_a_gain_is_no_steadiness():
         for r in rows_of_two(-8, -0.1)
     ]
     told = verdict(curves(replaced), True)
-    assert "steadiest" not in told and "are a's" in told
+    assert "steadiest" not in told and "come from a," in told
 
 
 def test_where_the_change_keeps_places_it_is_told_how_many_matches_moved():
@@ -312,6 +314,68 @@ def test_pictures_are_drawn(found, request_):
     preview = figures.preview(laboratory.changed_pictures(SweepRequest(request_, "offset", (), 3)))
     assert preview.alt == "The reference as it is and changed: offset -60, offset 60."
     assert "to white" in preview.summary and "to black" in preview.summary
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory, examples):
+    """A photo, and itself turned as the only reference: a sweep over rotation."""
+    folder = tmp_path_factory.mktemp("turned")
+    hr = read_photo(examples / "motorcycle_hr.jpg").rgb[:256, :256]
+    write_photo(folder / "hr.png", hr)
+    request = Request(str(folder / "hr.png"), (str(folder / "hr.png"),), is_hr=True)
+    *_, last = laboratory.run_sweep(SweepRequest(request, "rotation", ("masa-rec",), 3), ignore)
+    return last
+
+
+LINES = ("masa-rec", "masa-rec with alignment")
+
+
+def test_a_turned_reference_has_two_lines(turned):
+    assert turned.lines == LINES
+    assert [(kept.line, kept.value) for kept in turned.results] == [
+        (line, value) for value in (0, 45, 90) for line in LINES
+    ]
+    assert list(turned.others) == ["the sharp photo", "bicubic", "masa-rec, no reference"]
+    plain, aligned = turned.curves
+    assert plain.unchanged.psnr - plain.worst.psnr > 3
+    assert plain.levels[2].psnr < aligned.levels[2].psnr - 3
+    rows = list(csv.DictReader(io.StringIO(csv_text(turned.rows))))
+    assert [r["aligned"] for r in rows if r["family"] == "rotation"] == ["False", "True"] * 2
+    kept = turned.result(LINES[1], 90)
+    row = next(r for r in turned.rows if (r.line, r.value) == (LINES[1], 90))
+    assert kept.line == LINES[1] and kept.value == 90
+    told = laboratory.words_on(turned, kept)
+    assert told.startswith(f"**{LINES[1]}, rotation 90: {row.psnr:.2f} dB")
+    assert "turned by 90°" in told
+    assert "aligned" not in laboratory.words_on(turned, turned.result(LINES[0], 90))
+
+
+def test_both_lines_are_drawn_and_told(turned):
+    drawn, spots = figures.quality(turned.curves, True)
+    assert [(s.line, s.value) for s in spots] == [(n, v) for n in LINES for v in (0, 45, 90)]
+    assert "masa-rec, masa-rec with alignment as the reference is changed" in drawn.alt
+    assert f"**{LINES[1]} is the steadiest along rotation" in drawn.summary
+    alone = figures.quality(turned.curves[:1], True)[0]
+    assert not np.array_equal(drawn.image[:200], alone.image[:200])
+    matched, spots = figures.matching(turned.curves)
+    assert f"{LINES[1]}: " in matched.summary and len(spots) == 6
+    assert ", ".join(LINES) in laboratory.strips(turned).alt
+    heading = table(turned.curves, True).splitlines()[0]
+    assert heading == f"| | {' | '.join(LINES)} |"
+
+
+def test_a_network_s_two_lines_share_colour_and_not_the_mark():
+    rows = [replace(r, family="scale") if r.family == "gain" else r for r in rows_of_two(1, 2)]
+    found = curves([*rows, *(replace(r, aligned=True) for r in rows)])
+    assert [c.line for c in found] == ["a", "b", "a with alignment", "b with alignment"]
+    styles = figures._styles(found)
+    assert [colour for colour, _ in styles[:2]] == [colour for colour, _ in styles[2:]]
+    drawn = []
+    for _, mark in styles:
+        page = np.full((20, 20, 3), 255, np.uint8)
+        mark(page, (10, 10))
+        drawn.append(page)
+    assert len({page.tobytes() for page in drawn}) == 4
 
 
 def rows_of_photos():
@@ -437,6 +501,37 @@ def test_a_folder_is_swept_to_table_csv_json_and_figure(scenes, capsys):
     hr = read_photo(scenes / "000_0.png").rgb
     expected = psnr_y(predictor.run(reduce_x4(hr), [next_ref]).rgb, hr)
     assert float(other["psnr"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_turned_references_are_swept_with_alignment_beside_light(scenes, capsys):
+    families = ["--families", "gain", "rotation", "--limit", "1"]
+    assert sweep_command(scenes, *families, networks=["sam"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    heading = next(line for line in printed if "with alignment" in line)
+    assert heading.split(None, 1) == ["sam", "sam with alignment"]
+    counts = {}
+    for line in printed:
+        for title in ("unchanged", "no reference", "gain 0.4", "rotation 90"):
+            if line.startswith(f"  {title} "):
+                counts[title] = len(line.removeprefix(f"  {title}").split())
+    assert counts == {"unchanged": 2, "no reference": 2, "gain 0.4": 1, "rotation 90": 2}
+    rows = list(csv.DictReader((scenes.parent / "out/robustness.csv").open()))
+    assert len(rows) == 2 * 3 + 2 + 2 * 2
+    assert sum(r["aligned"] == "True" for r in rows) == 3 + 2
+
+
+def test_a_sweep_without_alignment_is_completed(scenes, monkeypatch):
+    """As it was written before there was alignment."""
+    rotation = ["--families", "rotation", "--limit", "1"]
+    assert sweep_command(scenes, *rotation, networks=["sam"]) == 0
+    path = scenes.parent / "out/robustness.json"
+    content = json.loads(path.read_text())
+    old = [row for row in content["rows"] if not row.pop("aligned")]
+    path.write_text(json.dumps({**content, "rows": old}))
+    assert sweep_command(scenes, *rotation, networks=["sam"]) == 0
+    again = json.loads(path.read_text())["rows"]
+    assert len(again) == len(content["rows"])
+    assert sum(row["aligned"] for row in again) == len(again) - len(old)
 
 
 def test_a_sweep_is_continued_where_it_stopped(scenes, monkeypatch):

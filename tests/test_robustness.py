@@ -10,10 +10,20 @@ from helpers import fill, picture
 
 from masa.config import MASAConfig
 from masa.measuring.ladder import FAMILIES, Substitutes
-from masa.measuring.robustness import Baseline, Point, Row, Subject, curves, rows_of, sweep
+from masa.measuring.robustness import (
+    Baseline,
+    Point,
+    Row,
+    Subject,
+    curves,
+    rows_of,
+    sweep,
+    ways,
+)
 from masa.network.model import MASA
 from masa.pictures.degradation import Degradation, lr_from_hr
 from masa.pictures.metrics import psnr_y
+from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.pictures.shifts import Shifted
 from masa.predictor import Predictor
@@ -54,12 +64,17 @@ def found(subject, networks):
 
 
 def test_the_unchanged_reference_comes_first_and_then_the_baselines(found):
-    kinds = [(type(f), f.network, getattr(f, "rung", None)) for f in found]
-    names = ("sam", "none")
+    kinds = [(type(f), f.network, f.aligned, getattr(f, "rung", None)) for f in found]
+    names, both = ("sam", "none"), (False, True)
     assert kinds == [
-        *((Point, name, None) for name in names),
-        *((Baseline, name, None) for name in names),
-        *((Point, name, rung) for rung in RUNGS for name in names),
+        *((Point, name, aligned, None) for name in names for aligned in both),
+        *((Baseline, name, aligned, None) for name in names for aligned in both),
+        *(
+            (Point, name, aligned, rung)
+            for rung in RUNGS
+            for name in names
+            for aligned in (both if rung.family == "rotation" else (False,))
+        ),
     ]
 
 
@@ -84,7 +99,7 @@ def test_numbers_are_those_of_single_runs(found, subject, networks):
         changed = Shifted(subject.refs[0])
         if point.rung is not None:
             changed = point.rung.apply(changed.rgb, Substitutes(subject.other, subject.hr))
-        single = networks[point.network].run(subject.lr, [changed.rgb])
+        single = networks[point.network].run(subject.lr, [changed.rgb], align=point.aligned)
         assert np.array_equal(point.rgb, single.rgb)
         assert point.psnr == psnr_y(single.rgb, subject.hr)
         own = single.trace.matches
@@ -189,6 +204,52 @@ def test_curves_of_the_photo_carry_their_baselines():
     assert all(level.alone is None and level.bicubic is None for level in reference.levels)
 
 
+def test_turned_references_are_also_aligned(examples, networks):
+    """On a real photo, where there is something to align."""
+    hr = lr_from_hr(read_photo(examples / "motorcycle_hr.jpg").rgb[:256, :256])[1]
+    subject = Subject(reduce_x4(hr), (hr,), hr)
+    rung, network = FAMILIES["rotation"].rung(20), networks["sam"]
+    shares = []
+    found = list(sweep(subject, [rung], {"sam": network}, lambda share, _: shares.append(share)))
+    assert shares == sorted(shares) and max(shares) == pytest.approx(1)
+    plain, aligned = found[-2:]
+    assert (plain.aligned, aligned.aligned) == (False, True)
+    turned = rung.apply(hr).rgb
+    assert np.array_equal(plain.rgb, network.run(subject.lr, [turned]).rgb)
+    single = network.run(subject.lr, [turned], align=True)
+    assert np.array_equal(aligned.rgb, single.rgb) and not np.array_equal(plain.rgb, aligned.rgb)
+    assert plain.notes == () and aligned.notes == single.notes
+    assert "turned by 20°" in aligned.notes[0] and aligned.similarity > plain.similarity
+    one, other = curves([row for item in found for row in rows_of(item)])
+    assert (one.line, other.line) == ("sam", "sam with alignment")
+    assert [level.psnr for level in other.levels] == [found[1].psnr, aligned.psnr]
+    assert one.alone == other.alone and one.bicubic == other.bicubic
+
+
+def test_without_the_truth_each_line_is_compared_with_its_own_result(examples, networks):
+    hr = read_photo(examples / "motorcycle_hr.jpg").rgb[:256, :256]
+    blind = Subject(reduce_x4(hr), (np.ascontiguousarray(hr[8:, 8:]),))
+    rung = FAMILIES["scale"].rung(1.5)
+    plain, aligned, *lines, _, scaled = sweep(blind, [rung], {"sam": networks["sam"]}, ignore)
+    assert not np.array_equal(plain.rgb, aligned.rgb)
+    assert math.isinf(plain.psnr) and math.isinf(aligned.psnr)
+    assert scaled.psnr == psnr_y(scaled.rgb, aligned.rgb)
+    for line, first in zip(lines, (plain, aligned), strict=True):
+        assert line.alone == psnr_y(line.rgb, first.rgb)
+
+
+def test_only_families_that_ask_for_it_have_a_line_with_alignment():
+    rows = [row("s", kind, 0, 30) for kind in ("unchanged", "no reference", "bicubic")]
+    rows += [replace(r, aligned=True) for r in rows]
+    rows += [row("s", "gain", 0.4, 29), row("s", "rotation", 45, 25)]
+    rows += [replace(row("s", "rotation", 45, 29.5), aligned=True)]
+    assert [(c.family, c.line) for c in curves(rows)] == [
+        ("gain", "a"),
+        ("rotation", "a"),
+        ("rotation", "a with alignment"),
+    ]
+
+
 def test_progress_grows_and_ends_the_sweep_by_raising(subject, networks):
     shares = []
 
@@ -234,8 +295,8 @@ def test_what_helps_does_not_make_up_for_what_hurts():
 def test_rows_repeat_the_sweep_s_numbers(found):
     rows = [row for f in found for row in rows_of(f, "scene")]
     families = [r.family for r in rows if r.network == "sam"]
-    wanted = ["unchanged", "no reference", "bicubic", *(rung.family for rung in RUNGS)]
-    assert families == wanted
+    wanted = [*["unchanged"] * 2, *["no reference", "bicubic"] * 2]
+    assert families == [*wanted, *(rung.family for rung in RUNGS for _ in ways([rung]))]
     gains = [c for c in curves(rows) if c.family == "gain"]
     assert [c.network for c in gains] == ["sam", "none"]
     point = next(f for f in found if f.network == "sam" and getattr(f, "rung", None) is RUNGS[0])

@@ -20,7 +20,7 @@ from masa.commands.options import add_device, add_memory, references, write
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.measuring.evaluate import finite, protocol
-from masa.measuring.ladder import FAMILIES, LIGHT, Rung, family_called
+from masa.measuring.ladder import ALIGNING, FAMILIES, LIGHT, Rung, family_called
 from masa.measuring.robustness import (
     ALONE,
     BICUBIC,
@@ -32,6 +32,7 @@ from masa.measuring.robustness import (
     curves,
     rows_of,
     sweep,
+    ways,
 )
 from masa.measuring.scenes import (
     Scene,
@@ -50,8 +51,10 @@ EPILOG = f"""examples:
   what breaks matching:   python -m masa robustness CUFED5 --families rotation scale blur --out b/
   the photo as a JPEG:    python -m masa robustness CUFED5 --families "photo jpeg" --out j/
   own values:             python -m masa robustness CUFED5 --families gain --values 0.5 1.5 --out g/
+  with alignment and not: python -m masa robustness CUFED5 --refs 1 --families rotation --out r/
 
 DIR holds scenes with references, as for 'evaluate'. Families: {", ".join(FAMILIES)}.
+With {" and ".join(ALIGNING)}, networks run with and without alignment of the reference.
 What --out already holds of the same weights and scenes is not computed again, so a long sweep
 can be interrupted and continued, and networks can be added later.
 """
@@ -125,17 +128,19 @@ def run(args: argparse.Namespace) -> int:
     }
     path = args.out / "robustness.json"
     rows = _known(path, how, digests)
-    wanted = {*((kind, 0.0) for kind in _KINDS), *((rung.family, rung.value) for rung in rungs)}
+    wanted = {(aligned, kind, 0.0) for kind in _KINDS for aligned in ways(rungs)}
+    wanted |= {(aligned, r.family, r.value) for r in rungs for aligned in ways([r])}
     todo = {
         scene.name: [
             name
             for name in networks
             if not wanted
-            <= {(r.family, r.value) for r in rows if (r.scene, r.network) == (scene.name, name)}
+            <= {_change(row) for row in rows if (row.scene, row.network) == (scene.name, name)}
         ]
         for scene in scenes
     }
-    runs = sum(map(len, todo.values())) * (len(rungs) + 2)
+    items = 2 * len(ways(rungs)) + sum(len(ways([rung])) for rung in rungs)
+    runs = sum(map(len, todo.values())) * items
     with tqdm(total=runs, unit="run", disable=None) as bar:
         for number, scene in enumerate(scenes):
             names = todo[scene.name]
@@ -146,8 +151,8 @@ def run(args: argparse.Namespace) -> int:
             for item in sweep(subject, rungs, {n: networks[n] for n in names}, unwatched):
                 found += rows_of(item, scene.name)
                 bar.update()
-            replaced = {(row.scene, row.network, row.family, row.value) for row in found}
-            rows = [r for r in rows if (r.scene, r.network, r.family, r.value) not in replaced]
+            replaced = {(row.scene, row.network, _change(row)) for row in found}
+            rows = [r for r in rows if (r.scene, r.network, _change(r)) not in replaced]
             rows += found
             write(path, _json(rows, how, digests))
     names_of_scenes = {scene.name for scene in scenes}
@@ -155,9 +160,7 @@ def run(args: argparse.Namespace) -> int:
         row
         for name in networks
         for row in rows
-        if row.network == name
-        and row.scene in names_of_scenes
-        and (row.family, row.value) in wanted
+        if row.network == name and row.scene in names_of_scenes and _change(row) in wanted
     ]
     groups = _groups(shown, args.families)
     print(table(groups, len(scenes), how))
@@ -166,6 +169,11 @@ def run(args: argparse.Namespace) -> int:
     write(args.out / "robustness.png", png(drawn.image))
     print(f"Wrote robustness.csv, robustness.json and robustness.png to {args.out}.")
     return 0
+
+
+def _change(row: Row) -> tuple[bool, str, float]:
+    """What tells a scene's rows of one network from each other."""
+    return row.aligned, row.family, row.value
 
 
 def _rungs(args: argparse.Namespace) -> list[Rung]:
@@ -212,7 +220,7 @@ def _subject(scenes: Sequence[Scene], number: int) -> Subject:
 
 
 def _groups(rows: Sequence[Row], families: Sequence[str]) -> list[list[Curve]]:
-    """The networks' curves, family by family."""
+    """The lines' curves, family by family."""
     found = curves(rows, list(dict.fromkeys(families)))
     return [
         [curve for curve in found if curve.family == family] for family in dict.fromkeys(families)
@@ -221,21 +229,21 @@ def _groups(rows: Sequence[Row], families: Sequence[str]) -> list[list[Curve]]:
 
 def table(groups: Sequence[Sequence[Curve]], scenes: int, how: Mapping[str, str]) -> str:
     """Means over scenes, for reading: PSNR, and what each change costs."""
-    some = groups[0]
-    width = max(12, *(len(curve.network) + 2 for curve in some))
+    some = {curve.line: curve for group in groups for curve in group}
+    width = max(12, *(len(name) + 2 for name in some))
 
-    def line(title: str, numbers: Sequence[float | None], digits: int = 2) -> str:
-        cells = ("" if n is None else f"{n:.{digits}f}" for n in numbers)
+    def row(title: str, numbers: Mapping[str, float | None], digits: int = 2) -> str:
+        cells = ("" if (n := numbers.get(name)) is None else f"{n:.{digits}f}" for name in some)
         return f"{title:28}" + "".join(f"{cell:>{width}}" for cell in cells)
 
     lines = [
         f"{how['folder']} ({scenes} pictures), {how['device']} {how['precision']}",
         how["protocol"],
-        " " * 28 + "".join(f"{curve.network:>{width}}" for curve in some),
+        " " * 28 + "".join(f"{name:>{width}}" for name in some),
         "PSNR, dB",
-        line("  unchanged", [curve.unchanged.psnr for curve in some]),
-        line("  no reference", [curve.alone for curve in some]),
-        line("  bicubic", [curve.bicubic for curve in some]),
+        row("  unchanged", {name: curve.unchanged.psnr for name, curve in some.items()}),
+        row("  no reference", {name: curve.alone for name, curve in some.items()}),
+        row("  bicubic", {name: curve.bicubic for name, curve in some.items()}),
         "Lost by the change, dB",
     ]
     for group in groups:
@@ -244,9 +252,10 @@ def table(groups: Sequence[Sequence[Curve]], scenes: int, how: Mapping[str, str]
             if any(
                 level is not curve.unchanged for level, curve in zip(levels, group, strict=True)
             ):
-                drops = [curve.drop(level) for level, curve in zip(levels, group, strict=True)]
-                lines.append(line(f"  {levels[0].title}", drops))
-        lines.append(line(f"  {group[0].family}, mean", [curve.mean_drop for curve in group]))
+                drops = {c.line: c.drop(level) for level, c in zip(levels, group, strict=True)}
+                lines.append(row(f"  {levels[0].title}", drops))
+        means = {curve.line: curve.mean_drop for curve in group}
+        lines.append(row(f"  {group[0].family}, mean", means))
     return "\n".join(lines)
 
 

@@ -15,12 +15,14 @@ from demo.figures.draw import (
     SMALL,
     WIDE,
     WIDTH,
+    Box,
     Colour,
     arrange,
     blank,
     dot,
     enlarge,
     line_height,
+    outline,
     stack,
     text,
 )
@@ -50,7 +52,9 @@ from masa.measuring.robustness import UNCHANGED, Curve
 from masa.pictures.photo import Pixels
 from masa.pictures.shifts import Shifted
 
-_STYLES: tuple[tuple[Colour, Mark], ...] = (
+_Style = tuple[Colour, Mark]
+
+_STYLES: tuple[_Style, ...] = (
     (BLUE, disc),
     (ORANGE, triangle),
     (GREEN, ring),
@@ -63,13 +67,33 @@ _ALONE, _BICUBIC = 3, 10  # pixels of a dash
 _LEAST_DB = 0.5  # an axis spans so much at least: what is nearly equal should look so
 
 
+def _styles(curves: Sequence[Curve]) -> list[_Style]:
+    """Of each curve: that of its network, the mark framed where references are aligned."""
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(curve.network for curve in curves))}
+    found = []
+    for curve in curves:
+        colour, mark = _STYLES[numbers[curve.network]]
+        found.append((colour, _framed(mark, colour) if curve.aligned else mark))
+    return found
+
+
+def _framed(mark: Mark, colour: Colour) -> Mark:
+    def draw(picture: Pixels, place: tuple[float, float]) -> None:
+        x, y = place
+        mark(picture, place)
+        outline(picture, Box(x - 6, y - 6, x + 6, y + 6), colour, 1)
+
+    return draw
+
+
 @dataclass(frozen=True)
 class Spot:
     """A mark of a curve, to be clicked."""
 
     x: float
     y: float
-    network: str
+    line: str
+    """A curve's, see :attr:`masa.measuring.robustness.Curve.line`."""
     value: float
 
 
@@ -91,8 +115,10 @@ def quality(
 
     Where the family changes the photo, these two change along it too.
 
+    Where alignment can undo the changes, each network has a second curve, with references aligned.
+
     ``measured`` says that PSNR is against the truth, not against the unchanged result. ``chosen``,
-    a network and a value, gets a circle. Raises ``ValueError`` without any curve.
+    a curve's line and a value, gets a circle. Raises ``ValueError`` without any curve.
     """
     plot = _quality_plot(curves, measured, width)
     spots = _spots(curves, plot)
@@ -101,7 +127,7 @@ def quality(
     changed = changed_by(family)
     what = "PSNR" if measured else f"likeness to the result with {changed} unchanged"
     kind = "thin" if changed == "the photo" else "dashed"
-    names = ", ".join(curve.network for curve in curves)
+    names = ", ".join(curve.line for curve in curves)
     drawn = Drawn(
         stack([plot.image, key(_entries(curves), width)]),
         f"Curves of the {what} of {names} as {changed} is changed ({family}), with {kind} "
@@ -118,7 +144,7 @@ def matching(
     family = curves[0].family
     lines = [
         Line([(level.value, level.similarity) for level in curve.levels], mark, colour)
-        for curve, (colour, mark) in zip(curves, _STYLES, strict=False)
+        for curve, (colour, mark) in zip(curves, _styles(curves), strict=True)
     ]
     axis = _axis(family)
     ends = _range(curves)
@@ -146,7 +172,7 @@ def matching(
                 mark,
                 colour,
             )
-            for curve, (colour, mark) in zip(curves, _STYLES, strict=False)
+            for curve, (colour, mark) in zip(curves, _styles(curves), strict=True)
         ]
         moved = (axis, "% of LR pixels matched elsewhere")
         parts.append(line_plot(lines, (), moved, _ticks(curves), 5, ends, 110, width))
@@ -165,7 +191,7 @@ def matching(
         for level, place in zip(known, parts[1].places[number], strict=True):
             if place is not None:
                 top = parts[0].image.shape[0] + GAP
-                spots += (Spot(place[0], place[1] + top, curve.network, level.value),)
+                spots += (Spot(place[0], place[1] + top, curve.line, level.value),)
     image = stack([part.image for part in parts])
     _encircle(image, spots, chosen)
     drawn = Drawn(
@@ -187,9 +213,10 @@ def sheet(groups: Sequence[Sequence[Curve]], measured: bool) -> Drawn:
         arrange(plots[i : i + columns], titles[i : i + columns])[0]
         for i in range(0, len(plots), columns)
     ]
-    names = ", ".join(curve.network for curve in groups[0])
+    fullest = max(groups, key=len)  # where references are aligned too
+    names = ", ".join(curve.line for curve in fullest)
     return Drawn(
-        stack([*rows, key(_entries(groups[0]), WIDE)]),
+        stack([*rows, key(_entries(fullest), WIDE)]),
         f"Curves of the PSNR of {names} as {changed} is changed: {', '.join(titles)}.",
         "\n\n".join(verdict(curves, measured) for curves in groups),
     )
@@ -197,8 +224,10 @@ def sheet(groups: Sequence[Sequence[Curve]], measured: bool) -> Drawn:
 
 def _quality_plot(curves: Sequence[Curve], measured: bool, width: int) -> LinePlot:
     lines, dashed_lines, baselines = [], [], []
-    for curve, (colour, mark) in zip(curves, _STYLES, strict=False):
+    for curve, (colour, mark) in zip(curves, _styles(curves), strict=True):
         lines.append(Line([(level.value, level.psnr) for level in curve.levels], mark, colour))
+        if curve.aligned:
+            continue  # without a reference, the network's result is the same
         if changed_by(curve.family) == "the photo":
             baselines += _along_the_photo(curve, colour)
             continue
@@ -225,7 +254,8 @@ def _along_the_photo(curve: Curve, colour: Colour) -> list[Line]:
 
 
 def _entries(curves: Sequence[Curve]) -> list[tuple[Mark, str]]:
-    entries = [(mark, curve.network) for curve, (_, mark) in zip(curves, _STYLES, strict=False)]
+    styles = _styles(curves)
+    entries = [(mark, curve.line) for curve, (_, mark) in zip(curves, styles, strict=True)]
     if any(curve.alone is not None for curve in curves):
         entries.append((dashed(INK, _ALONE), "no reference, in the network's colour"))
         entries.append((dashed(GREY, _BICUBIC), "bicubic"))
@@ -252,7 +282,7 @@ def _ticks(curves: Sequence[Curve]) -> list[tuple[float, str]]:
 
 def _spots(curves: Sequence[Curve], plot: LinePlot) -> tuple[Spot, ...]:
     return tuple(
-        Spot(*place, curve.network, level.value)
+        Spot(*place, curve.line, level.value)
         for curve, places in zip(curves, plot.places[: len(curves)], strict=True)
         for level, place in zip(curve.levels, places, strict=True)
         if place is not None
@@ -261,7 +291,7 @@ def _spots(curves: Sequence[Curve], plot: LinePlot) -> tuple[Spot, ...]:
 
 def _encircle(image: Pixels, spots: Sequence[Spot], chosen: tuple[str, float] | None) -> None:
     for spot in spots:
-        if (spot.network, spot.value) == chosen:
+        if (spot.line, spot.value) == chosen:
             dot(image, (spot.x, spot.y), 8, INK, filled=False)
 
 
@@ -307,29 +337,30 @@ def preview(copies: Sequence[tuple[str, Shifted]], changed: Changed = "the refer
 
 
 def strips(
-    networks: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]],
+    lines: Sequence[tuple[str, Sequence[tuple[str, Pixels]]]],
     others: Sequence[tuple[str, Pixels]],
     changed: Changed = "the reference",
 ) -> Drawn:
-    """The same part of every result: a row per network, a column per change.
+    """The same part of every result: a row per line of the curves, a column per change.
 
     Pictures come with their titles; ``others`` are of the photo as it is, without a reference.
     """
-    count = max(len(others), *(len(pictures) for _, pictures in networks))
+    count = max(len(others), *(len(pictures) for _, pictures in lines))
     side = min((WIDE - GAP * (count - 1)) // count, 3 * max(others[0][1].shape[:2]))
 
     def row(pictures: Sequence[tuple[str, Pixels]]) -> Pixels:
         enlarged = [enlarge(crop, side / max(crop.shape[:2])) for _, crop in pictures]
         return arrange(enlarged, [title for title, _ in pictures], least=side)[0]
 
-    lines = [row(others)]
-    for name, pictures in networks:
+    rows = [row(others)]
+    for name, pictures in lines:
         heading = blank(line_height(NORMAL) + 4, WIDE)
         text(heading, name, 0, 3, NORMAL, bold=True)
-        lines.append(stack([heading, row(pictures)], gap=2))
+        rows.append(stack([heading, row(pictures)], gap=2))
     return Drawn(
-        stack(lines),
-        f"The same part of the results, a row per network and a column per change of {changed}.",
+        stack(rows),
+        f"The same part of the results, a row per network and a column per change of {changed}: "
+        f"{', '.join(name for name, _ in lines)}.",
         f"Each row is one network, each column one change of {changed}. The part is the one "
         "where the first result differs most from bicubic enlargement.",
     )

@@ -1,4 +1,7 @@
-"""Which network is the steadiest, in words and in a table: read from its curves over a ladder."""
+"""Which network is the steadiest, in words and in a table: read from its curves over a ladder.
+
+A network with references aligned, and the same without, are compared like two networks.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
     for curve in curves:
         worst, loss = curve.worst, curve.drop(curve.worst)
         told = (
-            f"{curve.network} has {decibels(curve.unchanged.psnr)} with {changed} as it is; "
+            f"{curve.line} has {decibels(curve.unchanged.psnr)} with {changed} as it is; "
             f"the changes {'gain' if curve.mean_drop < 0 else 'cost'} it "
             f"{amount(abs(curve.mean_drop))} dB on average"
         )
@@ -60,7 +63,7 @@ def _in_common(curves: Sequence[Curve]) -> list[Curve]:
 
 def _steadiest(curves: Sequence[Curve]) -> str:
     family = along(curves[0].family)
-    first, lead = _leaders({curve.network: curve.mean_change for curve in curves})
+    first, lead = _leaders({curve.line: curve.mean_change for curve in curves})
     if len(first) == len(curves):
         return f"No network is steadier than another {family}."
     if len(first) > 1:
@@ -80,12 +83,14 @@ def _leaders(changes: Mapping[str, float]) -> tuple[list[str], float]:
 
 def _best(curves: Sequence[Curve]) -> str:
     """Whose results are the best on average, as a steady network need not be a good one."""
-    means = {curve.network: fmean(level.psnr for level in curve.levels) for curve in curves}
+    means = {curve.line: fmean(level.psnr for level in curve.levels) for curve in curves}
     best, second = sorted(means, key=lambda name: -means[name])[:2]
     lead = gain_db(means[best], means[second])
     if lead < SLIGHT_DB:
         return ""
-    return f"The best results, all values together, are {best}'s, by {amount(lead)} dB on average."
+    return (
+        f"The best results, all values together, come from {best}, by {amount(lead)} dB on average."
+    )
 
 
 def along(family: str) -> str:
@@ -102,10 +107,10 @@ def _unmeasured(curves: Sequence[Curve], family: str) -> str:
             if isinf(worst.psnr)
             else f"{worst.psnr:.1f} dB alike ({minus(worst.title)})"
         )
-        parts.append(f"{curve.network}'s result is at worst {how}")
+        parts.append(f"{curve.line}'s result is at worst {how}")
     lead = ""
     if len(curves) > 1:
-        first, _ = _leaders({curve.network: -curve.worst.psnr for curve in curves})
+        first, _ = _leaders({curve.line: -curve.worst.psnr for curve in curves})
         if len(first) == len(curves):
             lead = f"**No network changes less than another {along(family)}.** "
         else:
@@ -126,7 +131,7 @@ def match_words(curves: Sequence[Curve]) -> str:
             continue
         moved = "" if far.moved is None else f", {far.moved:.0%} of the pixels elsewhere"
         words.append(
-            f"{curve.network}: {curve.unchanged.similarity:.2f} unchanged, "
+            f"{curve.line}: {curve.unchanged.similarity:.2f} unchanged, "
             f"{far.similarity:.2f} at {minus(far.title)}{moved}."
         )
     return " ".join(words)
@@ -139,7 +144,7 @@ def table(curves: Sequence[Curve], measured: bool) -> str:
     rows are theirs.
     """
     curves = list(curves)
-    names = [curve.network for curve in curves]
+    names = [curve.line for curve in curves]
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     values = sorted({level.value for curve in curves for level in curve.levels})
     for value in values:

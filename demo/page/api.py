@@ -136,11 +136,13 @@ def robustness(
         references: one to five sharp photos of something similar.
         is_hr: the photo is a sharp one, so that results can be scored.
         change: what changes about the references; those called "photo" change the photo instead.
+            With rotation and scale, networks run with and without alignment of the references.
         networks: which shipped weights to compare; those that differ in adaptation if not given.
         points: number of values of the change, 3 to 11.
 
     Returns:
-        A figure of quality against the change, and in the numbers what it says and every point.
+        A figure of quality against the change, and in the numbers what it says and every point;
+        "aligned" tells the two points of one network and value from each other.
     """
     with told_kindly():
         request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, AUTO, CLEAN)

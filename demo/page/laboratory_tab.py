@@ -35,6 +35,8 @@ LABEL, ID = "SAM laboratory", "laboratory"
 INTRO = f"""## Which network stays steady when the reference or the photo changes?
 Spatial adaptation (SAM) should keep the result steady when the reference's light or colour
 changes. Here the reference of your pair on the left, and nothing else, is changed step by step.
+Matching finds little in a reference that is turned or of another scale. So with the changes
+"rotation" and "scale", every network runs twice: as in the paper, and with the reference aligned.
 The changes called "photo ..." leave the reference alone and change the small photo: it gets JPEG
 blocks, noise or blur. A sharp photo is first made small cleanly then, and every value has its own
 result without a reference and its own bicubic enlargement.
@@ -80,16 +82,16 @@ def watch(trial: SweepRequest) -> Generator[Step | Sweep, None, None]:
 
 
 def choose(
-    sweep: Sweep, network: str, value: float, compared: str
+    sweep: Sweep, line: str, value: float, compared: str
 ) -> tuple[SweepResult, tuple[str, str]]:
     """The result nearest to a choice, and the files of the two pictures to compare.
 
     Raises ``UserError`` if they were deleted meanwhile.
     """
-    kept = sweep.result(network, value)
+    kept = sweep.result(line, value)
     bicubic = kept.bicubic or sweep.bicubic
     left = {"bicubic": bicubic, "truth": sweep.truth}.get(compared) or sweep.unchanged(
-        kept.network
+        kept.line
     ).picture
     if not all(Path(path).exists() for path in (left, kept.picture)):
         raise UserError("These results are no longer on the server: run the sweep again.")
@@ -153,7 +155,7 @@ class LaboratoryTab:
                     )
             gr.Markdown("### One result\nClick a mark above, or choose here.")
             with gr.Row():
-                self.network = gr.Dropdown([], label="Network", elem_id="lab-network")
+                self.line = gr.Dropdown([], label="Network", elem_id="lab-network")
                 self.value = gr.Dropdown([], label="Change", elem_id="lab-value")
                 self.compared = gr.Dropdown(
                     [(title, name) for name, title in COMPARED.items()],
@@ -203,7 +205,7 @@ class LaboratoryTab:
         """Connect the tab; ``inputs`` are the form's, ``free`` the options of every event."""
         asked = [*inputs, self.family, self.points, self.networks, self.named, *self.amounts]
         preview = self.preview.parts
-        choice = [self.network, self.value, self.compared]
+        choice = [self.line, self.value, self.compared]
         slots = (self.quality, self.matching, self.statistics, self.strips)
         drawn = [part for slot in slots for part in slot.parts]
         shown = [self.slider, self.chosen, *drawn]
@@ -243,7 +245,7 @@ class LaboratoryTab:
             slot.image.select(
                 self._clicked(draw),
                 [session, self.found, self.compared],
-                [self.network, self.value, *shown],
+                [self.line, self.value, *shown],
                 # ``always_last`` would send a later click's values without its place.
                 trigger_mode="multiple",
                 **free,
@@ -319,7 +321,7 @@ class LaboratoryTab:
             **self.quality.fill(_quality(sweep, None)[0]),
             **self.matching.fill(_matching(sweep, None)[0]),
             **self.strips.fill(laboratory.strips(sweep)),
-            self.network: gr.Dropdown(choices=list(sweep.networks)),
+            self.line: gr.Dropdown(choices=list(sweep.lines)),
             self.value: gr.Dropdown(choices=sweep.choices()),
         }
         if not first:
@@ -330,20 +332,20 @@ class LaboratoryTab:
             **updates,
             self.table: "",
             self.download: gr.DownloadButton(visible=False),
-            self.network: gr.Dropdown(choices=list(sweep.networks), value=kept.network),
+            self.line: gr.Dropdown(choices=list(sweep.lines), value=kept.line),
             self.value: gr.Dropdown(choices=sweep.choices(), value=kept.value),
             self.compared: gr.Dropdown(
                 choices=[(COMPARED[name], name) for name in names], value="bicubic"
             ),
-            **self._chosen(sweep, kept.network, kept.value, "bicubic"),
+            **self._chosen(sweep, kept.line, kept.value, "bicubic"),
         }
 
     def show_chosen(
-        self, session: Session, sweep: Sweep | None, network: str, value: float, compared: str
+        self, session: Session, sweep: Sweep | None, line: str, value: float, compared: str
     ) -> Updates:
         """A result was chosen by name."""
         number = session.begin("mark")
-        updates = {} if sweep is None else self._chosen(sweep, network, value, compared)
+        updates = {} if sweep is None else self._chosen(sweep, line, value, compared)
         return updates if session.is_newest("mark", number) else {}
 
     def _clicked(self, draw: Callable[..., Any]) -> Callable[..., Updates]:
@@ -358,18 +360,18 @@ class LaboratoryTab:
             if spot is None or not session.accept("mark", number):
                 return {}
             updates = {
-                self.network: spot.network,
+                self.line: spot.line,
                 self.value: gr.Dropdown(choices=sweep.choices(), value=spot.value),
-                **self._chosen(sweep, spot.network, spot.value, compared),
+                **self._chosen(sweep, spot.line, spot.value, compared),
             }
             return updates if session.is_newest("mark", number) else {}
 
         return clicked
 
-    def _chosen(self, sweep: Sweep, network: str, value: float, compared: str) -> Updates:
+    def _chosen(self, sweep: Sweep, line: str, value: float, compared: str) -> Updates:
         with told_kindly():
-            kept, pictures = choose(sweep, network, value, compared)
-        at = (kept.network, kept.value)
+            kept, pictures = choose(sweep, line, value, compared)
+        at = (kept.line, kept.value)
         updates: Updates = {
             self.slider: pictures,
             self.chosen: laboratory.words_on(sweep, kept),
@@ -378,7 +380,7 @@ class LaboratoryTab:
         }
         if kept.statistics:
             updates |= self.statistics.fill(
-                figures.statistics(kept.network, kept.title, kept.statistics)
+                figures.statistics(kept.line, kept.title, kept.statistics)
             )
         return updates
 

@@ -2,7 +2,8 @@
 
 Each network paints the LR with the reference as both are first, then with one of them changed, so
 that whatever differs comes from the change alone. Where the photo changes, the baselines are
-measured anew for each of its versions.
+measured anew for each of its versions. Where the reference is turned or scaled, each network runs
+twice: as the paper has it, and with references aligned. In figures, each of the two is a *line*.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from masa.measuring.ladder import FAMILIES, NAMED, Rung, Substitutes, changed_by
+from masa.measuring.ladder import ALIGNING, FAMILIES, NAMED, Rung, Substitutes, changed_by
 from masa.network.adaptation import ChannelStats, channel_stats
 from masa.network.decoder import ScaleTrace
 from masa.pictures.metrics import psnr_y
@@ -55,6 +56,16 @@ class Statistics:
     """Of the same, adapted."""
 
 
+def line_of(network: str, aligned: bool) -> str:
+    """What a network's results are called, by whether references were aligned."""
+    return f"{network} with alignment" if aligned else network
+
+
+def ways(rungs: Sequence[Rung]) -> tuple[bool, ...]:
+    """Whether references are aligned: ``False``, and also ``True`` if a change asks for it."""
+    return (False, True) if any(rung.aligns for rung in rungs) else (False,)
+
+
 @dataclass(frozen=True, eq=False)
 class Point:
     """One network's result with one change of the reference."""
@@ -66,7 +77,7 @@ class Point:
     """``(4h, 4w, 3)``."""
     psnr: float
     """dB on Y, no border left out: against the HR or, where that is unknown, against the same
-    network's result before any change (infinite for that result itself)."""
+    line's result before any change (infinite for that result itself)."""
     similarity: float
     """Mean cosine similarity of the matches over the LR's pixels, -1 to 1."""
     moved: float | None
@@ -78,6 +89,10 @@ class Point:
     """``None`` unless asked for."""
     baseline: Baseline | None = None
     """Of the same changed photo; ``None`` where the photo is as it is."""
+    aligned: bool = False
+    """References were aligned."""
+    notes: tuple[str, ...] = ()
+    """What became of each reference where they were to be aligned, a sentence each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +108,8 @@ class Baseline:
     """``(4h, 4w, 3)``: the network's result without a reference."""
     enlarged: Pixels
     """``(4h, 4w, 3)``: bicubic enlargement."""
+    aligned: bool = False
+    """For the line with alignment, to which it only matters if the HR is unknown."""
 
 
 def sweep(
@@ -105,48 +122,61 @@ def sweep(
     """Every network's results, each as soon as it is there.
 
     The unchanged reference comes first, then the baselines, then ``rungs`` in their order, each
-    for all networks. An LR is encoded once per network. ``progress`` is told of the whole sweep;
-    what it raises ends it. Raises ``UserError`` for pictures that cannot be used.
+    for all networks. If any of the rungs asks for alignment, unchanged references are aligned too.
+    An LR is encoded once per network. ``progress`` is told of the whole sweep; what it raises ends
+    it. Raises ``UserError`` for pictures that cannot be used.
 
     No features are held while the next result is not asked for.
     """
     substitutes = Substitutes(subject.other, subject.hr)
     photos = sum(rung.changes == "the photo" for rung in rungs)
-    runs = len(networks) * (len(rungs) + photos + 2)
+    each = 1 + len(ways(rungs)) + photos + sum(len(ways([rung])) for rung in rungs)
+    runs = len(networks) * each
     done = 0
 
-    def run(name: str, lr: Pixels, refs: Sequence[Pixels], doing: str) -> Result:
+    def run(
+        name: str, lr: Pixels, refs: Sequence[Pixels], doing: str, aligned: bool = False
+    ) -> Result:
         nonlocal done
         result = networks[name].run(
             lr,
             refs,
             lambda share, _: progress((done + share) / runs, doing),
             keep=(1,) if statistics else (),
+            align=aligned,
         )
         done += 1
         return result
 
-    def alone(name: str, lr: Pixels, doing: str) -> Baseline:
+    def alone(name: str, lr: Pixels, doing: str) -> list[Baseline]:
+        """One for each line; without a reference their results are the same."""
         result = run(name, lr, (), doing)
-        return Baseline(
-            name,
-            psnr_y(result.rgb, truth[name]),
-            psnr_y(result.bicubic, truth[name]),
-            result.rgb,
-            result.bicubic,
-        )
+        return [
+            Baseline(
+                name,
+                psnr_y(result.rgb, truth[name, aligned]),
+                psnr_y(result.bicubic, truth[name, aligned]),
+                result.rgb,
+                result.bicubic,
+                aligned,
+            )
+            for aligned in ways(rungs)
+        ]
 
     unchanged: dict[str, NDArray[np.int64]] = {}
-    truth: dict[str, Pixels] = {}
+    truth: dict[tuple[str, bool], Pixels] = {}
     for name in networks:
-        result = run(name, subject.lr, subject.refs, f"{name}: the reference as it is")
-        unchanged[name] = _places(result)
-        truth[name] = result.rgb if subject.hr is None else subject.hr
-        point = _point(name, None, result, truth[name], 0.0, 0.0)
-        del result
-        yield point
+        for aligned in ways(rungs):
+            doing = f"{line_of(name, aligned)}: the reference as it is"
+            result = run(name, subject.lr, subject.refs, doing, aligned)
+            if not aligned:
+                unchanged[name] = _places(result)
+            known = truth[name, aligned] = result.rgb if subject.hr is None else subject.hr
+            point = _point(name, aligned, None, result, known, 0.0, 0.0)
+            del result
+            yield point
     for name in networks:
-        yield alone(name, subject.lr, f"{name}: no reference")
+        yield from alone(name, subject.lr, f"{name}: no reference")
     for rung in rungs:
         lr, refs, clipped = subject.lr, subject.refs, 0.0
         if rung.changes == "the photo":
@@ -157,20 +187,24 @@ def sweep(
             clipped = sum(ref.clipped for ref in changed) / pixels
             refs = tuple(ref.rgb for ref in changed)
         for name in networks:
-            result = run(name, lr, refs, f"{name}: {rung.title}")
-            moved = None
-            if rung.keeps_places:
-                moved = float((_places(result) != unchanged[name]).any(0).mean())
-            point = _point(name, rung, result, truth[name], moved, clipped)
-            del result
-            if rung.changes == "the photo":
-                doing = f"{name}: {rung.title}, no reference"
-                point = replace(point, baseline=alone(name, lr, doing))
-            yield point
+            for aligned in ways([rung]):
+                doing = f"{line_of(name, aligned)}: {rung.title}"
+                result = run(name, lr, refs, doing, aligned)
+                moved = None
+                if rung.keeps_places:
+                    moved = float((_places(result) != unchanged[name]).any(0).mean())
+                known = truth[name, aligned]
+                point = _point(name, aligned, rung, result, known, moved, clipped)
+                del result
+                if rung.changes == "the photo":
+                    doing = f"{name}: {rung.title}, no reference"
+                    point = replace(point, baseline=alone(name, lr, doing)[0])
+                yield point
 
 
 def _point(
     name: str,
+    aligned: bool,
     rung: Rung | None,
     result: Result,
     truth: Pixels,
@@ -187,6 +221,8 @@ def _point(
         moved=moved,
         clipped=clipped,
         statistics=None if result.trace.x1 is None else _statistics(result.trace.x1),
+        aligned=aligned,
+        notes=result.notes,
     )
 
 
@@ -228,20 +264,27 @@ class Row:
     """dB without a reference and of bicubic, of the same changed photo; ``None`` where the photo is
     as it is."""
     bicubic: float | None = None
+    aligned: bool = False
+    """References were aligned. Baselines, which have none, come once for each line."""
+
+    @property
+    def line(self) -> str:
+        """The network's name, and whether references were aligned."""
+        return line_of(self.network, self.aligned)
 
 
 def rows_of(found: Point | Baseline, scene: str = "") -> list[Row]:
     """The numbers of a sweep's step; fields are those of :class:`Point`."""
     if isinstance(found, Baseline):
         return [
-            Row(scene, found.network, ALONE, 0, ALONE, found.alone),
-            Row(scene, found.network, BICUBIC, 0, BICUBIC, found.bicubic),
+            Row(scene, found.network, kind, 0, kind, psnr, aligned=found.aligned)
+            for kind, psnr in ((ALONE, found.alone), (BICUBIC, found.bicubic))
         ]
     family, value, title = UNCHANGED, 0.0, UNCHANGED
     if found.rung is not None:
         family, value, title = found.rung.family, found.rung.value, found.rung.title
     numbers = found.psnr, found.similarity, found.moved, found.clipped
-    row = Row(scene, found.network, family, value, title, *numbers)
+    row = Row(scene, found.network, family, value, title, *numbers, aligned=found.aligned)
     if found.baseline is not None:
         row = replace(row, alone=found.baseline.alone, bicubic=found.baseline.bicubic)
     return [row]
@@ -266,6 +309,8 @@ class Curve:
     """How one network does along one family, as means over scenes."""
 
     network: str
+    aligned: bool
+    """References were aligned."""
     family: str
     levels: tuple[Level, ...]
     """By value, the neutral one included."""
@@ -275,6 +320,11 @@ class Curve:
     """dB without any reference, of the photo as it is; ``None`` if not measured yet, like
     ``bicubic``."""
     bicubic: float | None
+
+    @property
+    def line(self) -> str:
+        """The network's name, and whether references were aligned."""
+        return line_of(self.network, self.aligned)
 
     def drop(self, level: Level) -> float:
         """dB lost by the change; below 0 if the change helped."""
@@ -306,35 +356,37 @@ def neutral_value(family: str) -> float:
 
 
 def curves(rows: Sequence[Row], families: Sequence[str] | None = None) -> list[Curve]:
-    """Every network's curve along every family, in the order they come in ``rows``.
+    """Every line's curve along every family, in the order they come in ``rows``.
 
     ``families`` are those in ``rows`` unless given. Rows may be those of a sweep that still runs:
     a value counts once every scene has it.
     """
     scenes = len({row.scene for row in rows})
-    groups: dict[tuple[str, str, float], list[Row]] = {}
+    groups: dict[tuple[str, bool, str, float], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.network, row.family, row.value), []).append(row)
+        groups.setdefault((row.network, row.aligned, row.family, row.value), []).append(row)
     means = {key: _mean(group) for key, group in groups.items() if len(group) == scenes}
     if families is None:
         kinds = {UNCHANGED, ALONE, BICUBIC}
         families = list(dict.fromkeys(row.family for row in rows if row.family not in kinds))
     found = []
     for family in families:
-        for network in dict.fromkeys(row.network for row in rows):
-            if (network, UNCHANGED, 0.0) not in means:
+        for line in dict.fromkeys((row.network, row.aligned) for row in rows):
+            network, aligned = line
+            if (*line, UNCHANGED, 0.0) not in means or (aligned and family not in ALIGNING):
                 continue
-            unchanged = replace(means[network, UNCHANGED, 0.0], value=neutral_value(family))
-            levels = [level for key, level in means.items() if key[:2] == (network, family)]
+            unchanged = replace(means[*line, UNCHANGED, 0.0], value=neutral_value(family))
+            levels = [level for key, level in means.items() if key[:3] == (*line, family)]
             alone, bicubic = (
                 None if mean is None else mean.psnr
-                for mean in (means.get((network, kind, 0.0)) for kind in (ALONE, BICUBIC))
+                for mean in (means.get((*line, kind, 0.0)) for kind in (ALONE, BICUBIC))
             )
             if changed_by(family) == "the photo":
                 unchanged = replace(unchanged, alone=alone, bicubic=bicubic)
             found.append(
                 Curve(
                     network,
+                    aligned,
                     family,
                     tuple(sorted([*levels, unchanged], key=lambda level: level.value)),
                     unchanged,
