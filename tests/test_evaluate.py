@@ -309,6 +309,7 @@ def test_the_protocol_says_what_was_done():
     assert "reference 3" in protocol("cufed5", 3, 0)
     assert "random with seed 3" in protocol("sun80", "all", 0, seed=3)
     assert "LR picture itself" in protocol("urban100", "all", 0)
+    assert "the example's reference" in protocol("examples", "all", 0)
     assert "LR by antialiased bicubic reduction (Pillow), HR" in protocol("pairs", "all", 0)
     made_by = reduction(Degradation((0.6, 0.6), "box", 5, quality=80))
     assert made_by == (

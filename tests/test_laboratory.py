@@ -410,7 +410,7 @@ def test_a_photo_s_baselines_are_those_of_the_same_photo():
     assert "without any reference" not in verdict(curves(above), True)
     drawn, spots = figures.quality(found, True)
     assert "as the photo is changed" in drawn.alt and "thin lines" in drawn.alt
-    assert [(spot.network, spot.value) for spot in spots] == [("a", 0), ("a", 25), ("a", 50)]
+    assert [(spot.line, spot.value) for spot in spots] == [("a", 0), ("a", 25), ("a", 50)]
     lower = [replace(r, bicubic=r.bicubic and r.bicubic - 3) for r in rows_of_photos()]
     assert not np.array_equal(drawn.image, figures.quality(curves(lower), True)[0].image)
     matched = figures.matching(found)[0]

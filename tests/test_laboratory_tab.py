@@ -120,7 +120,7 @@ def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
     for change in tab.sweep(Session(), *asked):
         updates.update(change)
     assert updates[tab.bar] == ""
-    assert [name for name, _ in updates[tab.network].choices] == ["masa-rec", "masa-sam"]
+    assert [name for name, _ in updates[tab.line].choices] == ["masa-rec", "masa-sam"]
     titles = [title for title, _ in updates[tab.value].choices]
     assert titles == ["gain 0.4", "unchanged", "gain 1.6"]
     assert "how steady a network is, not how good" in updates[tab.quality.words]

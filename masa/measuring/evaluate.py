@@ -207,6 +207,7 @@ def protocol(
         "cufed5": f"{'all references, stitched' if refs == 'all' else f'reference {refs}'}",
         "sun80": f"one reference, drawn at random with seed {seed}",
         "pairs": "the pair's reference",
+        "examples": "the example's reference",
     }.get(layout, "the LR picture itself as its reference")
     return (
         f"Y of BT.601 (16-235) on 8-bit results, {border or 'no'} border pixels cropped; "
