@@ -188,7 +188,11 @@ def _line(case: _Case, how: str) -> str:
 
 def _cell(case: _Case, psnr: float) -> str:
     kept = case.kept(psnr)
-    return f"{psnr:.2f}" if kept is None else f"{psnr:.2f} ({kept:.0%})"
+    return f"{psnr:.2f}" if kept is None else f"{psnr:.2f} ({_percent(kept)})"
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share)}%"  # never -0%
 
 
 def _words(cases: Sequence[_Case], total: _Case, changes: Sequence[Geometry]) -> str:
@@ -203,5 +207,5 @@ def _words(cases: Sequence[_Case], total: _Case, changes: Sequence[Geometry]) ->
     if not kept or not each:
         return f"not told, as the upright reference gains less than {LEAST_GAIN:g} dB"
     lowest, name, title = min(each)
-    mean = f"{fmean(kept):.0%} of the mean gain over all changes"
-    return f"{mean}; the lowest is {lowest:.0%} ({name}, {title})"
+    mean = f"{_percent(fmean(kept))} of the mean gain over all changes"
+    return f"{mean}; the lowest is {_percent(lowest)} ({name}, {title})"
