@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import signal
 import sys
@@ -48,7 +49,14 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its files are deleted
     _choose_folder()
-    _serve(arguments)
+    code = 0
+    try:
+        _serve(arguments)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except KeyboardInterrupt:  # before there is a page, which takes it for its end
+        code = 128 + signal.SIGINT
+    _leave(code)
 
 
 def _choose_folder() -> None:
@@ -99,6 +107,18 @@ def _serve(arguments: argparse.Namespace) -> None:
         _end(f"Nothing can listen on {where}: choose another --host or --port.")
     print(f"Listening on {page.server_name}:{page.server_port}: open {url}", flush=True)
     page.block_thread()
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process after what has to be done at its end, such as deleting its files.
+
+    Threads that still compute or draw are left as they are. Python would end each of them where it
+    returns from C++, of torch or OpenCV, which takes that for a fault and aborts the process.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end(sentence: str) -> NoReturn:

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from helpers import is_one_sentence
 
-from demo.runs import served
+from demo import serve
+from demo.runs import request, served
 from demo.runs.examples import load_examples
 from demo.runs.served import FULL, Quota
 from demo.settings import SPARED_SECONDS
@@ -176,18 +179,157 @@ def test_a_named_folder_is_swept_of_what_the_page_left_there(folder, monkeypatch
     fresh.parent.mkdir()
     fresh.write_bytes(b"x")
 
-    class Now:
-        def __init__(self, target, **_):
-            self.start = target
+    class Once:
+        """A thread of the sweep, which ends after its first round."""
 
-    class Enough(Exception):  # noqa: N818
-        pass
+        def __init__(self, target, args, **_):
+            assert target is served.sweep
+            self.start = partial(served.delete_old, *args)
 
-    def enough(seconds):
-        raise Enough
-
-    monkeypatch.setattr(served.threading, "Thread", Now)
-    monkeypatch.setattr(served.time, "sleep", enough)
-    with pytest.raises(Enough):
-        served.delete_old_in_background(60)
+    monkeypatch.setattr(served.threading, "Thread", Once)
+    served.delete_old_in_background(60)
     assert served.files() == {paths["foreign"], paths[example.name], fresh}
+
+
+# ------------------------------------------------------------------------------- the sweep
+
+
+class Enough(Exception):  # noqa: N818
+    """Raised to end a sweep, which goes on for ever."""
+
+
+def swept(folder, keep_seconds, uses, seconds):
+    """Seconds at which each file was found deleted, by name, in so long a sweep.
+
+    ``uses``: seconds at which each file was used, the first of which wrote it.
+    """
+    now, gone = 1_000_000.0, {}
+    start, end = now, now + seconds
+    paths = {name: folder / ("a" * 32) / name for name in uses}
+    (folder / ("a" * 32)).mkdir(exist_ok=True)
+    for path in paths.values():
+        path.touch()
+
+    def use_what_is_due():
+        for name, path in paths.items():
+            due = [at for at in uses[name] if at <= now - start]
+            if path.exists():
+                os.utime(path, (start + max(due),) * 2)
+
+    def pass_by(pause):
+        nonlocal now
+        for name, path in paths.items():
+            if not path.exists():
+                gone.setdefault(name, now - start)
+        if now >= end:
+            raise Enough
+        now += pause
+        use_what_is_due()
+
+    use_what_is_due()
+    with pytest.raises(Enough):
+        served.sweep(keep_seconds, clock=lambda: now, sleep=pass_by)
+    return gone
+
+
+@pytest.mark.parametrize(("keep", "every"), [(3600, 60), (240, 60), (40, 10), (1, 0.25)])
+def test_files_go_soon_after_their_time_and_not_before(folder, keep, every):
+    uses = {"once": [0], "again": [0, 0.9 * keep], "late": [0, 0.9 * keep, 1.7 * keep]}
+    gone = swept(folder, keep, uses, 4 * keep)
+    for name, times in uses.items():
+        assert times[-1] + keep < gone[name] <= times[-1] + keep + every
+
+
+def test_a_file_used_while_old_ones_are_deleted_stays(folder, monkeypatch):
+    """What was found old may be used before its turn comes."""
+    path = Path(served.serve(b"a", "a.png"))
+    age(path, 100)
+    found = served._by_age()
+    monkeypatch.setattr(served, "_by_age", lambda: found)
+    assert served.serve(b"a", "a.png") == str(path)
+    served.delete_old(60)
+    assert path.exists()
+
+
+def test_a_file_that_goes_before_it_is_used_again_is_written_anew(folder, monkeypatch):
+    path = Path(served.serve(b"a", "a.png"))
+    touch = os.utime
+
+    def too_late(*args, **options):
+        path.unlink()
+        touch(*args, **options)
+
+    monkeypatch.setattr(os, "utime", too_late)
+    assert served.serve(b"a", "a.png") == str(path) and path.read_bytes() == b"a"
+
+
+# ------------------------------------------------------------------------------- start and end
+
+
+def test_how_long_things_are_kept_is_told_to_all_who_keep_them(monkeypatch, folder):
+    """``--keep``: to the sweep of files, to sessions and to their runs."""
+    told, pages = {}, []
+
+    def launch(page, **options):
+        pages.append(page)
+        raise OSError
+
+    monkeypatch.setattr(gr.Blocks, "launch", launch)
+    monkeypatch.setattr(served, "delete_old_in_background", lambda age: told.update(files=age))
+    monkeypatch.setattr(request, "predictor_for", lambda weights: None)
+    monkeypatch.setattr(sys, "argv", ["masa-page", "--keep", "77", "--no-examples"])
+    monkeypatch.setattr(serve, "_choose_folder", lambda: None)
+    monkeypatch.setattr(serve, "_leave", sys.exit)
+    monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        serve.main()
+    (page,) = pages
+    states = [b for b in page.blocks.values() if isinstance(b, gr.State)]
+    bounded = {state.time_to_live for state in states} - {float("inf")}
+    assert told == {"files": 77} and page.keep_seconds == 77 and bounded == {77}
+    assert page._pages._every < 77 / 4
+
+
+END = """
+import sys, threading, time, torch
+from demo import serve
+
+def compute():
+    torch.set_num_threads(1)
+    a = torch.rand(1, 16, 64, 64)
+    w = torch.rand(16, 16, 3, 3)
+    while True:
+        torch.nn.functional.conv2d(a, w)
+
+def page(arguments):
+    for _ in range(3):
+        threading.Thread(target=compute, daemon=True).start()
+    time.sleep(1)
+    print("ready", flush=True)
+    time.sleep(60)
+
+serve._serve = page
+sys.argv = ["masa-page"]
+serve.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_process_ends_cleanly_while_something_is_computed(tmp_path, number, code):
+    given = {"TMPDIR": str(tmp_path), "GRADIO_TEMP_DIR": "", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", END],
+        env=os.environ | given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        assert list(tmp_path.glob("masa-*"))
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (code, "")
+    assert not list(tmp_path.glob("masa-*"))

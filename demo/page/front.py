@@ -7,8 +7,6 @@ sends appears in the log as a traceback.
 from __future__ import annotations
 
 import logging
-import threading
-import weakref
 from collections.abc import Collection, Sequence
 from copy import copy
 from typing import Any
@@ -28,6 +26,8 @@ from starlette.middleware import Middleware
 
 from demo.page.bounds import Allowance
 from demo.page.guard import Guard
+from demo.page.kept import Kept, Pages, Shelf
+from demo.page.once import Answers
 from demo.page.sent import check_texts, checked, file_path
 from demo.page.upkeep import upkeep
 from demo.runs.exploration import Exploration
@@ -94,56 +94,6 @@ def photos_field(label: str) -> gr.File:
     return field
 
 
-class Kept:
-    """What a session holds of its run: a handle whose content may be taken back."""
-
-    def __init__(self, x: Exploration) -> None:
-        self.x: Exploration | None = x
-        self.bytes = x.kept_bytes()
-
-
-class Shelf:
-    """Every session's run, the least recently used of which are forgotten to stay in memory."""
-
-    def __init__(self, most_bytes: int = SESSION_MEMORY) -> None:
-        self._most = most_bytes
-        self._kept: list[weakref.ref[Kept]] = []  # the last one was used last
-        self._lock = threading.Lock()
-
-    def put(self, x: Exploration) -> Kept:
-        """A handle for ``x``; others are emptied if all together hold too much."""
-        kept = Kept(x)
-        with self._lock:
-            self._use(kept)
-            total, counted = 0, set()
-            for other in reversed(self._alive()):
-                if id(other.x) not in counted:  # an example is the same for all who look at it
-                    counted.add(id(other.x))
-                    total += other.bytes
-                if total > self._most and other is not kept:
-                    other.x = None
-        return kept
-
-    def get(self, kept: Kept) -> Exploration | None:
-        """What ``kept`` stands for; ``None`` if it was forgotten."""
-        with self._lock:
-            self._use(kept)
-        return kept.x
-
-    def bytes(self) -> int:
-        """Held by all sessions together."""
-        with self._lock:
-            return sum({id(kept.x): kept.bytes for kept in self._alive()}.values())
-
-    def _use(self, kept: Kept) -> None:
-        self._kept = [ref for ref in self._kept if ref() not in (None, kept)]
-        self._kept.append(weakref.ref(kept))
-
-    def _alive(self) -> list[Kept]:
-        found = (ref() for ref in self._kept)
-        return [kept for kept in found if kept is not None and kept.x is not None]
-
-
 class Front(gr.Blocks):
     """Blocks that answer every request with a result or with one sentence.
 
@@ -156,13 +106,14 @@ class Front(gr.Blocks):
     ) -> None:
         """``starts``: names of callbacks that make a run, and may find the last one forgotten.
 
-        ``keep_seconds`` after a page was closed, what its session holds is forgotten.
+        ``keep_seconds`` after a visitor last did something, what the session holds is forgotten.
         """
         super().__init__(**options)
         self.shelf = Shelf(memory_bound(memory_limit(), SESSION_MEMORY))
         self._sessions = Allowance(SESSIONS_PER_ADDRESS, KEEP_SECONDS)
         self._starts = starts
         self.keep_seconds = keep_seconds
+        self._pages = Pages(keep_seconds)
 
     def queue(self, *args: Any, **options: Any) -> Front:
         """Gradio's, which keeps no statistics, and takes no more of an address than its share."""
@@ -223,6 +174,7 @@ class Front(gr.Blocks):
         state, session, call = map(options.get, ("state", "session_hash", "event_id"))
         if state is not None:
             state.STATE_TTL_WHEN_CLOSED = self.keep_seconds  # an hour, if Gradio has its way
+            self._pages.use(state)  # also for each step of what waits, or goes on
         try:
             return await super().process_api(*args, **options)
         finally:
@@ -239,6 +191,8 @@ class Front(gr.Blocks):
         try:
             check_texts(inputs)
             inputs = _in_range(block_fn.inputs, checked(inputs), state)
+            if state is not None:
+                self._pages.show(state, block_fn.inputs, inputs)
             photos = _photos(block_fn.inputs, inputs)
             known = [None if i in photos else value for i, value in enumerate(inputs)]
             values = await super().preprocess_data(block_fn, known, state, explicit_call)
@@ -286,6 +240,12 @@ class Front(gr.Blocks):
         ended = _Keywords.FINISHED_ITERATING
         if predictions is ended or (isinstance(predictions, tuple) and ended in predictions):
             return [gr.skip()] * len(block_fn.outputs)
+        data = await self._sent(block_fn, predictions, state)
+        if state is not None:
+            self._pages.show(state, block_fn.outputs, data)
+        return data
+
+    async def _sent(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         if isinstance(predictions, dict) and predictions.keys() <= set(block_fn.outputs):
             changed = copy(block_fn)
             changed.outputs = [block for block in block_fn.outputs if block in predictions]
@@ -397,7 +357,10 @@ def app_options(proxy_header: str | None = None) -> dict[str, Any]:
         proxy_header = "X-Forwarded-For"
     odd = (RequestValidationError, TypeError, ValueError, LookupError, AttributeError)
     return {
-        "middleware": [Middleware(Guard, proxy_header=proxy_header, room=room)],
+        "middleware": [
+            Middleware(Guard, proxy_header=proxy_header, room=room),
+            Middleware(Answers),
+        ],
         "lifespan": upkeep,
         "exception_handlers": {**dict.fromkeys(odd, _not_understood), OSError: _not_done},
     }

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -89,6 +90,7 @@ _MCP = re.compile(r"/gradio_api/mcp(/[\w/-]*)?", re.ASCII)
 """Where agents call, if the server was started for them."""
 
 UNKNOWN = "This page has nothing at this address: see /gradio_api/info for what it offers."
+DELETED = "This file is no longer on the server: make it again, or upload it again."
 TOO_LARGE = "This request is too large: send smaller or fewer pictures."
 TOO_COMPLICATED = "This request holds too many values: send only the fields of the form."
 TOO_MANY_FILES = f"This upload holds more than {MOST_FILES} files: send fewer at a time."
@@ -170,7 +172,11 @@ class Guard:
             await self._pass_json(scope, receive, send, MAX_REQUEST)
         elif posted and _TOLD_SMALL.fullmatch(path):
             await self._pass_json(scope, receive, send, MAX_SMALL)
-        elif for_agents or (fetched and (_READ.fullmatch(path) or _is_file(path))):
+        elif fetched and _is_file(path):
+            if not Path(path.removeprefix(SERVED_AT)).exists():  # Gradio would call it forbidden
+                raise Refused(404, DELETED)
+            await self._app(scope, receive, send)
+        elif for_agents or (fetched and _READ.fullmatch(path)):
             await self._app(scope, receive, send)
         else:
             raise Refused(404, UNKNOWN)

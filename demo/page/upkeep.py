@@ -18,6 +18,8 @@ except ImportError:  # Windows
 from gradio.routes import App, file_upload_statuses
 from uvicorn import Server
 
+from demo.page.once import Sessions
+
 log = logging.getLogger(__name__)
 
 MOST_PROGRESS = 1000
@@ -131,8 +133,11 @@ def allow_many_files() -> None:
 
 @asynccontextmanager
 async def upkeep(app: App) -> AsyncGenerator[None, None]:
-    """Keeps a running app tidy: for FastAPI's ``lifespan``."""
+    """Keeps a running app tidy, and its sessions light: for FastAPI's ``lifespan``."""
     allow_many_files()
+    sessions = Sessions()
+    sessions.set_blocks(app.get_blocks())
+    app.state_holder = sessions
     task = asyncio.create_task(_work(app))
     try:
         yield

@@ -17,8 +17,10 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 
@@ -121,9 +123,10 @@ def is_served(path: str) -> bool:
 
 
 def in_use(path: str) -> None:
-    """Let an uploaded file's age count from now. Raises ``OSError`` if it was deleted."""
+    """Let a served file's age count from now. Raises ``OSError`` if it was deleted."""
     if is_served(path):
-        os.utime(path)
+        with _USING:
+            os.utime(path)
 
 
 def files() -> set[Path]:
@@ -144,7 +147,7 @@ def serve(data: bytes, name: str) -> str:
     """
     place = folder() / hashlib.blake2b(data, digest_size=16).hexdigest()
     path = place / name
-    if path.exists():
+    with _USING, suppress(FileNotFoundError):
         os.utime(path)  # still in use: age counts from here
         return str(path)
     _QUOTA.take(len(data))
@@ -241,7 +244,7 @@ class Quota:
         for time_used, bytes_of_it, path in _by_age():
             if size <= 0 or time.time() - time_used < SPARED_SECONDS:
                 return
-            if path not in self.kept and _remove(path):
+            if path not in self.kept and _remove(path, time_used):
                 size -= bytes_of_it
                 self._used -= bytes_of_it
 
@@ -266,10 +269,20 @@ def _by_age() -> list[tuple[float, int, Path]]:
     return sorted(found)
 
 
-def _remove(path: Path) -> bool:
-    """Whether the file could be deleted; its subfolder goes too if nothing else is in it."""
+_USING = threading.Lock()
+"""Held while a file is found to be old and deleted, or found to be there and used again."""
+
+
+def _remove(path: Path, used: float) -> bool:
+    """Whether the file, last used at the time ``used``, was not used since and could be deleted.
+
+    Its subfolder goes too if nothing else is in it.
+    """
     try:
-        path.unlink()
+        with _USING:
+            if path.stat().st_mtime != used:
+                return False
+            path.unlink()
     except OSError:  # gone already
         return False
     try:
@@ -283,31 +296,44 @@ def _remove(path: Path) -> bool:
 # ---------------------------------------------------------------------------- deleting
 
 
-def delete_old(age: float, keep: Collection[Path] = ()) -> None:
+def delete_old(
+    age: float, keep: Collection[Path] = (), clock: Callable[[], float] = time.time
+) -> None:
     """Delete files that nobody wrote or asked for again in the last ``age`` seconds."""
     for time_used, _, path in _by_age():
-        if time.time() - time_used > age and path not in keep:
-            _remove(path)
+        if clock() - time_used > age and path not in keep:
+            _remove(path, time_used)
+
+
+def sweep(
+    age: float,
+    keep: Collection[Path] = (),
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], object] = time.sleep,
+) -> NoReturn:
+    """:func:`delete_old` once a minute for ever, or four times in ``age`` seconds if that is less.
+
+    So a file goes at most a minute after it has become too old. Memory that is free by then is
+    given back too.
+    """
+    while True:
+        delete_old(age, keep, clock)
+        give_back()
+        sleep(min(60.0, age / 4))
 
 
 def delete_old_in_background(age: float) -> None:
-    """:func:`delete_old` now and then for as long as the process lives.
+    """:func:`sweep` for as long as the process lives, in a thread.
 
     The examples stay. So do files that lie there now and are not this page's: those outside of
     subfolders that are named by a digest. What an earlier process left in such subfolders is
-    deleted like everything else. Memory that is free by then is given back too.
+    deleted like everything else.
     """
     _QUOTA.kept = keep = frozenset(
         path for path in files() if not _DIGEST.fullmatch(path.parent.name) or _is_example(path)
     )
 
-    def work() -> None:
-        while True:
-            delete_old(age, keep)
-            give_back()
-            time.sleep(min(60.0, age / 4))
-
-    threading.Thread(target=work, name="delete-old", daemon=True).start()
+    threading.Thread(target=sweep, args=(age, keep), name="delete-old", daemon=True).start()
 
 
 def _is_example(path: Path) -> bool:

@@ -1,0 +1,97 @@
+"""What Gradio would make anew for every visitor although it is always the same: made once here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import Any
+
+from gradio.blocks import Blocks
+from gradio.state_holder import SessionState, StateHolder
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+ANSWERS = frozenset({"/", "/config", "/gradio_api/info", "/gradio_api/openapi.json"})
+"""Addresses whose answers depend on nothing but what :func:`_key` holds."""
+
+MOST_ANSWERS = 16
+"""Answers that are kept at most; each is the whole page, for one name of the server."""
+
+_TELL_ROOT = ("host", "x-forwarded-host", "x-forwarded-proto", "x-gradio-server")
+"""Headers from which Gradio tells its own address, which is part of the answer."""
+
+Key = tuple[str | None, ...]
+
+
+class Answers:
+    """ASGI middleware that keeps the page's own answers.
+
+    One that is not kept yet is made while others wait, so that many who ask at once, or for names
+    that nobody uses, take one thread at most.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._kept: OrderedDict[Key, list[Message]] = OrderedDict()  # the last one was asked last
+        self._making = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer from what is kept, or let the app answer, and keep that."""
+        path = get_route_path(scope) if scope["type"] == "http" else ""
+        if path not in ANSWERS:
+            await self._app(scope, receive, send)
+            return
+        asked = dict(scope, method="GET")  # of the answer to HEAD, the server sends no body
+        if path == "/":
+            asked["query_string"] = b""  # the page's script alone reads it
+        key = _key(asked)
+        answer = self._kept.get(key)
+        if answer is None:
+            async with self._making:
+                answer = self._kept.get(key) or await self._made(key, asked, receive)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        for message in answer:
+            await send(dict(message))
+
+    async def _made(self, key: Key, scope: Scope, receive: Receive) -> list[Message]:
+        answer: list[Message] = []
+
+        async def take(message: Message) -> None:
+            answer.append(message)
+
+        await self._app(scope, receive, take)
+        if answer[0]["status"] == 200:
+            self._kept[key] = answer
+            if len(self._kept) > MOST_ANSWERS:
+                self._kept.popitem(last=False)
+        return answer
+
+
+def _key(scope: Scope) -> Key:
+    """All that an answer depends on."""
+    query, headers = scope["query_string"].decode("latin-1"), Headers(scope=scope)
+    place = (scope.get("scheme"), scope.get("root_path"), scope["path"], query)
+    return (*place, *map(headers.get, _TELL_ROOT))
+
+
+class Sessions(StateHolder):
+    """Gradio's sessions of visitors, without a description of every component in each."""
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        if session_id not in self.session_data:
+            self.session_data[session_id] = Undescribed(self.blocks)
+        return super().__getitem__(session_id)
+
+
+class Undescribed(SessionState):
+    """A session that cannot be turned into a link, for which alone it would be described."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        # Gradio describes those components that are among ``blocks``.
+        none: Any = SimpleNamespace(default_config=blocks.default_config, blocks={})
+        super().__init__(none)
+        describe: Any = lambda *_: {}  # noqa: E731
+        self.blocks_config.config_for_block = describe  # type: ignore[method-assign]
