@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from gradio.state_holder import SessionState
 from demo.page.front import Front
 from demo.page.kept import Pages
 from demo.page.sent import MOST_TEXTS
+from demo.page.upkeep import Upkeep
 from demo.runs import served
 
 KEEP = 100
@@ -121,3 +123,38 @@ def test_a_file_that_was_deleted_meanwhile_is_no_error(folder):
     Path(shown).unlink()
     page.now += KEEP
     assert page.step(photo)
+
+
+def app_with(sessions, answers):
+    """As much of Gradio's app as upkeep tidies; of sessions the name, whether closed, and when."""
+    queue = SimpleNamespace(
+        pending_event_ids_session={name: {name} for name in answers},
+        pending_messages_per_session=dict.fromkeys(answers),
+        event_ids_to_events={},
+    )
+    blocks = SimpleNamespace(temp_file_sets=[], _queue=queue)
+    holder = SimpleNamespace(
+        session_data={
+            name: SimpleNamespace(is_closed=closed) for name, closed, _ in sessions or ()
+        },
+        time_last_used={name: datetime.fromtimestamp(at) for name, _, at in sessions},
+    )
+    return SimpleNamespace(get_blocks=lambda: blocks, iterators_to_reset=set(), state_holder=holder)
+
+
+def test_closed_pages_and_answers_nobody_came_for_are_forgotten_in_time():
+    start = now = 1_000_000.0
+    sessions = [("closed", True, start), ("later", True, start + 50), ("open", False, start)]
+    app = app_with(sessions, ["nobody"])
+    upkeep = Upkeep(app, KEEP, lambda: now)
+    holder, queue = app.state_holder, app.get_blocks()._queue
+    for seconds, left, answers in (
+        (0, {"closed", "later", "open"}, {"nobody"}),
+        (KEEP - 1, {"closed", "later", "open"}, {"nobody"}),
+        (KEEP + 1, {"later", "open"}, set()),
+        (KEEP + 51, {"open"}, set()),
+    ):
+        now = start + seconds
+        upkeep.tidy()
+        assert set(holder.session_data) == set(holder.time_last_used) == left
+        assert set(queue.pending_messages_per_session) == answers

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from photos import (
@@ -27,6 +28,7 @@ from photos import (
 )
 from PIL import Image, ImageCms
 
+from masa.machine.memory import measured_peak
 from masa.pictures.read import read_photo
 
 # ---------------------------------------------------------------------------- kinds of files
@@ -451,3 +453,31 @@ def test_16_bit_arrays_are_rounded_to_the_nearest_level():
 )
 def test_arrays_that_are_no_pictures(array, part):
     assert part in refusal(array)
+
+
+# ---------------------------------------------------------------------------- memory
+
+
+def turned(kind):
+    exif = Image.Exif()
+    exif[274] = 6
+    return {"exif": exif, "icc_profile": swapped_profile()} if kind == "turned" else {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "bytes_a_pixel"),
+    [("PNG", "RGB", 7), ("JPEG", "RGB", 7), ("turned", "RGB", 7), ("PNG", "RGBA", 8)],
+)
+def test_reading_takes_little_more_memory_than_the_picture(kind, mode, bytes_a_pixel):
+    """Pillow's own four bytes a pixel, what is returned, and a fixed amount for conversions."""
+    side = 3000
+    image = Image.new(mode, (side, side), (90, 60, 30, 200)[: len(mode)])
+    options = turned(kind)
+    data = stored(image, "JPEG" if kind == "turned" else kind, **options)
+    read_photo(data)  # what is loaded once, is loaded now
+    with measured_peak(torch.device("cpu")) as peak:
+        photo = read_photo(data)
+    if peak.bytes is None:
+        pytest.skip("the peak is not known here")
+    assert photo.rgb.shape == (side, side, 3)
+    assert peak.bytes < bytes_a_pixel * side * side + 20 * 2**20

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sized
+from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 try:
@@ -37,8 +37,10 @@ _TIDY_SECONDS = 60
 class Upkeep:
     """Frees what ended sessions leave in a running app, ``keep_seconds`` after their end."""
 
-    def __init__(self, app: App, keep_seconds: float) -> None:
-        self._app, self._keep_seconds = app, keep_seconds
+    def __init__(
+        self, app: App, keep_seconds: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._app, self._keep_seconds, self._clock = app, keep_seconds, clock
         self._ended: dict[str, float] = {}  # since when nothing of a session is under way
 
     def tidy(self) -> None:
@@ -62,8 +64,8 @@ class Upkeep:
             if any(event in queue.event_ids_to_events for event in events):
                 self._ended.pop(session, None)
                 continue
-            since = self._ended.setdefault(session, time.monotonic())
-            if not events or time.monotonic() - since > self._keep_seconds:
+            since = self._ended.setdefault(session, self._clock())
+            if not events or self._clock() - since > self._keep_seconds:
                 sessions.pop(session, None)
                 queue.pending_messages_per_session.pop(session, None)
         known = sessions.keys()
@@ -71,7 +73,7 @@ class Upkeep:
 
     def _forget_closed_pages(self) -> None:
         holder = self._app.state_holder
-        latest = datetime.now() - timedelta(seconds=self._keep_seconds)
+        latest = datetime.fromtimestamp(self._clock() - self._keep_seconds)
         for session, state in list(holder.session_data.items()):
             if state.is_closed and holder.time_last_used.get(session, latest) <= latest:
                 holder.session_data.pop(session, None)

@@ -13,7 +13,11 @@ def to_levels(values: np.ndarray, full: float) -> Pixels:
     """Maps 0..``full`` linearly to 0..255, to the nearest level; a copy."""
     if full == 255 and values.dtype == np.uint8:
         return np.array(values, order="C")
-    return np.rint(values * (255 / full)).astype(np.uint8)
+    levels = np.empty(values.shape, np.uint8)
+    rows = max(1, 2**20 * len(values) // max(1, values.size))  # fractions take much memory
+    for top in range(0, len(values), rows):
+        levels[top : top + rows] = np.rint(values[top : top + rows] * (255 / full))
+    return levels
 
 
 def full_scale(values: np.ndarray, scales: tuple[float, ...], subject: str) -> float:

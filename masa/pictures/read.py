@@ -1,7 +1,7 @@
 """The only place where pictures are decoded: files, bytes, arrays and Pillow images to photos."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,15 +31,18 @@ from masa.pictures.photo import (
 from masa.pictures.transparency import fill_hidden
 from masa.pictures.truncated_jpeg import read_what_is_there
 
-_TURN_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# The upright picture, seen as the file has it, by EXIF orientation.
+_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda upright: np.rot90(upright, -1),
 }
+
+_STRIP = 2**20  # pixels that are converted at a time: copies of a whole picture add up
 
 # The colour spaces an embedded profile can speak about; every other mode goes through RGB.
 _PROFILE_MODE = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
@@ -188,18 +191,39 @@ def _from_image(image: Image.Image, name: str, role: Role, limits: Limits) -> Ph
         _check_tiff_layout(tags, subject, limits)
         exif = exif_of(image) if tags else None  # Pillow closes a TIFF when it has its pixels
         image.load()
-        photo = _to_photo(_upright(image), tags, subject, name)
+        photo = _to_photo(image, tags, subject, name, _orientation(image))
     return replace(photo, exif=exif if tags else exif_of(image))
 
 
-def _to_photo(image: Image.Image, tags: Mapping[int, Any], subject: str, name: str) -> Photo:
-    """The photo of an upright, decoded picture; ``tags`` are those of a TIFF file."""
+def _to_photo(
+    image: Image.Image, tags: Mapping[int, Any], subject: str, name: str, orientation: int = 1
+) -> Photo:
+    """The upright photo of a decoded picture, which is stored with an EXIF ``orientation``.
+
+    ``tags`` are those of a TIFF file. Beside ``image`` this takes little more
+    memory than the photo.
+    """
     profile = image.info.get("icc_profile")
+    deep_alpha: Pixels | None = None
     if image.mode == "F" or image.mode.startswith("I"):
-        colour, alpha = deep_grey(image, tags, subject)
-    else:
-        colour, alpha = _split_alpha(image)
-    rgb = np.array(_to_srgb(colour, profile))
+        image, deep_alpha = deep_grey(image, tags, subject)
+    width, height = image.size
+    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    as_stored = _AS_STORED.get(orientation, lambda upright: upright)
+    rgb = np.empty((*size, 3), np.uint8)
+    alpha = None
+    if deep_alpha is not None:
+        alpha = np.empty(size, np.uint8)
+        as_stored(alpha)[:] = deep_alpha
+    elif image.has_transparency_data:
+        alpha = np.empty(size, np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        colour, transparency = _split_alpha(strip)
+        as_stored(rgb)[top : top + rows] = np.asarray(_to_srgb(colour, profile))
+        if alpha is not None and transparency is not None:
+            as_stored(alpha)[top : top + rows] = transparency
     return Photo(fill_hidden(rgb, alpha), alpha, name)
 
 
@@ -220,12 +244,13 @@ def _check_tiff_layout(tags: Mapping[int, Any], subject: str, limits: Limits) ->
         )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
+    """What EXIF data say of how the picture is stored; 1, upright, if they say nothing usable."""
     try:
-        turn = _TURN_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        stored = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return stored if stored in _AS_STORED else 1
     except Exception:  # broken EXIF data should not cost the visitor the picture
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return 1
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
@@ -234,7 +259,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if transparent else "RGB")
     alpha = np.array(image.convert("RGBA").getchannel("A")) if transparent else None
-    return image.convert(_PROFILE_MODE.get(image.mode, "RGB")), alpha
+    return _converted(image, _PROFILE_MODE.get(image.mode, "RGB")), alpha
 
 
 def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
@@ -245,7 +270,11 @@ def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
             return ImageCms.buildTransform(described, srgb, colour.mode, "RGB").apply(colour)
         except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
             pass  # damaged, or for another kind of picture: better plain colours than none
-    return colour.convert("RGB")
+    return _converted(colour, "RGB")
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # Pillow would copy it
 
 
 def _from_array(array: np.ndarray, role: Role, limits: Limits) -> Photo:
