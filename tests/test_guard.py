@@ -144,6 +144,16 @@ def test_a_hosts_files_are_served_and_no_others(http, tmp_path):
         link.unlink()
 
 
+def test_a_file_that_was_deleted_is_called_that(http):
+    """Gradio would say that it is not allowed."""
+    path = upload(http)["path"]
+    assert http.get(f"{API}/file={path}").status_code == 200
+    Path(path).unlink()
+    answer = http.get(f"{API}/file={path}")
+    assert_refused(answer, 404)
+    assert answer.json()["detail"] == guard.DELETED
+
+
 def test_a_query_has_a_bound(http):
     assert_refused(http.get(f"{API}/upload_progress?upload_id={'a' * 3000}"), 414)
 

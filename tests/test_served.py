@@ -107,7 +107,7 @@ from demo.runs.served import serve, use_own_folder
 use_own_folder()
 serve(b"secret", "photo.png")
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
