@@ -110,6 +110,16 @@ def test_the_pages_own_answers_are_made_once(small, path, monkeypatch):
     assert second.headers["content-type"] == first.headers["content-type"]
 
 
+def test_an_answer_is_kept_as_it_is_before_it_is_compressed(small):
+    path, sizes = "/gradio_api/openapi.json", set()
+    for accepted in ("gzip", "identity", "gzip", "identity"):
+        answer = small.http.get(path, headers={"Accept-Encoding": accepted})
+        sizes.add(len(answer.content))
+        assert answer.headers.get("content-encoding", "identity") == accepted
+        assert answer.json()["openapi"]
+    assert len(sizes) == 1
+
+
 def test_each_name_of_the_server_is_told_its_own(small):
     roots = {
         small.http.get("/config", headers={"Host": name}).json()["root"]

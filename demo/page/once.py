@@ -53,7 +53,9 @@ class Answers:
                 answer = self._kept.get(key) or await self._made(key, asked, receive)
         if key in self._kept:
             self._kept.move_to_end(key)
-        for message in answer:
+        start, *body = answer
+        await send({**start, "headers": list(start["headers"])})  # what compresses changes them
+        for message in body:
             await send(dict(message))
 
     async def _made(self, key: Key, scope: Scope, receive: Receive) -> list[Message]:
