@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from demo.figures.places import matched_cells
 from demo.figures.result import measure
 from demo.figures.tabs import FIGURES, TABS
 from demo.figures.view import View
@@ -18,13 +19,15 @@ from demo.runs.exploration import Exploration
 from demo.runs.jobs import DRAWING, Finished, Step, Steps, rank
 from demo.runs.served import png
 from masa.measuring.evaluate import finite
+from masa.reference.alignment import Alignment
+from masa.reference.canvas import RefCanvas
 
 SNIPPET = '''"""Repeats this run with the Python package; put the pictures beside this file."""
 
 import masa
 
 predictor = masa.Predictor(masa.load_model("{weights}"))
-result = predictor.upscale("lr.png", {refs})
+result = predictor.upscale("lr.png", {refs}, align={align})
 masa.write_photo("repeated.png", result.rgb, result.alpha)
 print(result.trace.matches.position)  # the same as "position" in maps.npz
 '''
@@ -37,6 +40,10 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     refs = x.visitors_refs()
     for number, ref in enumerate(refs, start=1):
         yield f"ref_{number}.png", png(ref)
+    for position, place in enumerate(x.ref.placements):
+        if place.own is not None:
+            name = f"ref_{place.number + 1}_aligned.png"
+            yield name, png(x.ref.seen(x.ref.rgb, position))
     yield "result.png", png(x.result, x.alpha)
     yield "bicubic.png", png(x.bicubic)
     if x.hr is not None:
@@ -58,12 +65,17 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     yield "maps.npz", maps(x)
     yield "run.json", json.dumps(settings(x), indent=2, allow_nan=False).encode()
     names = [f"ref_{number}.png" for number in range(1, len(refs) + 1)]
-    yield "repeat.py", SNIPPET.format(weights=x.weights, refs=names).encode()
+    yield "repeat.py", SNIPPET.format(weights=x.weights, refs=names, align=x.align).encode()
 
 
 def maps(x: Exploration) -> bytes:
-    """The maps as ``.npz``; what they are is in :class:`masa.network.matching.Matches`."""
+    """The maps as ``.npz``; what they are is in :class:`masa.network.matching.Matches`.
+
+    Besides, ``reference`` ``(H, W)`` is which reference each LR pixel matched, from 0, and
+    ``place`` ``(2, H, W)`` the (row, column) there, in the reference's own pixels.
+    """
     matches, geometry = x.matches, x.matches.geometry
+    own = x.ref.locate(*matched_cells(x))
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -75,6 +87,8 @@ def maps(x: Exploration) -> bytes:
         index_map=matches.index[0].numpy(),
         position=matches.position[0].numpy(),
         similarity=matches.similarity[0, 0].numpy(),
+        reference=own.number,
+        place=np.stack((own.row, own.column)).astype(np.float32),
     )
     return buffer.getvalue()
 
@@ -85,8 +99,10 @@ def settings(x: Exploration) -> dict[str, Any]:
     found = {
         "weights": x.weights,
         "lr": [x.lr.width, x.lr.height],
-        "references": [[width, height] for height, width in x.ref.sizes],
+        "references": [[ref.shape[1], ref.shape[0]] for ref in x.refs],
         "self_reference": x.self_reference,
+        "align": x.align,
+        "alignments": alignments(x.alignments, x.ref),
         "seconds": dict(x.seconds),
         "peak_memory": None if x.peak is None else asdict(x.peak),
         "multiply_adds": asdict(x.cost),
@@ -95,6 +111,27 @@ def settings(x: Exploration) -> dict[str, Any]:
         "notes": list(x.notes),
     }
     return plain(found)
+
+
+def alignments(found: Sequence[Alignment | None], canvas: RefCanvas) -> list[dict[str, Any]]:
+    """How each reference lies, and which views of it were used, as plain values.
+
+    ``matrix`` leads from (x, y, 1) in the photo at x4 to the reference's own pixels.
+    """
+    used = {(place.number, place.own is not None) for place in canvas.placements}
+    return [
+        {
+            "words": None if one is None else one.words,
+            "turn": None if one is None else one.turn,
+            "zoom": None if one is None else one.zoom,
+            "tilt": None if one is None else one.tilt,
+            "matrix": None if one is None else one.matrix.tolist(),
+            "features_that_agree": None if one is None else len(one.frame_points),
+            "used_as_it_is": (number, False) in used,
+            "used_aligned": (number, True) in used,
+        }
+        for number, one in enumerate(found)
+    ]
 
 
 def plain(value: Any) -> Any:

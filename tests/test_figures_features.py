@@ -44,7 +44,8 @@ def explored(lr=(32, 40), ref=(128, 160), config=SMALL, keep=(1, 2, 4), known=Tr
     hr = np.ascontiguousarray(enlarge_x4(picture(*lr)) // 2 + picture(4 * lr[0], 4 * lr[1], 1) // 2)
     small, refs = reduce_x4(hr), [picture(*ref, seed=2)]
     run = predictor.run(small, refs, keep=keep)
-    x = explore(FinishedRun(Request("photo.png"), run, hr if known else None, config))
+    request = Request("photo.png", align=False)
+    x = explore(FinishedRun(request, run, tuple(refs), hr if known else None, config))
     if not late:
         return x
     off = {

@@ -93,10 +93,9 @@ def unusual():
     """Other blocks, patches and dilations than the shipped weights have."""
     config = MASAConfig(channels=8, lr_block=16, ref_factor=1, dilations=(2, 5), patch=5)
     model = fill(MASA(config), in_blocks=1).requires_grad_(False).eval()
-    result = Predictor(model, "cpu", "fp32").run(
-        picture(41, 30), [picture(130, 210, 2)], keep=(1, 2, 4)
-    )
-    return explore(FinishedRun(Request("photo.png"), result, None, config))
+    ref = picture(130, 210, 2)
+    result = Predictor(model, "cpu", "fp32").run(picture(41, 30), [ref], keep=(1, 2, 4))
+    return explore(FinishedRun(Request("photo.png", align=False), result, (ref,), None, config))
 
 
 EXPLORATIONS = ("shifted", "cameras", "stacked", "alone", "strip", "unusual")

@@ -10,12 +10,13 @@ from tqdm import tqdm
 from demo.export import export
 from demo.runs.request import Request
 from demo.runs.steps import explore_whole
-from masa.commands.options import AUTO_HELP, write
+from masa.commands.options import AUTO_HELP, add_align, write
 from masa.weights import AUTO, shipped_weights
 
 EPILOG = """examples:
   python -m masa explain small.jpg --ref sharp.jpg --out explained/
   python -m masa explain sharp.png --hr --ref other.png --out explained/
+  as in the paper: python -m masa explain small.jpg --ref sharp.jpg --align off --out explained/
 """
 
 
@@ -30,11 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", choices=[AUTO, *shipped_weights()], default=AUTO, help=AUTO_HELP
     )
+    add_align(parser, default="auto")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the result, every figure, the maps and the settings."""
-    request = Request(arguments.lr, tuple(arguments.ref), arguments.hr, arguments.weights)
+    request = Request(
+        arguments.lr,
+        tuple(arguments.ref),
+        arguments.hr,
+        arguments.weights,
+        align=arguments.align == "auto",
+    )
     with tqdm(total=100, unit="%", disable=None) as bar:
 
         def progress(share: float, doing: str) -> None:

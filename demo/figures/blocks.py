@@ -32,6 +32,7 @@ from demo.figures.places import (
     lr_panel,
     lr_zoom,
     own_blocks,
+    own_numbers,
     place_words,
     ref_block,
     ref_view,
@@ -39,7 +40,6 @@ from demo.figures.places import (
 )
 from demo.figures.view import View, lr_pixel
 from demo.runs.exploration import Exploration
-from masa.config import SCALE
 from masa.pictures.photo import Pixels
 from masa.reference.canvas import Area
 
@@ -99,25 +99,27 @@ def ref_blocks(x: Exploration, view: View) -> Drawn:
     Where footprints overlap, their mean colour is seen. Panels ``ref 1``, ... are in each
     reference's own pixels.
     """
-    ground = ref_view(x, x.ref.rgb)
+    ground = ref_view(x)
     colour, count = footprints(x)
-    over = ref_view(x, colour).picture
-    share = ref_view(x, np.repeat((count > 0)[:, :, None], 3, 2).astype(np.uint8) * 255).picture
+    seen = ground.gathered(np.concatenate((colour * count[..., None], count[..., None]), 2))
+    many = seen[..., 3]
     # Places that no block matched stay pale grey.
     picture = grey(ground.picture, 0.75)
-    picture = blend(picture, over, TINT * (share[:, :, 0] / 255.0))
-    if len(_own_numbers(x)) <= OUTLINED:
+    over = seen[..., :3] / np.maximum(many, 1)[..., None]
+    picture = blend(picture, over, TINT * (many > 0))
+    if len(own_numbers(x)) <= OUTLINED:
         _outline_footprints(x, ground, picture)
     ground = replace(ground, picture=picture)
     ground.number()
     words = _mark_selected(x, ground, picture, view.block(x))
-    own = x.ref.is_own
-    covered, most = float((count[own] > 0).mean()), int(count[own].max())
+    places = sum(round(ground.zoom * h) * round(ground.zoom * w) for h, w in ground.sizes)
+    covered = float((many > 0).sum()) / places
+    most = int(max(many.max(), count[x.ref.is_own].max()))  # cells may be smaller than pixels here
     title = "Reference: where the blocks matched"
-    if x.ref.count > 1:
-        title = f"{x.ref.count} references: where the blocks matched"
+    if len(x.refs) > 1:
+        title = f"{len(x.refs)} references: where the blocks matched"
     image, ((left, top),) = arrange([picture], [title], least=WIDTH)
-    together = "the references" if x.ref.count > 1 else reference_words(x, 0)
+    together = "the references" if len(x.refs) > 1 else reference_words(x, 0)
     return Drawn(
         image,
         "The reference with the place that each block of the small photo matched, in that "
@@ -143,15 +145,14 @@ def block_near(x: Exploration, panel: str, row: int, column: int) -> int | None:
 
     ``None`` if no block matched in that reference.
     """
-    blocks = _own_numbers(x)
+    blocks = own_numbers(x)
     found = np.array([coarse_place(x, int(block)) for block in blocks])
-    number, own_row, own_column = x.ref.locate(*found.T)
+    # A block has an even side: its footprint's centre is half a cell before the matched cell's.
+    number, own_row, own_column = x.ref.locate(*(found - 0.5).T)
     inside = number == int(panel.removeprefix("ref ")) - 1
     if not inside.any():
         return None
-    # A block has an even side: its footprint's centre is half a cell before the matched cell's.
-    half = SCALE / 2
-    distance = np.maximum(np.abs(own_row - half - row), np.abs(own_column - half - column))
+    distance = np.maximum(np.abs(own_row - row), np.abs(own_column - column))
     return int(blocks[inside][distance[inside].argmin()])
 
 
@@ -185,20 +186,13 @@ def _footprint(x: Exploration, number: int) -> Area:
     return Area(top, left, top + block, left + block)
 
 
-def _own_numbers(x: Exploration) -> NDArray[np.intp]:
-    """Numbers of the blocks with pixels of the visitor's own."""
-    rows, columns = own_blocks(x)
-    all_columns = x.matches.geometry.columns
-    return (np.arange(rows)[:, None] * all_columns + np.arange(columns)).reshape(-1)
-
-
 def footprints(x: Exploration) -> tuple[Pixels, NDArray[np.intp]]:
     """Mean colour ``(hr, wr, 3)`` of the footprints on each Ref-down cell, and their number.
 
     Each footprint is noted at its four corners alone; running sums along both sides fill it.
     """
     geometry = x.matches.geometry
-    numbers = _own_numbers(x)
+    numbers = own_numbers(x)
     index = x.matches.coarse.index[0].numpy()[numbers]
     top, left = (v - geometry.block // 2 for v in divmod(index, geometry.ref_width))
     bottom, right = top + geometry.block, left + geometry.block
@@ -223,7 +217,7 @@ def footprints(x: Exploration) -> tuple[Pixels, NDArray[np.intp]]:
 def _outline_footprints(x: Exploration, ground: RefView, picture: Pixels) -> None:
     geometry = x.matches.geometry
     colours = block_colours(geometry.rows, geometry.columns)
-    for number in _own_numbers(x):
+    for number in own_numbers(x):
         dark = tuple(int(v) for v in colours[number] * 0.55)
         for corners in ground.outlines(_footprint(x, int(number))):
             outline_polygon(picture, corners, (dark[0], dark[1], dark[2]), 1)

@@ -33,13 +33,14 @@ from demo.figures.figure import Drawn
 from demo.figures.heat import colour_bar, cosine_range, heat_map, paint
 from demo.figures.places import (
     block_corner,
+    canvas_view,
     coarse_place,
+    in_view,
     lr_panel,
     lr_zoom,
     own_blocks,
     place_words,
     ref_block,
-    ref_view,
 )
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
@@ -84,7 +85,7 @@ def block_pair(x: Exploration, view: View) -> Drawn:
         [lr, ref],
         [
             f"Block of {geometry.block} x {geometry.block}, framed",
-            f"Its Ref block of {inner}, framed"
+            f"Its Ref block of {inner}, framed{in_view(x, row)}"
             + ("" if same else f", at {ref_scale / lr_scale:.2f}x"),
         ],
     )
@@ -115,9 +116,9 @@ def score_maps(x: Exploration, view: View) -> Drawn:
     for number, values in enumerate([*scores, total]):
         summed = number == len(scores)
         factor = len(scores) if summed else 1
-        over = ref_view(x, paint(values, factor * low, factor * high), half, 300)
+        over = canvas_view(x, paint(values, factor * low, factor * high), half, 300)
         picture = over.picture
-        over.number()
+        over.name()
         if summed:
             for rank, place in enumerate(rivals, start=2):
                 _mark_place(picture, over.point(*place), rank, BLACK)

@@ -22,6 +22,7 @@ PAPER_SIZES = (128, 128), (128, 128)
 
 _STAGES = {
     "encode_lr": "Reading the photo",
+    "align": "Aligning the reference",
     "encode_ref": "Reading the reference",
     "match": "Finding matches",
     "decode": "Painting",

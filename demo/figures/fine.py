@@ -36,8 +36,10 @@ from demo.figures.draw import (
 from demo.figures.figure import Drawn, Panel
 from demo.figures.heat import colour_bar, cosine_range, heat_map, histogram, paint
 from demo.figures.places import (
+    aligned_words,
     block_at,
     block_corner,
+    in_view,
     lr_panel,
     lr_zoom,
     matched_cells,
@@ -66,6 +68,9 @@ LEAST_FULL = 1.0
 LONGEST = 1.6
 """Arrows reach at most this many steps of their grid."""
 
+_MIDDLE = (SCALE - 1) / 2
+"""From an LR pixel's first HR pixel to its middle."""
+
 ERROR_SHOWN = 16.0
 """HR pixels: larger errors share the last colour."""
 
@@ -84,14 +89,15 @@ def displacement(x: Exploration, view: View) -> Drawn:
     key = _direction_key(full, shortened)
     image, ((left, top),) = arrange([picture], ["Move from each pixel to its match"], least=WIDTH)
     middle = np.median(move.reshape(2, -1), axis=1)
-    where = "their reference" if x.ref.count > 1 else reference_words(x, 0)
+    where = "their reference" if len(x.refs) > 1 else reference_words(x, 0)
     return Drawn(
         stack([image, key], gap=8),
         "The small photo's pixels coloured by direction and length of the way to their match, "
         "with arrows.",
         f"The median move is {move_words(middle[0], middle[1])}, in pixels of the small photo; "
         f"{FULL} % of the pixels move by at most {np.percentile(length, FULL):.1f}, and "
-        f"{at_home.mean():.0%} find their match at their own place in {where}.",
+        f"{at_home.mean():.0%} find their match at their own place in {where}."
+        + aligned_words(x, "the move is measured"),
         (lr_panel(x, zoom, left, top),),
     )
 
@@ -146,12 +152,12 @@ class Jumps:
 def find_jumps(x: Exploration) -> Jumps:
     """Compare the matches of all neighbouring pixels of the visitor's LR."""
     cell = matched_cells(x)
-    number = x.ref.locate(*cell).number
-    move = cell - np.indices(number.shape)
+    position = x.ref.view_at(cell[0])
+    move = cell - np.indices(position.shape)
     found = []
     for axis in (1, 0):
         apart = np.abs(np.diff(move, axis=axis + 1)).max(0) > JUMP
-        found.append(apart | (np.diff(number, axis=axis) != 0))
+        found.append(apart | (np.diff(position, axis=axis) != 0))
     return Jumps(found[0], found[1], x.matches.geometry.block)
 
 
@@ -218,14 +224,15 @@ def given(x: Exploration, view: View) -> Drawn:
     used[tuple(matched_cells(x))] = True
     places, cells = int((used & own).sum()), int(own.sum())
     apart = float(np.abs(picture.astype(np.float32) - x.bicubic).mean())
-    several = x.ref.count > 1
+    several = len(x.refs) > 1
     return Drawn(
         enlarge(picture, zoom),
         "The photo put together from pieces of the reference alone.",
         f"Nothing but pixels of {'the references' if several else reference_words(x, 0)}, moved "
         "to where the index map puts them and averaged where patches overlap. They come from "
-        f"{places} different places ({places / cells:.0%} of all there are), and differ from the "
-        f"small photo, enlarged bicubically, by {apart:.1f} of 255 levels on average.",
+        f"{places} different places ({places / cells:.0%} of all that were searched), and differ "
+        f"from the small photo, enlarged bicubically, by {apart:.1f} of 255 levels on average."
+        + aligned_words(x, "they were found"),
         (Panel("hr", 0, 0, rows, columns, zoom),),
     )
 
@@ -275,7 +282,7 @@ def patch_search(x: Exploration, view: View) -> Drawn:
     count = f"{geometry.ref_block_height} x {geometry.ref_block_width}"
     upper, _ = arrange(
         [lr, ref],
-        ["Block and the pixel's patch", "Ref block and the best patch"],
+        ["Block and the pixel's patch", f"Ref block and the best patch{in_view(x, at_row)}"],
         least=half,
     )
     lower, _ = arrange(
@@ -324,7 +331,7 @@ def match_error(x: Exploration) -> NDArray[np.float32] | None:
     NaN where the truth is unknown or lies outside the reference; ``None`` where there is no truth
     at all. HR column ``c`` is truly at column ``c - disparity`` of the reference, in the same row.
     """
-    if x.disparity is None or x.self_reference or x.ref.count != 1:
+    if x.disparity is None or x.self_reference or len(x.refs) != 1:
         return None
     rows, columns = x.lr.height, x.lr.width
     if x.disparity.shape != (SCALE * rows, SCALE * columns):
@@ -335,10 +342,11 @@ def match_error(x: Exploration) -> NDArray[np.float32] | None:
     count = np.isfinite(cells).sum(2)
     truth = np.take_along_axis(cells, np.maximum(count - 1, 0)[..., None] // 2, 2)[..., 0]
     truth = np.where(count >= SCALE * SCALE / 2, truth, np.nan)
-    move = moves(x) * SCALE
-    centre = SCALE * np.arange(columns) + (SCALE - 1) / 2
-    error = np.hypot(move[0], move[1] + truth)
-    _, width = x.ref.sizes[0]
+    row, centre = SCALE * np.arange(rows)[:, None] + _MIDDLE, SCALE * np.arange(columns) + _MIDDLE
+    cell = matched_cells(x)
+    at = x.ref.locate(cell[0], cell[1], clip=False)
+    error = np.hypot(at.row - row, at.column - (centre - truth))
+    width = x.refs[0].shape[1]
     outside = (centre - truth < 0) | (centre - truth > width - 1)
     return np.where(outside, np.nan, error).astype(np.float32)
 

@@ -31,6 +31,13 @@ def _box(name: str, label: str, about: str, tab: str, also: str = "") -> Network
 BOXES = (
     _box("photo", "Photo|(LR)", "The small photo that is enlarged.", "pixel"),
     _box("reference", "Reference", "The sharp photo that detail is taken from.", "pixel"),
+    _box(
+        "align",
+        "Align",
+        "Finds how the reference lies, and sees it as the photo's camera would have.",
+        "align",
+        "pixel",
+    ),
     _box("encoder", "Encoder", "Turns pictures into features, with the same weights.", "cost"),
     _box(
         "coarse",
@@ -97,6 +104,7 @@ WIDE = Layout(
     {
         "photo": (6, 44, 80, 48),
         "reference": (6, 158, 80, 48),
+        "align": (6, 108, 80, 34),
         "encoder": (108, 44, 80, 162),
         "coarse": (226, 96, 82, 52),
         "fine": (328, 96, 82, 52),
@@ -109,6 +117,9 @@ WIDE = Layout(
     (
         ((86, 68), (108, 68)),
         ((86, 182), (108, 182)),
+        ((46, 92), (46, 108)),
+        ((46, 158), (46, 142)),
+        ((86, 125), (108, 125)),
         ((267, 64), (267, 96)),
         ((369, 64), (369, 96)),
         ((590, 64), (590, 96)),
@@ -140,8 +151,9 @@ COMPACT = Layout(
     350,
     404,
     {
-        "photo": (34, 8, 130, 40),
-        "reference": (204, 8, 130, 40),
+        "photo": (34, 8, 90, 40),
+        "align": (139, 8, 90, 40),
+        "reference": (244, 8, 90, 40),
         "encoder": (34, 74, 300, 36),
         "coarse": (34, 148, 90, 46),
         "fine": (139, 148, 90, 46),
@@ -152,8 +164,11 @@ COMPACT = Layout(
         "result": (34, 362, 130, 36),
     },
     (
-        ((99, 48), (99, 74)),
-        ((269, 48), (269, 74)),
+        ((124, 28), (139, 28)),
+        ((244, 28), (229, 28)),
+        ((79, 48), (79, 74)),
+        ((184, 48), (184, 74)),
+        ((289, 48), (289, 74)),
         ((79, 110), (79, 148)),
         ((184, 110), (184, 148)),
         ((289, 110), (289, 148)),

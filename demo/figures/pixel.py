@@ -39,6 +39,7 @@ from demo.figures.places import (
     RefView,
     block_at,
     block_corner,
+    in_view,
     lr_panel,
     lr_zoom,
     matched_cells,
@@ -167,7 +168,7 @@ def provenance(x: Exploration, view: View) -> Drawn:
             "The result",
             "Small photo and block",
             _reference_title(x, pieces[0]),
-            "Ref block, full size",
+            f"Ref block, full size{in_view(x, pieces[0].row)}",
         ],
         gap=_LINK,
         least=_PART,
@@ -236,7 +237,7 @@ def _result_and_photo(
 
 def _searched_part(x: Exploration, number: int, match: Piece) -> tuple[RefView, list[Box]]:
     """The references with the Ref block of a block framed, and its boxes in that picture."""
-    overview = ref_view(x, x.ref.rgb, _PART, _PART + 84)
+    overview = ref_view(x, _PART, _PART + 84)
     overview.number()
     outlines = overview.outlines(ref_block(x, number))
     for outlined in outlines:
@@ -282,7 +283,7 @@ def reference_shares(x: Exploration, view: View) -> Drawn | None:
 
     Panel ``lr`` is in LR pixels.
     """
-    count = x.ref.count
+    count = len(x.refs)
     if count == 1:
         return None
     number = x.ref.locate(*matched_cells(x)).number
@@ -358,7 +359,8 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
 
 def _share_row(x: Exploration, number: int, share: float) -> Pixels:
     """One reference in small, its share in words and as a bar."""
-    small = enlarge(x.ref.reference(number), fit_zoom(*x.ref.sizes[number], 76, 48))
+    ref = x.refs[number]
+    small = enlarge(ref, fit_zoom(ref.shape[0], ref.shape[1], 76, 48))
     row = blank(54, WIDTH)
     top, left = (54 - small.shape[0]) // 2, 3 + (76 - small.shape[1]) // 2
     row[top : top + small.shape[0], left : left + small.shape[1]] = small
@@ -441,10 +443,10 @@ def _fan(
 
 
 def _reference_title(x: Exploration, piece: Piece) -> str:
-    if x.ref.count == 1:
+    if len(x.refs) == 1:
         return "The photo itself" if x.self_reference else "Reference"
     number = x.ref.locate(piece.row, piece.column).number
-    return f"Reference {int(number) + 1} of {x.ref.count}"
+    return f"Reference {int(number) + 1} of {len(x.refs)}"
 
 
 def _share(weight: float) -> str:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from demo.figures import adaptation, aggregation, blocks, coarse, cost, fine, pixel, result
+from demo.figures import (
+    adaptation,
+    aggregation,
+    alignment,
+    blocks,
+    coarse,
+    cost,
+    fine,
+    pixel,
+    result,
+)
 from demo.figures.view import Choose, Draw, View, lr_pixel, result_pixel
 from demo.runs.exploration import Exploration
 
@@ -139,6 +149,46 @@ RESULT = Tab(
     ),
 )
 
+ALIGN = Tab(
+    "align",
+    "Align",
+    "How does the reference lie on your photo?",
+    (
+        Figure(
+            "views",
+            "What each block took",
+            "Matching compares each block with every view of the references, as they are and "
+            "aligned, and so decides which is used. Click a block to follow it.",
+            alignment.views,
+            _PIXEL,
+            click=lr_pixel,
+            in_blocks=True,
+            missing=alignment.why_not_aligned,
+        ),
+        Figure(
+            "alignment",
+            "Your photo in the reference",
+            "The orange frame is your photo's, and the arrow in it points to the photo's top. The "
+            "reference is sampled once, from its own pixels, as your camera would have seen it. "
+            "The ring is the chosen pixel: click to move it.",
+            alignment.alignment,
+            _PIXEL,
+            click=alignment.pixel_under,
+            wide=True,
+            missing=alignment.why_not_aligned,
+        ),
+        Figure(
+            "agreeing",
+            "Features that agree",
+            "Places that look alike in both pictures, and that agree on how the reference lies. A "
+            "few of them are joined, spread over the photo.",
+            alignment.agreeing,
+            wide=True,
+            missing=alignment.why_not_aligned,
+        ),
+    ),
+)
+
 COARSE = Tab(
     "coarse",
     "Coarse blocks",
@@ -225,8 +275,8 @@ FINE = Tab(
         Figure(
             "discontinuities",
             "Where neighbours' matches jump",
-            "Lines where adjacent pixels take their texture from places that are not adjacent. "
-            "Jumps along a grid come from the blocks.",
+            "Lines where adjacent pixels take their texture from places that are not adjacent, or "
+            "from two views of references. Jumps along a grid come from the blocks.",
             fine.discontinuities,
             click=lr_pixel,
         ),
@@ -391,5 +441,5 @@ COST = Tab(
     ),
 )
 
-TABS = (RESULT, COARSE, FINE, ADAPTATION, AGGREGATION, PIXEL, COST)
+TABS = (RESULT, ALIGN, COARSE, FINE, ADAPTATION, AGGREGATION, PIXEL, COST)
 FIGURES = {figure.id: figure for tab in TABS for figure in tab.figures}

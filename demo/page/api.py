@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from demo.export import pack, plain, settings
+from demo.export import alignments, pack, plain, settings
 from demo.laboratory import (
     MOST_POINTS,
     SweepRequest,
@@ -50,6 +50,8 @@ FIELDS = """Args:
         saturation: for "custom": 0 is grey.
         weights: shipped weights by name, or auto for those that fit; the numbers say which.
         degradation: for a sharp photo: how the small one is made, clean or as the web sends it.
+        align: also use turned, nearer or farther references as the photo sees them; off: as in the
+            paper.
 """
 
 _NEUTRAL = tuple(neutral for _, neutral, _ in RANGES.values())
@@ -77,6 +79,7 @@ def super_resolve(
     saturation: float = 1.0,
     weights: str = AUTO,
     degradation: str = CLEAN,
+    align: bool = True,
 ) -> tuple[str, dict[str, Any]]:
     """Enlarge a small photo four times, with real texture from up to five sharp reference photos.
 
@@ -86,7 +89,7 @@ def super_resolve(
     """
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
-        request = _request(photo, references, is_hr, shift, amounts, weights, degradation)
+        request = _request(photo, references, is_hr, shift, amounts, weights, degradation, align)
         found = finish(follow(lambda progress: enlarge(request, progress=progress)), client_left)
         return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
 
@@ -105,6 +108,7 @@ def explain(
     saturation: float = 1.0,
     weights: str = AUTO,
     degradation: str = CLEAN,
+    align: bool = True,
 ) -> tuple[str, dict[str, Any]]:
     """Enlarge a small photo four times and explain the result: every figure, map and number.
 
@@ -116,7 +120,7 @@ def explain(
     """
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with told_kindly():
-        request = _request(photo, references, is_hr, shift, amounts, weights, degradation)
+        request = _request(photo, references, is_hr, shift, amounts, weights, degradation, align)
         return finish(follow(lambda progress: explained(request, progress)), client_left)
 
 
@@ -145,7 +149,7 @@ def robustness(
         "aligned" tells the two points of one network and value from each other.
     """
     with told_kindly():
-        request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, AUTO, CLEAN)
+        request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, AUTO, CLEAN, False)
         chosen = tuple(networks or default_networks())
         asked = SweepRequest(request, change, chosen, int(points or 0))
         rows = finish(follow_each(lambda progress: robustness_rows(asked, progress)), client_left)
@@ -207,8 +211,10 @@ def numbers(finished: FinishedRun) -> dict[str, Any]:
         {
             "weights": finished.request.weights,
             "lr": [result.lr.width, result.lr.height],
-            "references": [[width, height] for height, width in result.ref.sizes],
+            "references": [[ref.shape[1], ref.shape[0]] for ref in finished.refs],
             "self_reference": result.self_reference,
+            "align": finished.request.align,
+            "alignments": alignments(result.alignments, result.ref),
             "result": [result.rgb.shape[1], result.rgb.shape[0]],
             "seconds": result.seconds,
             "tile": result.tile,
@@ -235,7 +241,8 @@ def offer_api() -> None:
         found = gr.JSON(label="Numbers")
         call = gr.Button()
         degradation = gr.Radio(list(PRESETS), value=CLEAN, label="How the small photo is made")
-    inputs = [photo, references, is_hr, shift, *amounts, weights, degradation]
+        align = gr.Checkbox(value=True, label="Align the references")
+    inputs = [photo, references, is_hr, shift, *amounts, weights, degradation, align]
     # They wait in the line of demo.runs.jobs: in Gradio's queue they would delay clicks too.
     free: dict[str, Any] = {"concurrency_limit": None}
     call.click(super_resolve, inputs, [picture, found], api_name="super_resolve", **free)
@@ -262,10 +269,13 @@ def _request(
     amounts: Sequence[float],
     weights: str,
     degradation: str,
+    align: bool | None,
 ) -> Request:
     if not photo:
         raise UserError("There is no photo in this request: upload one and name it.")
     named = dict(zip(RANGES, amounts, strict=True))
     changed = chosen_shift(shift, named)
     how = degradation if is_hr else CLEAN
-    return Request(photo, tuple(references or ()), bool(is_hr), weights, changed, how)
+    refs = tuple(references or ())
+    aligned = align is None or bool(align)
+    return Request(photo, refs, bool(is_hr), weights, changed, how, aligned)

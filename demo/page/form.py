@@ -56,6 +56,7 @@ class Inputs:
     gamma: float
     temperature: float
     saturation: float
+    align: bool = True
 
     def request(self) -> Request:
         """What is asked for. Raises ``UserError``, and ``OSError`` for files that are gone."""
@@ -68,7 +69,8 @@ class Inputs:
         degradation = self.degradation if is_hr else CLEAN
         preset_called(degradation)
         shift = chosen_shift(self.shift, {name: getattr(self, name) for name in RANGES})
-        request = Request(self.photo, refs, is_hr, self.weights, shift, degradation)
+        align = bool(self.align)
+        request = Request(self.photo, refs, is_hr, self.weights, shift, degradation, align)
         for path in (self.photo, *refs):
             in_use(path)
         return request
@@ -121,6 +123,13 @@ class Form:
             interactive=True,
             elem_id="refs",
         )
+        self.align = gr.Checkbox(
+            value=True,
+            label="Align the reference",
+            info="A reference that is turned, or taken from nearer or farther, is also used as "
+            "your camera would have seen it. Off is the paper's method, pure.",
+            elem_id="align",
+        )
         self.shift = gr.Radio(
             SHIFTS, value=SHIFTS[0], label="Change the reference's light", elem_id="shift"
         )
@@ -143,6 +152,7 @@ class Form:
             self.weights,
             self.shift,
             *self.amounts,
+            self.align,
         ]
         listed = gr.HTML(visible=False)  # holds an example's card in the list; not shown itself
         rows = [[card(e), str(e.photo), [str(ref) for ref in e.refs], mode_of(e)] for e in examples]

@@ -26,6 +26,7 @@ from masa.network.progress import OnShare, ignore
 from masa.network.transfer import plan_transfer, transfer
 from masa.pictures.photo import Pixels
 from masa.pictures.resize import to_uint8
+from masa.reference.alignment import Alignment
 from masa.reference.canvas import LRCanvas, RefCanvas
 
 KEPT_BYTES = 64 * 2**20
@@ -92,6 +93,15 @@ class Exploration:
     """Name of the shipped weights that were used."""
     lr: LRCanvas
     ref: RefCanvas
+    """Of the views of references that the network used: as they are, or aligned."""
+    refs: tuple[Pixels, ...]
+    """``(H, W, 3)`` each: the references as the visitor gave them, reduced and shifted if that was
+    done; the LR itself if there was none. The canvas's places count in them."""
+    align: bool
+    """Whether references were to be aligned."""
+    alignments: tuple[Alignment | None, ...]
+    """How the photo lies in each of ``refs``; ``None`` where nothing in common was found. Empty if
+    nothing was to be aligned."""
     self_reference: bool
     result: Pixels
     """``(4H, 4W, 3)``, like the pictures below: in the visitor's own pixels, without padding."""
@@ -135,10 +145,10 @@ class Exploration:
         return self.lr.crop(self.lr.rgb).copy()
 
     def visitors_refs(self) -> list[Pixels]:
-        """The references as they were used, without padding; none if the LR was its own."""
+        """The references as they were used; none if the LR was its own."""
         if self.self_reference:
             return []
-        return [self.ref.reference(number).copy() for number in range(self.ref.count)]
+        return list(self.refs)
 
     def kept_bytes(self) -> int:
         """Memory that this exploration holds."""
@@ -163,6 +173,9 @@ def explore(run: FinishedRun, on_share: OnShare = ignore) -> Exploration:
         weights=run.request.weights,
         lr=result.lr,
         ref=result.ref,
+        refs=run.refs or (result.lr.crop(result.lr.rgb),),
+        align=run.request.align,
+        alignments=result.alignments,
         self_reference=result.self_reference,
         result=result.rgb,
         alpha=result.alpha,
@@ -319,6 +332,8 @@ def _bytes_of(value: object, seen: set[int]) -> int:
         return value.nbytes if value.base is None else _bytes_of(value.base, seen)
     if isinstance(value, Mapping):
         return sum(_bytes_of(v, seen) for v in value.values())
+    if isinstance(value, tuple):
+        return sum(_bytes_of(v, seen) for v in value)
     if hasattr(value, "__dataclass_fields__"):
         return sum(_bytes_of(getattr(value, f.name), seen) for f in fields(value))  # type: ignore[arg-type, misc]
     return 0

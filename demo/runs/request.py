@@ -53,6 +53,8 @@ class Request:
     """Applied to every reference before it is used."""
     degradation: str = "clean"
     """Name of the preset by which the LR is made of an HR photo."""
+    align: bool = True
+    """References are also seen as the photo's camera would have; without, as in the paper."""
 
     def __post_init__(self) -> None:
         check_count(len(self.refs), LIMITS)
@@ -130,6 +132,8 @@ class FinishedRun:
 
     request: Request
     result: Result
+    refs: tuple[Pixels, ...]
+    """``(H, W, 3)`` each: the references as they were used; none if the LR was its own."""
     hr: Pixels | None
     """``(4H, 4W, 3)``: the known target, cropped as the LR was made."""
     config: MASAConfig
@@ -186,14 +190,17 @@ def run(request: Request, progress: Progress, keep: bool = False) -> FinishedRun
     with measured_peak(predictor.device) as peak:
         while True:
             try:
-                result = predictor.upscale_photos(lr, prepared.refs, progress, scales)
+                result = predictor.upscale_photos(
+                    lr, prepared.refs, progress, scales, request.align
+                )
                 break
             except MemoryNeededError:
                 if len(scales) < 2:
                     raise
                 scales = scales[:-1]  # fewer scales can be looked at, but there is a picture
     result = replace(result, notes=prepared.notes + result.notes)
-    return FinishedRun(request, result, prepared.hr, predictor.config, peak, lr.alpha)
+    refs = tuple(ref.rgb for ref in prepared.refs)
+    return FinishedRun(request, result, refs, prepared.hr, predictor.config, peak, lr.alpha)
 
 
 def expected_work(request: Request) -> int:

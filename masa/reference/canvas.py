@@ -25,6 +25,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,6 +91,18 @@ class Placement:
             (row - self.top - _TO_CENTRE) / SCALE,
             (column - _TO_CENTRE) / SCALE,
         )
+
+    def from_own(self, row: NDArray[np.floating], column: NDArray[np.floating]) -> NDArray:
+        """``(..., 2)``: (row, column) on the canvas of own pixels; NaN where the view has none.
+
+        The way back from :meth:`to_own`, for own pixels (row, column) of one shape.
+        """
+        if self.own is None:
+            return np.stack((row + self.top, column), -1)
+        wanted = np.stack((row, column), -1)
+        cells, shown = _where(self.own, wanted)
+        found = SCALE * cells + _TO_CENTRE + (self.top, 0)
+        return np.where(shown[..., None], found, np.nan)
 
 
 @dataclass(frozen=True)
@@ -203,23 +216,28 @@ class RefCanvas:
 
     @cached_property
     def is_own(self) -> NDArray[np.bool_]:
-        """``(hr, wr)``: which cells hold pixels of a reference, and not padding alone."""
+        """``(hr, wr)``: which cells hold pixels of a reference, and not its repeated edge alone.
+
+        That edge is repeated in padding, and where an aligned view reaches beyond the reference.
+        """
         own = np.zeros(self.down.shape[:2], bool)
-        for area in self.areas:
-            own[area.top : area.bottom, area.left : area.right] = True
+        for place in self.placements:
+            area = place.area
+            here = own[area.top : area.bottom, area.left : area.right]
+            here[:] = True
+            if place.own is not None:
+                ends = np.array(place.own_size) - 0.5
+                here[:] = ((place.own >= -0.5) & (place.own <= ends)).all(-1)
         own.setflags(write=False)
         return own
 
-    def reference(self, number: int) -> Pixels:
-        """``(H, W, 3)``: a reference as it is, without padding."""
-        return self.seen(self.rgb, number)
-
-    def seen(self, picture: NDArray, number: int) -> NDArray:
-        """What a picture over the canvas shows of one reference, at each of its own pixels.
+    def seen(self, picture: NDArray, position: int) -> NDArray:
+        """The part of a picture over the canvas that covers one view, without padding.
 
         ``(k hr, k wr, ...)`` to ``(H, W, ...)``; ``k`` is 4, or 1, where cells are repeated.
+        ``position`` is the view's, from 0, counted from the top of the canvas.
         """
-        area, (height, width) = self.areas[number], self.sizes[number]
+        area, (height, width) = self.areas[position], self.sizes[position]
         k = picture.shape[0] // self.down.shape[0]
         part = picture[k * area.top : k * area.bottom, k * area.left : k * area.right]
         if k < SCALE:
@@ -236,19 +254,25 @@ class RefCanvas:
         """``(h, w, 3)``: the pixels of Ref-down in an area inside the canvas."""
         return self.down[area.top : area.bottom, area.left : area.right]
 
-    def locate(
-        self,
-        row: NDArray[np.integer] | int,
-        column: NDArray[np.integer] | int,
-        clip: bool = True,
-    ) -> OwnPixels:
+    def view_at(self, row: NDArray | float) -> NDArray[np.intp]:
+        """Positions of the views whose rows, with their padding, hold these rows of cells."""
+        # A row may lie between two cells: on the border of two views it is the lower one's.
+        tops = [place.top / SCALE - 0.5 for place in self.placements]
+        return np.asarray(np.searchsorted(tops, row, side="right") - 1, np.intp)
+
+    def is_aligned(self, row: NDArray | float) -> NDArray[np.bool_]:
+        """Whether these rows of cells are those of an aligned view."""
+        return np.array([place.own is not None for place in self.placements])[self.view_at(row)]
+
+    def locate(self, row: NDArray | float, column: NDArray | float, clip: bool = True) -> OwnPixels:
         """Which reference, and where in it, for the centres of cells (row, column).
 
-        Cells of padding, and what an aligned view shows beyond the reference, are moved to the
-        reference's edge; without ``clip``, they lie beyond it.
+        They may be fractional, for places between centres. Cells of padding, and what an aligned
+        view shows beyond the reference, are moved to the reference's edge; without ``clip``, they
+        lie beyond it.
         """
         y, x = np.broadcast_arrays(*(np.asarray(v) * SCALE + _TO_CENTRE for v in (row, column)))
-        which = np.searchsorted([place.top for place in self.placements], y, side="right") - 1
+        which = np.broadcast_to(self.view_at(row), y.shape)
         number, own = np.zeros(y.shape, np.intp), np.zeros((*y.shape, 2))
         for position, place in enumerate(self.placements):
             here = which == position
@@ -365,6 +389,36 @@ def _ref_sides(refs: Sequence[Size], lr: Size, config: MASAConfig) -> tuple[list
     least = [SCALE * smallest_ref_side(side // config.lr_block, config) for side in lr]
     heights = [max(_round_up(height, _REF_MULTIPLE), least[0]) for height, _ in refs]
     return heights, max(_round_up(max(width for _, width in refs), _REF_MULTIPLE), least[1])
+
+
+_STEPS = 10  # of the search for a place in an aligned view; optical flow is smooth, so few do
+
+
+def _where(
+    grid: NDArray[np.float32], wanted: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Fractional places ``(..., 2)`` in a grid ``(h, w, 2)`` of what is ``wanted`` there.
+
+    Also whether they were found. A homography through the grid's corners gives the first guess; by
+    how much the grid misses what is wanted there, each guess is mended.
+    """
+    height, width = grid.shape[:2]
+    corners = np.array([(0, 0), (0, width - 1), (height - 1, width - 1), (height - 1, 0)])
+    there = grid[corners[:, 0], corners[:, 1]]
+    matrix = cv2.getPerspectiveTransform(there.astype(np.float32), corners.astype(np.float32))
+
+    def flat(places: NDArray[np.floating]) -> NDArray[np.float64]:
+        points = np.asarray(places, np.float64).reshape(-1, 1, 2)
+        moved = cv2.perspectiveTransform(points, matrix)
+        return np.asarray(moved, np.float64).reshape(places.shape)
+
+    first = place = flat(wanted)
+    for _ in range(_STEPS):
+        place = place.clip(-1, (height, width))
+        place = place + first - flat(_interpolated(grid, place[..., 0], place[..., 1]))
+    inside = ((place >= -0.5) & (place < (height - 0.5, width - 0.5))).all(-1)
+    missed = np.abs(_interpolated(grid, place[..., 0], place[..., 1]) - wanted).max(-1)
+    return place, inside & (missed < SCALE)
 
 
 def _round_up(value: int, multiple: int) -> int:
