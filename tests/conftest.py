@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import fill, picture
+from helpers import fill, picture, placed
 from hypothesis import settings
 
 from masa.config import MASAConfig
@@ -105,3 +105,32 @@ def x(files):
     from demo.runs.steps import explore_whole
 
     return explore_whole(Request(str(files / "hr.png"), (str(files / "ref.png"),), is_hr=True))
+
+
+def seen_again(examples, *placements, every_view=False):
+    """The exploration of a part of a real photo, whose references are itself, ``placed`` so.
+
+    Also the matrices from the photo's pixels (x, y) to those of each reference.
+    """
+    from demo.runs.request import Request
+    from demo.runs.steps import paint
+
+    scene = read_photo(examples / "motorcycle_hr.jpg").rgb
+    hr = np.ascontiguousarray(scene[100:292, 180:372])
+    refs, matrices = zip(*(placed(hr, *how) for how in placements), strict=True)
+    with pytest.MonkeyPatch.context() as patch:
+        if every_view:
+            patch.setattr("masa.predictor.choose_views", lambda views, *_: list(views))
+        return paint(Request(hr, refs, is_hr=True)), matrices
+
+
+@pytest.fixture(scope="session")
+def turned(examples):
+    """:func:`seen_again` turned and nearer: the aligned view alone is used."""
+    return seen_again(examples, (30, 1.4))
+
+
+@pytest.fixture(scope="session")
+def four_views(examples):
+    """:func:`seen_again` as it is and turned, with all views of both references on the canvas."""
+    return seen_again(examples, (0, 1.1), (-25,), every_view=True)[0]

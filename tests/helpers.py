@@ -6,6 +6,7 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -83,6 +84,20 @@ def random_matches(lr_size, ref_size, config, n=1, channels=4, seed=0):
     index = torch.randint(places, (n, *lr_size), generator=generator)
     lr, ref = noise(n, channels, *lr_size, seed=seed), noise(n, channels, *ref_size, seed=seed + 1)
     return assemble(lr, ref, geometry, coarse, index)
+
+
+def placed(photo, degrees=0.0, zoom=1.0, slant=0.0):
+    """A reference that shows all of the photo, turned, larger and slanted, and the true matrix."""
+    height, width = photo.shape[:2]
+    corners = np.float32([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)])
+    angle = np.radians(degrees)
+    turn = zoom * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+    moved = corners @ turn.T
+    moved[1:3, 1] *= 1 - slant
+    moved -= moved.min(0)
+    matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
+    size = tuple(int(side) + 1 for side in moved.max(0))
+    return cv2.warpPerspective(photo, matrix, size, flags=cv2.INTER_AREA), matrix
 
 
 class LargestTensor(TorchDispatchMode):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import is_one_sentence, picture
+from helpers import is_one_sentence, picture, placed
 
 from masa.__main__ import main
 from masa.network.matching import Geometry, coarse_match, part_scores
@@ -24,20 +24,6 @@ from masa.weights import load_model
 def photo(examples):
     """``(H, W, 3)``, sides multiples of 4."""
     return lr_from_hr(read_photo(examples / "motorcycle_hr.jpg").rgb)[1]
-
-
-def placed(photo, degrees=0.0, zoom=1.0, slant=0.0):
-    """A reference that shows all of the photo, turned, larger and slanted, and the true matrix."""
-    height, width = photo.shape[:2]
-    corners = np.float32([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)])
-    angle = np.radians(degrees)
-    turn = zoom * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
-    moved = corners @ turn.T
-    moved[1:3, 1] *= 1 - slant
-    moved -= moved.min(0)
-    matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
-    size = tuple(int(side) + 1 for side in moved.max(0))
-    return cv2.warpPerspective(photo, matrix, size, flags=cv2.INTER_AREA), matrix
 
 
 def grid(photo):

@@ -121,7 +121,7 @@ def test_a_reference_is_cut_out_of_the_canvas(lr_size, ref_sizes):
     assert ref.count == len(refs)
     assert ref.sizes == tuple(rgb.shape[:2] for rgb in refs)
     for number, (rgb, area) in enumerate(zip(refs, ref.areas, strict=True)):
-        np.testing.assert_array_equal(ref.reference(number), rgb)
+        np.testing.assert_array_equal(ref.seen(ref.rgb, number), rgb)
         assert ref.pixels(area).shape == (4 * area.height, 4 * area.width, 3)
         np.testing.assert_array_equal(ref.pixels(area)[: rgb.shape[0], : rgb.shape[1]], rgb)
         bottom = ref.placements[number + 1].top if number + 1 < len(refs) else ref.rgb.shape[0]
@@ -255,3 +255,40 @@ def test_what_a_view_shows_beyond_its_reference_goes_to_the_edge():
     _, row, column = ref.locate(rows, columns, clip=False)
     assert row.max() > 59 and column.max() > 49
     np.testing.assert_array_equal(ref.rgb[:40, :64], view.rgb)
+
+
+def test_own_pixels_lead_back_to_the_view():
+    lr = lr_canvas(picture(16, 16), DEFAULT)
+    ref = ref_canvas([*as_it_is([picture(33, 50, 1)], lr), turned_view()], lr, DEFAULT)
+    plain, turned = ref.placements
+    row, column = np.mgrid[:33, :50].astype(float)
+    back = plain.from_own(row, column)
+    np.testing.assert_array_equal(back, np.stack((row, column), -1))
+    row, column = np.mgrid[:40, :64].astype(float)
+    own = turned.to_own(row + turned.top, column)
+    back = turned.from_own(own[..., 0], own[..., 1])
+    np.testing.assert_allclose(back, np.stack((row + turned.top, column), -1), atol=1e-4)
+    beyond = turned.from_own(np.array([-9.0, 5.0, 900.0]), np.array([5.0, 90.0, 900.0]))
+    assert np.isnan(beyond).all()
+
+
+def test_rows_of_cells_belong_to_views():
+    lr = lr_canvas(picture(16, 16), DEFAULT)
+    ref = ref_canvas([*as_it_is([picture(33, 50, 1)], lr), turned_view()], lr, DEFAULT)
+    first = ref.rows[1].start
+    rows = np.array([0, first - 1, first - 0.5, first, ref.down.shape[0] - 1])
+    assert ref.view_at(rows).tolist() == [0, 0, 1, 1, 1]
+    assert ref.is_aligned(rows).tolist() == [False, False, True, True, True]
+    # Half a cell before a centre lies between two centres.
+    at = ref.locate(np.array([2, 1.5]), np.array([3, 2.5]))
+    assert at.row.tolist() == [9.5, 7.5] and at.column.tolist() == [13.5, 11.5]
+
+
+def test_what_an_aligned_view_repeats_is_not_the_reference_s_own():
+    lr = lr_canvas(picture(16, 16), DEFAULT)
+    view = turned_view()
+    whole = ref_canvas([view], lr, DEFAULT)
+    assert whole.is_own[:10, :16].all() and whole.is_own.sum() == 160
+    part = ref_canvas([View(view.number, (60, 50), view.rgb, view.own)], lr, DEFAULT)
+    _, row, column = part.locate(*np.mgrid[:10, :16], clip=False)
+    np.testing.assert_array_equal(part.is_own[:10, :16], (row < 59.5) & (column < 49.5))

@@ -334,3 +334,19 @@ def test_text_in_many_threads():
     with ThreadPoolExecutor(4) as pool:
         for number, image in enumerate(pool.map(draw, range(60))):
             assert np.array_equal(image, alone[number % 3])
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 45, 70, 115])
+def test_a_turned_outline_is_as_thick_on_all_sides(degrees):
+    angle = np.deg2rad(degrees)
+    turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
+    corners = np.array([(-30, -20), (30, -20), (30, 20), (-30, 20)]) @ turn + 60
+    page = outline_polygon(blank(120, 120), corners, ORANGE, 4)
+    inked = (page == ORANGE).all(2).sum()
+    assert inked == pytest.approx(4 * 2 * (60 + 40 - 8), rel=0.25)
+    for start, end in zip(corners, np.roll(corners, -1, 0), strict=True):
+        inside = (start + end) / 2 + 2 * (60 - (start + end) / 2) / np.hypot(
+            *((start + end) / 2 - 60)
+        )
+        column, row = inside.astype(int)
+        assert tuple(page[row, column]) == ORANGE

@@ -34,7 +34,7 @@ from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.predictor import Predictor
 
 SMALL = MASAConfig(channels=8)
-TABS = ("result", "coarse", "fine", "adaptation", "aggregation", "pixel", "cost")
+TABS = ("result", "align", "coarse", "fine", "adaptation", "aggregation", "pixel", "cost")
 
 
 def explored(lr=(32, 40), ref=(128, 160), config=SMALL, keep=(1, 2, 4), known=True, late=True):
@@ -464,6 +464,7 @@ def test_residuals_that_a_network_does_not_have(none, x):
 def test_the_controls_of_a_tab_are_those_that_its_figures_show():
     assert {tab.id: set(tab.controls) for tab in tabs.TABS} == {
         "result": set(),
+        "align": {"pixel"},
         "coarse": {"pixel"},
         "fine": {"pixel"},
         "adaptation": {"scale", "channel"},
@@ -628,7 +629,7 @@ def boxes_of(drawing):
 def test_the_drawing_has_all_boxes_twice():
     found = boxes_of(network.network_svg())
     assert set(found) == {box.name for box in network.BOXES}
-    assert len(found) == 10
+    assert len(found) == 11
     for elements in found.values():
         assert len(elements) == 2
         for element in elements:

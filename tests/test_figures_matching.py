@@ -10,11 +10,12 @@ from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
 from demo.figures import blocks, coarse, fine, pixel
-from demo.figures.draw import WIDE, WIDTH
+from demo.figures.draw import TALL, WIDE, WIDTH
 from demo.figures.figure import pick
 from demo.figures.places import (
     block_at,
     block_corner,
+    canvas_view,
     coarse_place,
     matched_cells,
     moves,
@@ -42,7 +43,8 @@ INNER = np.s_[..., 8:-8, 8:-8]
 
 
 def explored(photo, refs, is_hr=True):
-    return explore(run(Request(photo, tuple(refs), is_hr), lambda share, doing: None))
+    request = Request(photo, tuple(refs), is_hr, align=False)
+    return explore(run(request, lambda share, doing: None))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def unusual():
     return explore(FinishedRun(Request("photo.png", align=False), result, (ref,), None, config))
 
 
-EXPLORATIONS = ("shifted", "cameras", "stacked", "alone", "strip", "unusual")
+EXPLORATIONS = ("shifted", "cameras", "stacked", "alone", "strip", "unusual", "four_views")
 
 
 @pytest.fixture(params=EXPLORATIONS)
@@ -128,7 +130,7 @@ VIEWS = (View(), View(7, 5))
 @pytest.mark.parametrize("view", VIEWS, ids=str)
 def test_every_figure_of_every_kind_of_run(x, name, view):
     drawn = FIGURES[name](x, view)
-    if name == "reference_shares" and x.ref.count == 1:
+    if name == "reference_shares" and len(x.refs) == 1:
         assert drawn is None and is_one_sentence(pixel.why_no_shares(x, view))
         return
     assert drawn.image.dtype == np.uint8
@@ -238,7 +240,7 @@ def test_the_best_place_is_ringed(shifted):
     number = block_at(shifted, 16, 20)
     row, column = coarse_place(shifted, number)
     drawn = coarse.score_maps(shifted, View(16, 20))
-    view = ref_view(shifted, shifted.ref.rgb, (WIDTH - 12) // 2, 300)
+    view = canvas_view(shifted, shifted.ref.rgb, (WIDTH - 12) // 2, 300)
     at_x, at_y = view.point(row, column)
     title = drawn.image.shape[0]
     ring = (drawn.image == coarse.ORANGE).all(2)
@@ -360,9 +362,11 @@ def test_words_on_unusual_dilations(unusual):
 # Views of stacked references
 
 
-def test_views_show_each_reference_without_padding(x):
-    canvas = np.repeat(x.ref.is_own[:, :, None], 3, 2).astype(np.uint8) * 200
-    view = ref_view(x, canvas)
+def test_views_are_shown_without_padding(x):
+    canvas = np.zeros((*x.ref.down.shape[:2], 3), np.uint8)
+    for area in x.ref.areas:
+        canvas[area.top : area.bottom, : area.right] = 200
+    view = canvas_view(x, canvas, WIDTH, TALL)
     assert set(np.unique(view.picture)) <= {200, 255}
     for area in x.ref.areas:
         for row, column in ((area.top, 0), (area.bottom - 1, area.right - 1)):
@@ -373,7 +377,7 @@ def test_views_show_each_reference_without_padding(x):
 
 
 def test_boxes_are_cut_at_the_edges_of_references(stacked):
-    view = ref_view(stacked, stacked.ref.rgb)
+    view = ref_view(stacked)
     outlines = view.outlines(Area(0, 0, 10**4, 10**4))
     assert len(outlines) == 3
     for corners, size, (left, top) in zip(outlines, stacked.ref.sizes, view.corners, strict=True):

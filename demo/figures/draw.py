@@ -169,12 +169,26 @@ def outline_polygon(
 ) -> Pixels:
     """A polygon's edge, drawn inside it once it has been ``grown`` by so many pixels."""
     whole = corners.round()
-    outwards = np.sign(whole - whole.mean(0))
+    outwards = _outwards(whole)
     # OpenCV fills what lies between two polygons, with the pixels that they pass through.
     first = _fixed(whole + (grown - 0.5) * outwards)
     last = _fixed(whole + (grown - thickness + 0.5) * outwards)
     cv2.fillPoly(picture, [first, last], colour, shift=_FINE)
     return picture
+
+
+def _outwards(corners: Corners) -> Corners:
+    """``(n, 2)``: how corners move if each side of their polygon moves out by one pixel."""
+    sides = np.roll(corners, -1, 0) - corners
+    length = np.hypot(sides[:, 0], sides[:, 1])
+    from_middle = corners - corners.mean(0)
+    if not length.all():  # a polygon that is a line or a point
+        return np.sign(from_middle)
+    normal = np.stack((sides[:, 1], -sides[:, 0]), 1) / length[:, None]
+    normal *= np.where((normal * from_middle).sum(1) < 0, -1, 1)[:, None]
+    before = np.roll(normal, 1, 0)
+    # Both sides at the corner move by one; sharp corners would move very far.
+    return (before + normal) / np.maximum(1 + (before * normal).sum(1), 0.25)[:, None]
 
 
 def emphasise_polygon(

@@ -227,7 +227,7 @@ class RefCanvas:
             here[:] = True
             if place.own is not None:
                 ends = np.array(place.own_size) - 0.5
-                here[:] = ((place.own >= -0.5) & (place.own <= ends)).all(-1)
+                here[:] = ((place.own >= -0.5) & (place.own < ends)).all(-1)
         own.setflags(write=False)
         return own
 
