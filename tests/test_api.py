@@ -120,6 +120,22 @@ def test_a_sharp_photo_is_scored_and_the_shift_applied(client, photos):
         assert {"result", "bicubic"} == set(scores) and scores["bicubic"]["psnr"] > 5
 
 
+def test_references_are_aligned_unless_told_not_to(client, turned, tmp_path):
+    x, _ = turned
+    for name, rgb in (("lr", x.visitors_lr()), ("ref", x.refs[0])):
+        write_photo(tmp_path / f"{name}.png", rgb)
+    given = {"photo": handle_file(tmp_path / "lr.png"), "weights": x.weights}
+    given["references"] = [handle_file(tmp_path / "ref.png")]
+    path, numbers = client.predict(**given, api_name="/super_resolve")
+    assert np.abs(read_photo(path).rgb.astype(int) - x.result).max() <= 1
+    (lies,) = numbers["alignments"]
+    assert numbers["align"] and lies["used_aligned"] and lies["words"].startswith("turned by 30°")
+    assert numbers["references"] == [list(x.refs[0].shape[1::-1])]
+    path, numbers = client.predict(**given, align=False, api_name="/super_resolve")
+    assert not numbers["align"] and numbers["alignments"] == []
+    assert np.abs(read_photo(path).rgb.astype(int) - x.result).max() > 9
+
+
 def test_the_client_gets_everything_explained(client, photos):
     path, numbers = client.predict(handle_file(photos / "hr.png"), is_hr=True, api_name="/explain")
     with zipfile.ZipFile(path) as archive:

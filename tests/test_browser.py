@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers import picture, taken
+from helpers import picture, placed, taken
 from photos import heic, stored
 from serving import served_apart, wait_for
 
@@ -281,6 +281,59 @@ def test_a_click_in_the_other_figures_chooses_a_pixel(page):
         box = figure.bounding_box()
         figure.click(position={"x": box["width"] * x, "y": box["height"] * y})
         expect(page.locator(f"#words-{words}")).not_to_have_text(before, timeout=PATIENT)
+
+
+def test_a_turned_reference_is_as_good_as_an_upright_one(page, tmp_path):
+    """Of two cameras side by side; and a click leads to the right pixel of the turned photo."""
+    example = load_examples()[0]
+    top, left, side, rim = 100, 180, 192, 40
+    hr, wide = (read_photo(path).rgb for path in (example.hr, example.refs[0]))
+    write_photo(tmp_path / "hr.png", hr[top : top + side, left : left + side].copy())
+    upright = wide[top - rim : top + side + rim, left - rim : left + side + rim].copy()
+    turned, matrix = placed(upright, 25, 1.3)
+    found, report = {}, page.locator("#report")
+    told = {
+        "upright": "48 x 48 to 192 x 192",
+        "turned": "aligned with the photo: it is turned by 2",
+    }
+    for name, ref in (("upright", upright), ("turned", turned)):
+        write_photo(tmp_path / f"{name}.png", ref)
+        upload(page, tmp_path / "hr.png", tmp_path / f"{name}.png")
+        page.get_by_label("It is sharp").check()
+        run(page)
+        expect(report).to_contain_text(told[name], timeout=PATIENT)
+        row = report.locator("tbody tr", has_text="with the reference").inner_text()
+        found[name] = float(re.search(r"([\d.]+) dB", row).group(1))
+    assert found["turned"] > found["upright"] - 0.3
+    page.locator("#network [data-tab=align]:visible").click()
+    expect(page.locator("#words-alignment")).to_contain_text("1.3 times nearer", timeout=PATIENT)
+    for name in ("views", "alignment", "agreeing"):
+        shown = page.locator(f"#figure-{name} img")
+        expect(shown).to_be_visible(timeout=PATIENT)
+        assert shown.get_attribute("alt").endswith(".")
+
+    page.get_by_role("tab", name="One pixel").click()
+    picture, words = page.locator("#figure-chosen_pixel img"), page.locator("#words-chosen_pixel")
+    expect(picture).to_be_visible(timeout=PATIENT)
+    disparity, apart = example.true_disparity(), []
+    for x, y in ((0.3, 0.3), (0.7, 0.4), (0.5, 0.7)):
+        before = words.inner_text()
+        box = picture.bounding_box()
+        picture.click(position={"x": box["width"] * x, "y": box["height"] * y})
+        expect(words).not_to_have_text(before, timeout=PATIENT, use_inner_text=True)
+        row, column, own_row, own_column = map(int, re.findall(r"\d+", words.inner_text())[:4])
+        assert (row, column) == (int(48 * y), int(48 * x))
+        middle = 4 * row + 1.5, 4 * column + 1.5
+        moved = disparity[top + 4 * row : top + 4 * row + 4, left + 4 * column :][:, :4]
+        true = matrix @ (middle[1] + rim - np.nanmedian(moved), middle[0] + rim, 1)
+        apart.append(np.hypot(own_column - true[0] / true[2], own_row - true[1] / true[2]))
+    print("own pixels between the place that is told and the true one:", apart)
+    assert np.median(apart) < 4 * 1.3  # one cell of the aligned view, in own pixels
+
+    page.get_by_label("Align the reference").uncheck()
+    run(page)
+    expect(report).not_to_contain_text("aligned", timeout=PATIENT)
+    expect(page.locator("#words-alignment")).to_contain_text("switched off", timeout=PATIENT)
 
 
 def test_the_keyboard_opens_tabs_and_moves_the_pixel(page):

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from serving import ROOT
 
 from demo.export import pack
+from demo.figures.places import matched_cells
 from demo.figures.tabs import FIGURES
 from demo.runs.request import Request
 from demo.runs.served import serve_png
@@ -35,7 +36,7 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
         assert np.array_equal(maps["position"], x.matches.position[0].numpy())
         assert np.array_equal(maps["similarity"], x.matches.similarity[0, 0].numpy())
     figures = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert len(figures) == len(FIGURES) - 2
+    assert len(figures) == len(FIGURES) - 3
     monkeypatch.chdir(tmp_path)
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
@@ -93,11 +94,48 @@ def test_a_transparent_photo_is_repeated_from_the_zip(tmp_path, monkeypatch):
     assert np.array_equal(read_photo("sharp.png").rgb, x.hr)
 
 
+def test_an_aligned_run_is_repeated_from_the_zip(turned, tmp_path, monkeypatch):
+    x, (matrix,) = turned
+    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+        archive.extractall(tmp_path)
+    found = json.loads((tmp_path / "run.json").read_text())
+    (lies,) = found["alignments"]
+    assert found["align"] and lies["used_aligned"] and not lies["used_as_it_is"]
+    assert lies["turn"] == pytest.approx(30, abs=1) and lies["zoom"] == pytest.approx(1.4, rel=0.05)
+    own = np.array(lies["matrix"]) @ (100, 60, 1)
+    true = matrix @ (100, 60, 1)
+    assert np.abs(own[:2] / own[2] - true[:2] / true[2]).max() < 1
+    assert found["references"] == [list(x.refs[0].shape[1::-1])]
+    assert np.array_equal(read_photo(tmp_path / "ref_1.png").rgb, x.refs[0])
+    assert np.array_equal(read_photo(tmp_path / "ref_1_aligned.png").rgb, x.ref.rgb)
+    with np.load(tmp_path / "maps.npz") as maps:
+        at = x.ref.locate(*matched_cells(x))
+        np.testing.assert_allclose(maps["place"], np.stack((at.row, at.column)), atol=1e-3)
+        assert (maps["reference"] == 0).all()
+    monkeypatch.chdir(tmp_path)
+    again = runpy.run_path("repeat.py")["result"]
+    assert np.array_equal(again.trace.matches.position, x.matches.position)
+    assert np.array_equal(again.rgb, x.result)
+
+
+def test_explaining_may_leave_the_reference_as_it_is(turned, tmp_path):
+    x, _ = turned
+    write_photo(tmp_path / "lr.png", x.visitors_lr()[:24, :24].copy())
+    write_photo(tmp_path / "ref.png", x.refs[0])
+    command = ["explain", str(tmp_path / "lr.png"), "--ref", str(tmp_path / "ref.png")]
+    assert main([*command, "--align", "off", "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert not found["align"] and found["alignments"] == []
+    assert "align=False" in (tmp_path / "out" / "repeat.py").read_text()
+    assert not list(tmp_path.glob("out/figures/align_*"))
+
+
 def test_a_run_is_explained_without_a_browser(files, tmp_path, capsys):
     command = ["explain", str(files / "lr.png"), "--ref", str(files / "ref.png")]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert {"result.png", "maps.npz", "run.json", "repeat.py", "fine_given.png"} <= written
+    assert "align_alignment.png" in written
     (tmp_path / "file").write_text("in the way")
     assert main([*command, "--out", str(tmp_path / "file" / "out")]) == 2
     assert "choose another folder" in capsys.readouterr().err

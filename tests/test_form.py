@@ -41,6 +41,19 @@ def test_only_a_small_photo_that_is_made_is_degraded(files):
         dataclasses.replace(wanted, degradation="nonsense").request()
 
 
+def test_the_reference_is_aligned_unless_it_is_switched_off(examples):
+    form = Page(Showcase([]), 60).form
+    assert form.align.value is True and form.inputs[-1] is form.align
+    assert "paper's method" in form.align.info
+    showcase = Showcase()
+    example = showcase.examples[0]
+    showcase.put(example, object())
+    wanted = inputs(example.hr, example.refs, HR_MODE)
+    off = dataclasses.replace(wanted, align=False)
+    assert wanted.request().align and not off.request().align
+    assert showcase.get(wanted.request()) is not None and showcase.get(off.request()) is None
+
+
 def test_an_example_that_is_ready_is_given_for_the_clean_photo_alone(examples):
     showcase = Showcase()
     example = showcase.examples[0]

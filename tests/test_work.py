@@ -21,10 +21,10 @@ from demo.runs.request import Request, predictor_for, prepare, run
 from demo.runs.showcase import Showcase
 from demo.runs.steps import paint, without_branches, without_reference
 from masa.errors import UserError
+from masa.network.aggregation import Branches
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.shifts import PRESETS, Shift
-from masa.pictures.write import write_photo
 
 
 @pytest.fixture
@@ -74,6 +74,25 @@ def test_where_memory_is_short_less_is_kept_to_look_at(files, x, monkeypatch):
     monkeypatch.setattr(predictor, "memory", short // 9)
     with pytest.raises(UserError, match="GB of memory"):
         paint(request)
+
+
+def test_alignment_can_be_switched_off(turned):
+    """Then the result is the paper's, also without a branch and with other settings."""
+    x, _ = turned
+    request = Request(x.hr, x.refs, is_hr=True, align=False)
+    found = paint(request)
+    predictor = predictor_for(x.weights)
+    plain, aligned = (
+        predictor.run(x.visitors_lr(), x.visitors_refs(), align=align) for align in (False, True)
+    )
+    assert np.array_equal(found.result, plain.rgb) and np.array_equal(x.result, aligned.rgb)
+    assert psnr_y(x.result, x.hr) > psnr_y(found.result, x.hr) + 1
+    assert "was aligned with the photo: it is turned by 30°" in report(x)
+    assert "aligned" not in report(found)
+    off = Branches(ref=False)
+    for one in (found, x):
+        again = predictor.run(x.visitors_lr(), x.refs, branches=off, align=one.align)
+        assert np.array_equal(without_branches(one).switched_off["ref"], again.rgb)
 
 
 def test_later_steps_add_what_is_missing(files, x):
@@ -220,11 +239,13 @@ def test_torch_running_out_of_memory_is_a_sentence():
         raise RuntimeError("shapes do not match")
 
 
-def test_what_a_session_keeps_is_light(tmp_path):
-    for name in ("hr", "ref"):
-        write_photo(tmp_path / f"{name}.png", picture(512, 512, len(name)))
-    kept = paint(Request(str(tmp_path / "hr.png"), (str(tmp_path / "ref.png"),), is_hr=True))
-    assert kept.lr.rgb.shape[:2] == kept.ref.down.shape[:2] == (128, 128)
+def test_what_a_session_keeps_is_light(monkeypatch):
+    """Even if the reference is used both as it is and aligned."""
+    monkeypatch.setattr("masa.predictor.choose_views", lambda views, *_: list(views))
+    hr = picture(512, 512)
+    kept = paint(Request(hr, (hr,), is_hr=True))
+    assert kept.lr.rgb.shape[:2] == (128, 128) and kept.ref.down.shape[:2] == (256, 128)
+    assert kept.kept_bytes() > 2 * kept.ref.rgb.nbytes + kept.ref.placements[1].own.nbytes
     later = {"plain": kept.result.copy(), "switched_off": {n: kept.result.copy() for n in "ab"}}
     assert dataclasses.replace(kept, **later).kept_bytes() < KEPT_BYTES
 
