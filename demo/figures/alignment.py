@@ -222,14 +222,13 @@ def _words_alone(words: str) -> Pixels:
 def _in_words(x: Exploration, number: int, found: Alignment | None) -> str:
     name = _capital(reference_words(x, number))
     if found is None:
-        return f"{name}: {NOTHING_IN_COMMON[0].lower()}{NOTHING_IN_COMMON[1:]}"
+        return f"{name} was {_inside(NOTHING_IN_COMMON)}"
     words = (
         f"{name} is **{found.words}**: {len(found.frame_points)} of {found.found} features that "
         "resemble each other agree on that."
     )
     if aligned_view_of(x, number) is None:
-        why = _why_unused(x, number, found)
-        return f"{words} The aligned view was {why[0].lower()}{why[1:]}"
+        return f"{words} The aligned view was {_inside(_why_unused(x, number, found))}"
     height, width = found.size
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
     own = found.to_own(corners)
@@ -251,6 +250,11 @@ def _shares_in_words(x: Exploration) -> str:
 
 def _capital(words: str) -> str:
     return words[0].upper() + words[1:]
+
+
+def _inside(sentence: str) -> str:
+    """A sentence as the end of another."""
+    return sentence[0].lower() + sentence[1:]
 
 
 # ---------------------------------------------------------------------------- agreeing features

@@ -30,9 +30,9 @@ from masa.reference.alignment import Alignment
 from masa.reference.canvas import LRCanvas, RefCanvas
 
 KEPT_BYTES = 64 * 2**20
-"""Bound on an exploration of an LR of 128x128 with a Ref of 512x512."""
+"""Bound on an exploration of an LR of 128x128 with a Ref of 512x512, used as it is and aligned."""
 
-VIEW = 240
+VIEW = 216
 """Most pixels a side at which single channels are kept; larger maps are averaged down."""
 
 
