@@ -120,7 +120,7 @@ def seen_again(examples, *placements, every_view=False):
     refs, matrices = zip(*(placed(hr, *how) for how in placements), strict=True)
     with pytest.MonkeyPatch.context() as patch:
         if every_view:
-            patch.setattr("masa.predictor.choose_views", lambda views, *_: list(views))
+            patch.setattr("masa.predictor.choose_views", lambda views, *_: list(range(len(views))))
         return paint(Request(hr, refs, is_hr=True)), matrices
 
 

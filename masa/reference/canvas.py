@@ -98,7 +98,8 @@ class Placement:
         The way back from :meth:`to_own`, for own pixels (row, column) of one shape.
         """
         if self.own is None:
-            return np.stack((row + self.top, column), -1)
+            down, right = self.height / self.own_size[0], self.width / self.own_size[1]
+            return np.stack(((row + 0.5) * down - 0.5 + self.top, (column + 0.5) * right - 0.5), -1)
         wanted = np.stack((row, column), -1)
         cells, shown = _where(self.own, wanted)
         found = SCALE * cells + _TO_CENTRE + (self.top, 0)
