@@ -37,9 +37,8 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     """Name and bytes of every file: pictures, ``figures/``, ``maps.npz``, ``run.json``, code."""
     view = (view or View.opening(x)).clipped(x)
     yield "lr.png", png(x.visitors_lr(), x.lr_alpha)
-    refs = x.visitors_refs()
-    for number, ref in enumerate(refs, start=1):
-        yield f"ref_{number}.png", png(ref)
+    for number, ref in enumerate(x.references, start=1):
+        yield f"ref_{number}.png", png(ref.rgb)
     for position, place in enumerate(x.ref.placements):
         if place.own is not None:
             name = f"ref_{place.number + 1}_aligned.png"
@@ -64,7 +63,7 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     yield "figures.md", "\n\n".join(words).encode()
     yield "maps.npz", maps(x)
     yield "run.json", json.dumps(settings(x), indent=2, allow_nan=False).encode()
-    names = [f"ref_{number}.png" for number in range(1, len(refs) + 1)]
+    names = [f"ref_{number}.png" for number in range(1, len(x.references) + 1)]
     yield "repeat.py", SNIPPET.format(weights=x.weights, refs=names, align=x.align).encode()
 
 
@@ -99,7 +98,7 @@ def settings(x: Exploration) -> dict[str, Any]:
     found = {
         "weights": x.weights,
         "lr": [x.lr.width, x.lr.height],
-        "references": [[ref.shape[1], ref.shape[0]] for ref in x.refs],
+        "references": [[columns, rows] for rows, columns in x.ref_sizes],
         "self_reference": x.self_reference,
         "align": x.align,
         "alignments": alignments(x.alignments, x.ref),

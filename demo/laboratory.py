@@ -146,7 +146,7 @@ def subject_of(request: Request, progress: Progress = unwatched) -> Subject:
     """
     if not request.refs:
         raise UserError("Add a reference first: every sweep needs one.")
-    prepared = prepare(replace(request, shift=Shift()), progress)
+    prepared = prepare(replace(request, shift=Shift(), align=False), progress)
     whole, hr = prepared.lr.rgb, prepared.hr
     top, left = (max(0, (side - LR_SIDE) // 2) for side in whole.shape[:2])
     lr = np.ascontiguousarray(whole[top : top + LR_SIDE, left : left + LR_SIDE])

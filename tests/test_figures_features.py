@@ -45,7 +45,7 @@ def explored(lr=(32, 40), ref=(128, 160), config=SMALL, keep=(1, 2, 4), known=Tr
     small, refs = reduce_x4(hr), [picture(*ref, seed=2)]
     run = predictor.run(small, refs, keep=keep)
     request = Request("photo.png", align=False)
-    x = explore(FinishedRun(request, run, tuple(refs), hr if known else None, config))
+    x = explore(FinishedRun(request, run, hr if known else None, config))
     if not late:
         return x
     off = {
@@ -325,7 +325,7 @@ def test_channels_come_back_in_their_own_units(x):
     """Levels and ranges against the features of a fresh trace."""
     model = fill(MASA(SMALL), in_blocks=1).eval()
     predictor = Predictor(model, "cpu", "fp32")
-    trace = predictor.run(x.visitors_lr(), x.visitors_refs(), keep=(2,)).trace.x2
+    trace = predictor.run(x.visitors_lr(), x.references, keep=(2,)).trace.x2
     for name, tensor in (("before", trace.ref), ("gamma", trace.adapted.gamma)):
         expected = x.lr.crop(tensor[0, 3].numpy())
         found = adaptation.channel_map(x, x.scales[2], name, 3)

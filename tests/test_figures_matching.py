@@ -97,7 +97,7 @@ def unusual():
     model = fill(MASA(config), in_blocks=1).requires_grad_(False).eval()
     ref = picture(130, 210, 2)
     result = Predictor(model, "cpu", "fp32").run(picture(41, 30), [ref], keep=(1, 2, 4))
-    return explore(FinishedRun(Request("photo.png", align=False), result, (ref,), None, config))
+    return explore(FinishedRun(Request("photo.png", align=False), result, None, config))
 
 
 EXPLORATIONS = ("shifted", "cameras", "stacked", "alone", "strip", "unusual", "four_views")
@@ -381,12 +381,12 @@ def test_boxes_are_cut_at_the_edges_of_references(stacked):
     outlines = view.outlines(Area(0, 0, 10**4, 10**4))
     assert len(outlines) == 3
     for corners, size, (left, top) in zip(outlines, stacked.ref.sizes, view.corners, strict=True):
-        bottom, right = (view.zoom * side for side in size)
+        bottom, right = (view.zooms[0] * side for side in size)
         expected = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom)])
         np.testing.assert_allclose(corners, expected + np.array([left, top]))
     height = stacked.ref.areas[0].height
     (corners,) = view.outlines(Area(height - 2, 3, height, 5))
-    expected = view.zoom * np.array([(12, 44), (20, 44), (20, 50), (12, 50)])  # of 50 rows
+    expected = view.zooms[0] * np.array([(12, 44), (20, 44), (20, 50), (12, 50)])  # of 50 rows
     np.testing.assert_allclose(corners, expected + np.array(view.corners[0]))
 
 

@@ -83,7 +83,7 @@ def test_alignment_can_be_switched_off(turned):
     found = paint(request)
     predictor = predictor_for(x.weights)
     plain, aligned = (
-        predictor.run(x.visitors_lr(), x.visitors_refs(), align=align) for align in (False, True)
+        predictor.run(x.visitors_lr(), x.references, align=align) for align in (False, True)
     )
     assert np.array_equal(found.result, plain.rgb) and np.array_equal(x.result, aligned.rgb)
     assert psnr_y(x.result, x.hr) > psnr_y(found.result, x.hr) + 1
@@ -112,7 +112,7 @@ def test_other_settings_are_drawn_and_then_painted(files, x, monkeypatch):
     assert "Blocks of 16 x 16" in drawn.figure.summary and drawn.painted == ""
     config = dataclasses.replace(drawn.found.config, lr_block=16, ref_factor=1.0, dilations=(1, 3))
     assert drawn.found.config == painted.found.config == config
-    again = predictor_for(x.weights).run(x.visitors_lr(), x.visitors_refs(), matching=config)
+    again = predictor_for(x.weights).run(x.visitors_lr(), x.references, matching=config)
     assert f"**{psnr_y(again.rgb, x.hr):.2f} dB**" in painted.painted
     assert f"{psnr_y(x.result, x.hr):.2f} dB" in painted.painted
     geometry = again.trace.matches.geometry

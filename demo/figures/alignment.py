@@ -40,6 +40,7 @@ from demo.figures.places import (
     lr_panel,
     lr_zoom,
     own_blocks,
+    own_pixels,
     reference_words,
     view_words,
 )
@@ -123,6 +124,7 @@ def _row(
     ref_factor = fit_zoom(ref.shape[0], ref.shape[1], THIRD, _TALL)
     photo = enlarge(x.lr.crop(x.lr.rgb), lr_factor)
     reference = enlarge(ref, ref_factor)
+    ref_factor /= own_pixels(x, number)
     row, column = view.pixel(x)
     at = lr_factor * (column + 0.5), lr_factor * (row + 0.5)
     dot(photo, at, 5, ORANGE, filled=False)
@@ -143,8 +145,7 @@ def _row(
     image, corners = arrange([photo, reference, aligned], titles, least=THIRD)
     panels = [lr_panel(x, lr_factor, *corners[0])]
     if found is not None:
-        size = ref.shape[0], ref.shape[1]
-        panels.append(Panel(f"ref {number + 1}", *corners[1], *size, ref_factor))
+        panels.append(Panel(f"ref {number + 1}", *corners[1], *x.ref_sizes[number], ref_factor))
     if seen is not None:
         panels.append(lr_panel(x, lr_factor, *corners[2]))
     return image, panels
@@ -232,7 +233,7 @@ def _in_words(x: Exploration, number: int, found: Alignment | None) -> str:
     height, width = found.size
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
     own = found.to_own(corners)
-    ends = np.array(x.refs[number].shape[1::-1]) - 0.5
+    ends = np.array(x.ref_sizes[number][::-1]) - 0.5
     if ((own < -0.5 - SCALE) | (own > ends + SCALE)).any():
         words += " Where the photo's frame reaches beyond it, its edge is repeated."
     return words
@@ -302,7 +303,7 @@ def _joined(x: Exploration, number: int, found: Alignment, shown: Sequence[int])
     titles = ["Your photo", _capital(reference_words(x, number))]
     image, corners = arrange([photo, reference], titles, gap=_ACROSS, least=half)
     frame = lr_factor / SCALE * (found.frame_points + 0.5) + corners[0]
-    own = _drawn(found.own_points, ref_factor) + corners[1]
+    own = _drawn(found.own_points, ref_factor / own_pixels(x, number)) + corners[1]
     for place, feature in enumerate(shown):
         colour = _COLOURS[place % len(_COLOURS)]
         ends = [(float(point[0]), float(point[1])) for point in (frame[feature], own[feature])]

@@ -112,7 +112,10 @@ def ref_blocks(x: Exploration, view: View) -> Drawn:
     ground = replace(ground, picture=picture)
     ground.number()
     words = _mark_selected(x, ground, picture, view.block(x))
-    places = sum(round(ground.zoom * h) * round(ground.zoom * w) for h, w in ground.sizes)
+    places = sum(
+        round(zoom * rows) * round(zoom * columns)
+        for zoom, (rows, columns) in zip(ground.zooms, ground.sizes, strict=True)
+    )
     covered = float((many > 0).sum()) / places
     most = int(max(many.max(), count[x.ref.is_own].max()))  # cells may be smaller than pixels here
     title = "Reference: where the blocks matched"

@@ -346,7 +346,7 @@ def match_error(x: Exploration) -> NDArray[np.float32] | None:
     cell = matched_cells(x)
     at = x.ref.locate(cell[0], cell[1], clip=False)
     error = np.hypot(at.row - row, at.column - (centre - truth))
-    width = x.refs[0].shape[1]
+    _, width = x.ref_sizes[0]
     outside = (centre - truth < 0) | (centre - truth > width - 1)
     return np.where(outside, np.nan, error).astype(np.float32)
 

@@ -157,6 +157,11 @@ def padding_words(x: Exploration) -> str:
     )
 
 
+def own_pixels(x: Exploration, number: int) -> float:
+    """Own pixels of a reference that a pixel of its picture in ``x.refs`` is long."""
+    return x.ref_sizes[number][1] / x.refs[number].shape[1]
+
+
 def reference_words(x: Exploration, number: int) -> str:
     """What a reference is called in a sentence."""
     if x.self_reference:
@@ -188,20 +193,19 @@ class RefView:
     """All references as the visitor gave them, laid out to be seen together."""
 
     picture: Pixels
-    zoom: float
-    """Figure pixels per own pixel of a reference."""
     canvas: RefCanvas
     corners: tuple[tuple[int, int], ...]
     """(left, top) of each reference in ``picture``."""
     sizes: tuple[Size, ...]
-    """Rows and columns of each reference."""
+    """Rows and columns of each reference, in its own pixels."""
+    zooms: tuple[float, ...]
+    """Figure pixels per own pixel of each."""
 
     def point(self, row: int, column: int) -> tuple[float, float]:
         """(x, y) in ``picture`` of a cell's centre; cells of padding move to the edge."""
         number, own_row, own_column = self.canvas.locate(row, column)
-        left, top = self.corners[int(number)]
-        across, down = self.zoom * (float(own_column) + 0.5), self.zoom * (float(own_row) + 0.5)
-        return left + across, top + down
+        (left, top), zoom = self.corners[int(number)], self.zooms[int(number)]
+        return left + zoom * (float(own_column) + 0.5), top + zoom * (float(own_row) + 0.5)
 
     def outlines(self, area: Area) -> list[Corners]:
         """The parts of an area that can be seen, by their corners in ``picture``.
@@ -209,7 +213,8 @@ class RefView:
         An area may reach from one stacked view into the next, and into padding.
         """
         return [
-            self.zoom * (outline.corners[:, ::-1] + 0.5) + self.corners[outline.number]
+            self.zooms[outline.number] * (outline.corners[:, ::-1] + 0.5)
+            + self.corners[outline.number]
             for outline in self.canvas.outlines(area)
         ]
 
@@ -221,7 +226,8 @@ class RefView:
         total = np.zeros((*self.picture.shape[:2], values.shape[2]), np.float32)
         for place in self.canvas.placements:
             (left, top), (height, width) = self.corners[place.number], place.own_size
-            down, across = (max(1, round(self.zoom * side)) for side in (height, width))
+            zoom = self.zooms[place.number]
+            down, across = (max(1, round(zoom * side)) for side in (height, width))
             row = (np.arange(down) + 0.5) * height / down - 0.5
             column = (np.arange(across) + 0.5) * width / across - 0.5
             on_canvas = place.from_own(*np.meshgrid(row, column, indexing="ij"))
@@ -239,9 +245,9 @@ class RefView:
     def panels(self, left: int = 0, top: int = 0) -> tuple[Panel, ...]:
         """Panels ``ref 1``, ``ref 2``, ... of a view drawn at (left, top), in own pixels."""
         return tuple(
-            Panel(f"ref {number}", left + corner[0], top + corner[1], *size, self.zoom)
-            for number, (size, corner) in enumerate(
-                zip(self.sizes, self.corners, strict=True), start=1
+            Panel(f"ref {number}", left + corner[0], top + corner[1], *size, zoom)
+            for number, (size, corner, zoom) in enumerate(
+                zip(self.sizes, self.corners, self.zooms, strict=True), start=1
             )
         )
 
@@ -249,8 +255,8 @@ class RefView:
 def ref_view(x: Exploration, width: int = WIDTH, height: int = TALL) -> RefView:
     """Lay out the visitor's references."""
     page, zoom, corners = _laid_out(x.refs, width, height)
-    sizes = tuple((ref.shape[0], ref.shape[1]) for ref in x.refs)
-    return RefView(page, zoom, x.ref, corners, sizes)
+    zooms = tuple(zoom / own_pixels(x, number) for number in range(len(x.refs)))
+    return RefView(page, x.ref, corners, x.ref_sizes, zooms)
 
 
 @dataclass(frozen=True, eq=False)

@@ -211,7 +211,7 @@ def numbers(finished: FinishedRun) -> dict[str, Any]:
         {
             "weights": finished.request.weights,
             "lr": [result.lr.width, result.lr.height],
-            "references": [[ref.shape[1], ref.shape[0]] for ref in finished.refs],
+            "references": [list(ref.plain.size[::-1]) for ref in result.references],
             "self_reference": result.self_reference,
             "align": finished.request.align,
             "alignments": alignments(result.alignments, result.ref),

@@ -124,9 +124,7 @@ def _painted(x: Exploration, trial: MatchingTrial, progress: Progress) -> Matchi
         ref_factor=trial.found.config.ref_factor,
         dilations=trial.found.config.dilations,
     )
-    again = predictor.run(
-        x.visitors_lr(), x.visitors_refs(), progress, matching=matching, align=x.align
-    )
+    again = predictor.run(x.visitors_lr(), x.references, progress, matching=matching, align=x.align)
     assert x.hr is not None
     found, own = (decibels(psnr_y(picture, x.hr)) for picture in (again.rgb, x.result))
     words = (

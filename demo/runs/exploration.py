@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from demo.runs.request import FinishedRun
-from masa.config import Adaptation
+from masa.config import Adaptation, Size
 from masa.machine.cost import Cost, dense_matching_cost, paper_cost
 from masa.machine.memory import Peak
 from masa.network.decoder import ScaleTrace
@@ -28,6 +28,7 @@ from masa.pictures.photo import Pixels
 from masa.pictures.resize import to_uint8
 from masa.reference.alignment import Alignment
 from masa.reference.canvas import LRCanvas, RefCanvas
+from masa.reference.views import Reference
 
 KEPT_BYTES = 64 * 2**20
 """Bound on an exploration of an LR of 128x128 with a Ref of 512x512, used as it is and aligned."""
@@ -94,15 +95,10 @@ class Exploration:
     lr: LRCanvas
     ref: RefCanvas
     """Of the views of references that the network used: as they are, or aligned."""
-    refs: tuple[Pixels, ...]
-    """``(H, W, 3)`` each: the references as the visitor gave them, reduced and shifted if that was
-    done; the LR itself if there was none. The canvas's places count in them."""
+    references: tuple[Reference, ...]
+    """As the network was given them; none if the LR was its own."""
     align: bool
     """Whether references were to be aligned."""
-    alignments: tuple[Alignment | None, ...]
-    """How the photo lies in each of ``refs``; ``None`` where nothing in common was found. Empty if
-    nothing was to be aligned."""
-    self_reference: bool
     result: Pixels
     """``(4H, 4W, 3)``, like the pictures below: in the visitor's own pixels, without padding."""
     alpha: NDArray[np.uint8] | None
@@ -144,11 +140,30 @@ class Exploration:
         """``(H, W, 3)``: the LR without padding."""
         return self.lr.crop(self.lr.rgb).copy()
 
-    def visitors_refs(self) -> list[Pixels]:
-        """The references as they were used; none if the LR was its own."""
-        if self.self_reference:
-            return []
-        return list(self.refs)
+    @property
+    def self_reference(self) -> bool:
+        """No reference was given, so the LR was its own."""
+        return not self.references
+
+    @property
+    def refs(self) -> tuple[Pixels, ...]:
+        """``(H, W, 3)`` each: the references, reduced and shifted if that was done; the LR itself
+        if there was none."""
+        given = tuple(ref.rgb for ref in self.references)
+        return given or (self.lr.crop(self.lr.rgb),)
+
+    @property
+    def ref_sizes(self) -> tuple[Size, ...]:
+        """Rows and columns of each of :attr:`refs` in its own pixels, in which places count; more
+        than the picture has if the reference was reduced after it had been aligned."""
+        given = tuple(ref.plain.size for ref in self.references)
+        return given or ((self.lr.height, self.lr.width),)
+
+    @property
+    def alignments(self) -> tuple[Alignment | None, ...]:
+        """How the photo lies in each reference; ``None`` where nothing in common was found. Empty
+        if nothing was to be aligned."""
+        return tuple(ref.alignment for ref in self.references) if self.align else ()
 
     def kept_bytes(self) -> int:
         """Memory that this exploration holds."""
@@ -173,10 +188,8 @@ def explore(run: FinishedRun, on_share: OnShare = ignore) -> Exploration:
         weights=run.request.weights,
         lr=result.lr,
         ref=result.ref,
-        refs=run.refs or (result.lr.crop(result.lr.rgb),),
+        references=result.references,
         align=run.request.align,
-        alignments=result.alignments,
-        self_reference=result.self_reference,
         result=result.rgb,
         alpha=result.alpha,
         lr_alpha=run.alpha,

@@ -78,10 +78,10 @@ class Prepared:
     hold their own."""
 
 
-def prepare(request: Request, progress: Progress = unwatched, align: bool = False) -> Prepared:
+def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
     """Read the photo and make the LR of a sharp one; then read, reduce and shift each reference.
 
-    With ``align``, references are also seen in the LR's frame, at full size unless they are
+    If the request aligns, references are also seen in the LR's frame, at full size unless they are
     shifted. The only place where a visitor's pictures are decoded. At most one of them is held at
     its full size, so this has to be called by who has the turn (:mod:`demo.runs.jobs`);
     ``progress`` is called before each, and what it raises ends the work. Raises ``UserError``.
@@ -101,10 +101,11 @@ def prepare(request: Request, progress: Progress = unwatched, align: bool = Fals
     for number, source in enumerate(request.refs, start=1):
         progress(0, f"Opening reference {number}")
         shifted = not request.shift.is_identity
-        ref = read_reference(source, number, LIMITS, lr.rgb if align and not shifted else None)
+        seen_by = lr.rgb if request.align and not shifted else None
+        ref = read_reference(source, number, LIMITS, seen_by)
         if shifted:
             rgb = request.shift.apply(ref.rgb).rgb
-            if align:
+            if request.align:
                 ref = see(rgb, number - 1, lr.rgb, LIMITS.max_ref_pixels, ref.notes)
             else:
                 ref = replace(ref, plain=View(number - 1, rgb.shape[:2], rgb))
@@ -132,8 +133,6 @@ class FinishedRun:
 
     request: Request
     result: Result
-    refs: tuple[Pixels, ...]
-    """``(H, W, 3)`` each: the references as they were used; none if the LR was its own."""
     hr: Pixels | None
     """``(4H, 4W, 3)``: the known target, cropped as the LR was made."""
     config: MASAConfig
@@ -199,8 +198,7 @@ def run(request: Request, progress: Progress, keep: bool = False) -> FinishedRun
                     raise
                 scales = scales[:-1]  # fewer scales can be looked at, but there is a picture
     result = replace(result, notes=prepared.notes + result.notes)
-    refs = tuple(ref.rgb for ref in prepared.refs)
-    return FinishedRun(request, result, refs, prepared.hr, predictor.config, peak, lr.alpha)
+    return FinishedRun(request, result, prepared.hr, predictor.config, peak, lr.alpha)
 
 
 def expected_work(request: Request) -> int:

@@ -74,7 +74,7 @@ def without_branches(x: Exploration, progress: Progress = unwatched) -> Explorat
             progress((number + share) / len(off), "Without a branch of DRAM")
 
         results[name] = predictor.run(
-            x.visitors_lr(), x.visitors_refs(), half, branches=branches, align=x.align
+            x.visitors_lr(), x.references, half, branches=branches, align=x.align
         ).rgb
     return replace(x, switched_off=results)
 
