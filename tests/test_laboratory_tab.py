@@ -38,7 +38,7 @@ def pair(tmp_path_factory):
 
 def values(pair, photo="hr.png", mode=HR_MODE, family="gain", points=3, named=(), amounts=NEUTRAL):
     gallery = [(str(pair / "ref.png"), None)]
-    page = [str(pair / photo), gallery, mode, "clean", "masa-rec", "off", *NEUTRAL]
+    page = [str(pair / photo), gallery, mode, "clean", "masa-rec", "off", *NEUTRAL, True]
     return [*page, family, points, ["masa-rec"], list(named), *amounts]
 
 

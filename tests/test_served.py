@@ -291,8 +291,10 @@ def test_how_long_things_are_kept_is_told_to_all_who_keep_them(monkeypatch, fold
 
 
 END = """
-import sys, threading, time, torch
+import signal, sys, threading, time, torch
 from demo import serve
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
 
 def compute():
     torch.set_num_threads(1)

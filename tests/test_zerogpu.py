@@ -63,7 +63,7 @@ def test_a_refused_quota_means_the_cpu_and_a_note(wanted, caplog):
     steps = []
     found = borrowed(paint, Lender(refuse=True))(wanted, progress=lambda *step: steps.append(step))
     assert np.array_equal(found.result, paint(wanted).result)
-    assert found.notes == (zerogpu.NOTE,)
+    assert found.notes.count(zerogpu.NOTE) == 1 and zerogpu.NOTE not in paint(wanted).notes
     assert len(steps) > 3
     assert "exceeded your quota" in caplog.text and "Traceback" not in caplog.text
 
