@@ -315,6 +315,7 @@ def test_a_turned_reference_is_as_good_as_an_upright_one(page, tmp_path):
     page.get_by_role("tab", name="One pixel").click()
     picture, words = page.locator("#figure-chosen_pixel img"), page.locator("#words-chosen_pixel")
     expect(picture).to_be_visible(timeout=PATIENT)
+    expect(words).to_contain_text("row 24, column 24", timeout=PATIENT)  # of this run
     disparity, apart = example.true_disparity(), []
     for x, y in ((0.3, 0.3), (0.7, 0.4), (0.5, 0.7)):
         before = words.inner_text()
@@ -362,6 +363,7 @@ def test_arrow_keys_move_what_a_figure_shows_as_chosen(page):
     ):
         page.get_by_role("tab", name=tab).click()
         told = page.locator(f"#words-{words}")
+        expect(page.locator(f"#figure-{figure} img")).to_be_visible(timeout=PATIENT)
         expect(told).to_contain_text("column", timeout=PATIENT)
         if figure != "lr_blocks":  # other tabs follow the one in which the pixel was moved
             at = (page.locator(f"#{axis} input[type=number]") for axis in ("row", "column"))

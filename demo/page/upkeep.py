@@ -65,7 +65,7 @@ class Upkeep:
                 self._ended.pop(session, None)
                 continue
             since = self._ended.setdefault(session, self._clock())
-            if not events or self._clock() - since > self._keep_seconds:
+            if not events or self._clock() - since >= self._keep_seconds:
                 sessions.pop(session, None)
                 queue.pending_messages_per_session.pop(session, None)
         known = sessions.keys()
