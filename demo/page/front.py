@@ -76,8 +76,8 @@ FORGOTTEN = "This run was forgotten to make room for those of other visitors: pr
 def photos_field(label: str) -> gr.File:
     """A field of the API for several photos: uploaded files, or ``data:`` strings."""
     field = gr.File(label=label, file_count="multiple")
-    # Gradio's own description breaks inside a tool's, and its model takes no strings, as which
-    # tools send files of a list. (A class of our own would make Gradio write a file beside it.)
+    # Two things of Gradio's own do not work for tools: the references in its description, and its
+    # model, which refuses strings. (For a class of our own, Gradio would write a file beside it.)
     schema = ListFiles.model_json_schema()
     file = schema["$defs"]["FileData"]
     properties = {**file["properties"], "meta": schema["$defs"]["FileDataMeta"]}
@@ -297,7 +297,7 @@ def client_left() -> bool:
     blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
     if blocks is None or event_id is None:
         return False
-    # Who closes the connection is no longer alive there; who cancels is no longer there.
+    # The event of a closed connection is not alive; a cancelled one is not among the active ones.
     jobs = (job for job in blocks._queue.active_jobs if job)
     return not any(event._id == event_id and event.alive for job in jobs for event in job)
 

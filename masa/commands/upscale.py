@@ -158,7 +158,7 @@ def _by_name(pictures: Sequence[Path]) -> dict[str, Path]:
 def _pictures(folder: Path) -> list[Path]:
     found = pictures_in(folder)
     if not found:
-        raise UserError(f"The folder '{folder}' holds no pictures.")
+        raise UserError(f"The folder '{folder}' holds no pictures: name a folder with some.")
     return found
 
 
