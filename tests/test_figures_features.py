@@ -251,7 +251,7 @@ def test_before_the_second_run(x):
 
 
 def test_without_a_reference(x):
-    own_reference = replace(x, self_reference=True, plain=x.result)
+    own_reference = replace(x, references=(), plain=x.result)
     assert "No reference was given" in told(own_reference)
     assert "No reference was given" in told(replace(own_reference, hr=None))
     assert "without a reference" in table_of(own_reference)

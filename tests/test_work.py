@@ -140,7 +140,7 @@ def test_other_settings_are_drawn_and_then_painted(files, x, monkeypatch):
 def test_a_shift_changes_the_reference_and_nothing_else(files, no_examples):
     dark = last(enlarge(inputs(files / "lr.png", [files / "ref.png"], shift="darker"), no_examples))
     ref = read_photo(files / "ref.png").rgb
-    assert np.array_equal(dark.visitors_refs()[0], PRESETS["darker"].apply(ref).rgb)
+    assert np.array_equal(dark.refs[0], PRESETS["darker"].apply(ref).rgb)
     assert np.array_equal(dark.visitors_lr(), read_photo(files / "lr.png").rgb)
     own = inputs(files / "lr.png", [files / "ref.png"], shift=CUSTOM, gain=0.6)
     assert own.request().shift == Shift(gain=0.6)
@@ -253,7 +253,7 @@ def test_what_a_session_keeps_is_light(monkeypatch):
 def test_pictures_are_called_what_they_are(x):
     with_one = pictures_of(dataclasses.replace(x, plain=x.bicubic))
     assert with_one["result"].endswith("with the reference") and "plain" in with_one
-    alone = dataclasses.replace(x, self_reference=True, plain=x.result, hr=None)
+    alone = dataclasses.replace(x, references=(), plain=x.result, hr=None)
     names = pictures_of(alone)
     assert list(names) == ["bicubic", "result"] and names["result"].endswith("without a reference")
     left, right = compared_files(alone, names["bicubic"], names["result"])
