@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -228,12 +229,16 @@ class RefView:
             (left, top), (height, width) = self.corners[place.number], place.own_size
             zoom = self.zooms[place.number]
             down, across = (max(1, round(zoom * side)) for side in (height, width))
+            # A reduced reference's picture may be a pixel smaller than its own size promises.
+            part = total[top : top + down, left : left + across]
+            down, across = part.shape[:2]
             row = (np.arange(down) + 0.5) * height / down - 0.5
             column = (np.arange(across) + 0.5) * width / across - 0.5
             on_canvas = place.from_own(*np.meshgrid(row, column, indexing="ij"))
-            known = np.isfinite(on_canvas).all(-1)
-            cell = ((on_canvas[known] + 0.5) // SCALE).astype(np.intp)
-            total[top : top + down, left : left + across][known] += values[cell[:, 0], cell[:, 1]]
+            cell = np.nan_to_num((on_canvas + 0.5) / SCALE - 0.5, nan=-SCALE).astype(np.float32)
+            part += cv2.remap(
+                values.astype(np.float32), cell[..., 1], cell[..., 0], cv2.INTER_NEAREST
+            ).reshape(part.shape)
         return total
 
     def number(self) -> None:

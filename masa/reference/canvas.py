@@ -392,7 +392,7 @@ def _ref_sides(refs: Sequence[Size], lr: Size, config: MASAConfig) -> tuple[list
     return heights, max(_round_up(max(width for _, width in refs), _REF_MULTIPLE), least[1])
 
 
-_STEPS = 10  # of the search for a place in an aligned view; optical flow is smooth, so few do
+_STEPS = 3  # of the search for a place in an aligned view; optical flow is smooth, so few do
 
 
 def _where(
