@@ -50,9 +50,10 @@ def png(rgb: Pixels, alpha: Pixels | None = None) -> bytes:
     picture = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     if alpha is not None:
         picture = cv2.merge((*cv2.split(picture), alpha))
-    # Of zlib's strategies this is the fastest, and on photos and maps no larger than the others.
-    strategy = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    _, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 2, *strategy])
+    # On photos and maps, these are the fastest whose files are no larger than those of others.
+    fast = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    fast += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
+    _, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 2, *fast])
     return data.tobytes()
 
 
