@@ -16,7 +16,7 @@ from tqdm import tqdm
 from demo.figures.robustness import MOST_NETWORKS, sheet
 from demo.laboratory import default_networks
 from demo.runs.served import png
-from masa.commands.options import add_device, add_memory, references, write
+from masa.commands.options import add_device, add_memory, add_refs, write
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.measuring.evaluate import finite, protocol
@@ -86,13 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--values", type=float, nargs="+", help="these values instead, of a single family"
     )
-    parser.add_argument(
-        "--refs",
-        type=references,
-        default="all",
-        metavar="1..5|all",
-        help="CUFED5: the reference to use, or all of them stitched (default: all)",
-    )
+    add_refs(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="the first N scenes only")
     parser.add_argument(
         "--out",

@@ -19,9 +19,9 @@ from masa.commands.options import (
     add_align,
     add_device,
     add_memory,
+    add_refs,
     add_weights,
     predictor,
-    references,
     write,
 )
 from masa.config import SCALE
@@ -99,13 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "input/ and ref/; examples: as examples.json lists them; images, urban100: pictures that "
         "are their own reference (default: recognised)",
     )
-    parser.add_argument(
-        "--refs",
-        type=references,
-        default="all",
-        metavar="1..5|all",
-        help="CUFED5: the reference to use, or all of them stitched (default: all)",
-    )
+    add_refs(parser)
     parser.add_argument(
         "--against",
         nargs="+",

@@ -96,6 +96,17 @@ def size(text: str) -> tuple[int, int]:
     return result
 
 
+def add_refs(parser: argparse.ArgumentParser) -> None:
+    """Which of a scene's references are used."""
+    parser.add_argument(
+        "--refs",
+        type=references,
+        default="all",
+        metavar="1..5|all",
+        help="CUFED5: the reference to use, or all of them stitched (default: all)",
+    )
+
+
 def references(text: str) -> Refs:
     """Which of a scene's references: ``all`` or a number from 1."""
     if text == "all":

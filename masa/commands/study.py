@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from masa.commands.options import add_device, add_memory, references, write
+from masa.commands.options import add_device, add_memory, add_refs, write
 from masa.errors import UserError
 from masa.machine.device import resolve_device, resolve_precision
 from masa.measuring.evaluate import protocol
@@ -28,13 +28,7 @@ _Numbers = TypeVar("_Numbers")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The scenes, where to write and where to compute."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the test set")
-    parser.add_argument(
-        "--refs",
-        type=references,
-        default="all",
-        metavar="1..5|all",
-        help="CUFED5: the reference to use, or all of them stitched (default: all)",
-    )
+    add_refs(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="the first N scenes only")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     add_device(parser)
