@@ -24,6 +24,7 @@ from demo.figures.places import (
 )
 from demo.figures.tabs import FIGURES, TABS
 from demo.figures.view import View
+from demo.runs import request as request_module
 from demo.runs.request import Request
 from demo.runs.steps import paint
 from masa.config import MASAConfig
@@ -191,6 +192,39 @@ def test_the_truth_is_measured_in_own_pixels(turned):
 
 
 # ---------------------------------------------------------------------------- the tab
+
+
+def test_a_reduced_reference_is_drawn_in_its_own_pixels(turned, monkeypatch):
+    """It was aligned at its full size, and what is kept to be shown of it is smaller."""
+    x, (matrix,) = turned
+    ref = x.refs[0]
+    fewer = ref.shape[0] * ref.shape[1] // 5
+    limits = replace(request_module.LIMITS, max_ref_pixels=fewer)
+    monkeypatch.setattr(request_module, "LIMITS", limits)
+    small = paint(Request(x.hr, (ref,), is_hr=True))
+    assert small.refs[0].size < 3 * fewer + 1 and small.ref_sizes == (ref.shape[:2],)
+    np.testing.assert_array_equal(small.result, x.result)  # of the full size
+    figures = drawn(small) | {"blocks": blocks.ref_blocks(small, View(20, 20))}
+    for name in ("alignment", "blocks"):
+        panel = next(p for p in figures[name].panels if p.name == "ref 1")
+        assert (panel.rows, panel.columns) == ref.shape[:2]
+        row, column = (round(0.7 * side) for side in ref.shape[:2])
+        at_y, at_x = (
+            first + panel.zoom * (v + 0.5) for first, v in ((panel.top, row), (panel.left, column))
+        )
+        name, down, across = pick((panel,), int(at_x), int(at_y))
+        assert name == "ref 1" and max(abs(down - row), abs(across - column)) <= 1 / panel.zoom + 1
+    true = transformed(matrix, middles(small).reshape(-1, 2)).reshape(*middles(small).shape)
+    at = small.ref.locate(*matched_cells(small))
+    apart = np.hypot(at.column - true[..., 0], at.row - true[..., 1])
+    assert np.median(apart[4:-4, 4:-4]) < 1.4 / 2
+    # What is drawn may be a pixel smaller than the own size promises.
+    view = ref_view(small)
+    larger = replace(view, zooms=(view.zooms[0] * (1 + 1.5 / view.picture.shape[0]),))
+    ones = np.ones((*small.ref.down.shape[:2], 1))
+    tinted = view.gathered(ones).sum()
+    assert tinted > 0.3 * view.picture[..., 0].size
+    assert larger.gathered(ones).sum() == pytest.approx(tinted, rel=0.05)
 
 
 def drawn(x):
