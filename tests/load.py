@@ -84,10 +84,10 @@ class Outcome:
     """Statuses of what others were answered, by what they did."""
 
     def shortfalls(self):
-        """What should not have been, in words."""
+        """What should not have been on any machine, however slow, in words."""
         found = self.errors[:10]
-        if not self.redraws or not statistics.median(self.redraws) < MOST_SECONDS:
-            found.append("Redraws take too long, or there were none.")
+        if not self.redraws:
+            found.append("Nobody saw a redraw.")
         if self.grown > MOST_GROWTH:
             found.append("Memory is not given back.")
         if self.files:
@@ -333,6 +333,8 @@ def main():
         )
     print(f"{arguments.visitors} visitors, {arguments.minutes:g} minutes: {outcome}")
     shortfalls = outcome.shortfalls()
+    if outcome.redraws and statistics.median(outcome.redraws) >= MOST_SECONDS:
+        shortfalls.append("Redraws take too long.")
     print(*shortfalls, sep="\n")
     return 1 if shortfalls else 0
 

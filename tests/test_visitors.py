@@ -154,5 +154,5 @@ def test_a_worker_that_dies_is_reported_and_the_next_request_works(
 def test_visitors_for_two_minutes(tmp_path):
     """The short form of ``python tests/load.py``."""
     outcome = run(visitors=12, seconds=120, keep=40, folder=tmp_path)
-    assert not outcome.shortfalls(), outcome
-    assert outcome.runs >= 12 and outcome.told > 0, outcome
+    assert not outcome.shortfalls(), str(outcome)
+    assert outcome.runs >= 12 and outcome.told > 0, str(outcome)
