@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from demo.runs.jobs import Stopped
+from masa.network.blocks import Geometry
 from masa.network.fused import has_bf16
-from masa.network.matching import CoarseMatch, Geometry, assemble
+from masa.network.matching import CoarseMatch, assemble
 from masa.pictures.resize import to_tensor
 
 DATA = Path(__file__).resolve().parent / "data"

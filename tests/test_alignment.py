@@ -7,7 +7,8 @@ import torch
 from helpers import is_one_sentence, picture, placed
 
 from masa.__main__ import main
-from masa.network.matching import Geometry, coarse_match, part_scores
+from masa.network.blocks import Geometry
+from masa.network.matching import coarse_match, part_scores
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo

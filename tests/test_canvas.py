@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masa.config import MASAConfig
-from masa.network.matching import Geometry
+from masa.network.blocks import Geometry
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.reference.canvas import Area, View, as_it_is, canvas_sizes, lr_canvas, ref_canvas

@@ -29,7 +29,7 @@ from demo.runs.examples import load_examples
 from demo.runs.exploration import explore
 from demo.runs.request import FinishedRun, Request, run
 from masa.config import MASAConfig
-from masa.network.matching import Geometry
+from masa.network.blocks import Geometry
 from masa.network.model import MASA
 from masa.network.transfer import plan_transfer
 from masa.predictor import Predictor

@@ -46,6 +46,7 @@ FIGURE_2 = (
     "fused",
     "layers",
     "encoder",
+    "blocks",
     "matching",
     "dense",
     "transfer",

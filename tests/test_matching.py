@@ -9,16 +9,14 @@ from hypothesis import strategies as st
 
 import masa.network.matching
 from masa.config import MASAConfig
+from masa.network.blocks import Geometry, ref_block_side, smallest_ref_side
 from masa.network.matching import (
-    Geometry,
     coarse_match,
     coarse_scores,
     fine_scores,
     match,
     patch_similarity,
-    ref_block_side,
     ref_corners,
-    smallest_ref_side,
     sum_shifted,
 )
 from masa.pictures.resize import to_tensor

@@ -14,8 +14,9 @@ from demo.runs.exploration import Exploration
 from masa.config import MASAConfig, Size
 from masa.errors import UserError
 from masa.machine.cost import dense_matching_cost, executed_cost
+from masa.network.blocks import Geometry
 from masa.network.dense import match_densely, sampled
-from masa.network.matching import Geometry, Matches, match
+from masa.network.matching import Matches, match
 from masa.network.progress import OnShare, ignore
 
 DENSE_BUDGET = 160 * 10**9

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from masa.config import SCALE, MASAConfig, Size
+from masa.network.blocks import Geometry
 from masa.network.decoder import Decoder
 from masa.network.encoder import Encoder
-from masa.network.matching import Geometry
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ How an image passes through them (MEM is drawn in figure 3)::
       |               x4: adaptation, aggregation, residual blocks
     output, plus the LR enlarged by bicubic interpolation
 
-To read bottom to top, start with :mod:`masa.network.layers` (convolutions, residual blocks). The
-rest can wait: ``fused`` (the same convolutions, faster on a CPU), ``tiling`` (large images in
-pieces), ``reading`` (only the parts of a reference that matches point to), ``progress`` (how far a
-computation is) and ``dense`` (dense matching, to compare with).
+To read bottom to top, start with :mod:`masa.network.layers` (convolutions, residual blocks) and
+:mod:`masa.network.blocks` (the sizes that matching and transfer work with). The rest can wait:
+``fused`` (the same convolutions, faster on a CPU), ``tiling`` (large images in pieces), ``reading``
+(only the parts of a reference that matches point to), ``progress`` (how far a computation is) and
+``dense`` (dense matching, to compare with).
 """

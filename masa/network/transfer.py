@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from masa.network.matching import Geometry, Matches
+from masa.network.blocks import Geometry
+from masa.network.matching import Matches
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masa.config import SCALE, MASAConfig, Size
-from masa.network.matching import smallest_ref_side
+from masa.network.blocks import smallest_ref_side
 from masa.pictures.photo import Pixels
 from masa.pictures.resize import pad_replicate, reduce_x4
 
