@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,6 +44,19 @@ class ScaleTrace:
     """What made it."""
     aggregated: Aggregated | None
     """DRAM's output and branches; ``None`` at x1, which has no DRAM."""
+
+
+class _Stage(NamedTuple):
+    """The parts of the decoder that take features from one scale to twice that scale."""
+
+    scale: int
+    """Pixels of its input to an LR pixel, along a side."""
+    dram: DualResidualAggregation
+    blocks: nn.Sequential
+    last: nn.Conv2d | None
+    """Turns the last features into the picture; ``None`` for a stage that others follow."""
+    halo: int
+    """LR pixels around a tile that its output depends on."""
 
 
 _ADAPTED, _AGGREGATED = 0.27, 0.47  # share of the multiply-adds of x4 done after each step
@@ -105,19 +119,8 @@ class Decoder(nn.Module):
         on_share: OnShare,
     ) -> tuple[Tensor, ScaleTrace | None]:
         """``(N, C, h, w)`` and Ref features ``(N, C, 2h, 2w)`` to ``(N, C, 2h, 2w)``."""
-        return self._upscale(
-            x1,
-            ref,
-            branches,
-            keep,
-            tile,
-            on_share,
-            scale=1,
-            dram=self.dram_x2,
-            blocks=self.blk_x2,
-            last=None,
-            halo=self.HALO_X2,
-        )
+        stage = _Stage(1, self.dram_x2, self.blk_x2, None, self.HALO_X2)
+        return self._upscale(stage, x1, ref, branches, keep, tile, on_share)
 
     def at_x4(
         self,
@@ -132,39 +135,25 @@ class Decoder(nn.Module):
 
         The picture is ``(N, 3, 4h, 4w)``, to be added to the bicubic enlargement.
         """
-        return self._upscale(
-            x2,
-            ref,
-            branches,
-            keep,
-            tile,
-            on_share,
-            scale=2,
-            dram=self.dram_x4,
-            blocks=self.blk_x4,
-            last=self.conv_out,
-            halo=self.HALO_X4,
-        )
+        stage = _Stage(2, self.dram_x4, self.blk_x4, self.conv_out, self.HALO_X4)
+        return self._upscale(stage, x2, ref, branches, keep, tile, on_share)
 
     def _upscale(
         self,
+        stage: _Stage,
         x: Tensor,
         ref: Tensor,
         branches: Branches,
         keep: bool,
         tile: int | None,
         on_share: OnShare,
-        *,
-        scale: int,
-        dram: DualResidualAggregation,
-        blocks: nn.Sequential,
-        last: nn.Conv2d | None,
-        halo: int,
     ) -> tuple[Tensor, ScaleTrace | None]:
         """One scale up: SAM, DRAM, residual blocks; in tiles, with the whole image's statistics.
 
-        ``x`` is ``(N, C, scale * h, scale * w)`` and ``ref`` twice that; ``halo`` is in LR pixels.
+        ``x`` is ``(N, C, stage.scale * h, stage.scale * w)`` and ``ref`` twice that. ``tile``
+        limits the LR pixels a side worked on at a time. With ``keep``, the trace is returned too.
         """
+        scale = stage.scale
         lr_stats = _upsampled_stats(x, scale, tile, on_share)
         ref_stats = _stats(ref, 2 * scale, tile, on_share)
 
@@ -176,7 +165,7 @@ class Decoder(nn.Module):
             on_share(_ADAPTED)
             if not keep:
                 del lr  # as large as the output; so are the maps deleted below
-            aggregated = dram(x, adapted.out, branches, keep)
+            aggregated = stage.dram(x, adapted.out, branches, keep)
             on_share(_AGGREGATED)
             merged, kept = aggregated.out, None
             if keep:
@@ -184,10 +173,10 @@ class Decoder(nn.Module):
                 merged = merged.clone()  # residual blocks write over their input
             else:
                 del adapted, aggregated, ref
-            out = run_blocks(blocks, merged, between(on_share, _AGGREGATED, 1))
-            return (out if last is None else last(out)), kept
+            out = run_blocks(stage.blocks, merged, between(on_share, _AGGREGATED, 1))
+            return (out if stage.last is None else stage.last(out)), kept
 
-        out, kept = run_tiled(step, [(x, scale), (ref, 2 * scale)], tile, halo, on_share)
+        out, kept = run_tiled(step, [(x, scale), (ref, 2 * scale)], tile, stage.halo, on_share)
         if kept is None:
             return out, None
         lr, adapted, aggregated = kept
