@@ -10,7 +10,7 @@ from asking import inputs, last
 from PIL import Image
 
 from demo.page.form import HR_MODE, LR_MODE, weights_menu
-from demo.page.messages import told_kindly
+from demo.page.messages import as_visible_errors
 from demo.page.page import Page
 from demo.page.work import enlarge
 from demo.runs import served as demo_files
@@ -115,5 +115,5 @@ def test_using_an_upload_keeps_it(tmp_path, monkeypatch):
     demo_files.delete_old(60)
     assert upload.exists()
     upload.unlink()
-    with pytest.raises(gr.Error, match="no longer on the server"), told_kindly():
+    with pytest.raises(gr.Error, match="no longer on the server"), as_visible_errors():
         inputs(upload).request()

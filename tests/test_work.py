@@ -11,7 +11,7 @@ from helpers import is_one_sentence, picture, taken
 
 from demo.figures.view import View
 from demo.page.form import CUSTOM, HR_MODE, LR_MODE
-from demo.page.messages import told_kindly
+from demo.page.messages import as_visible_errors
 from demo.page.report import compared_files, pictures_of, report
 from demo.page.work import complete, enlarge, try_matching
 from demo.runs import jobs
@@ -233,9 +233,9 @@ def test_what_is_known_takes_no_place_in_the_line(x, monkeypatch):
 
 
 def test_torch_running_out_of_memory_is_a_sentence():
-    with pytest.raises(gr.Error, match="not enough memory"), told_kindly():
+    with pytest.raises(gr.Error, match="not enough memory"), as_visible_errors():
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
-    with pytest.raises(RuntimeError, match="shapes"), told_kindly():
+    with pytest.raises(RuntimeError, match="shapes"), as_visible_errors():
         raise RuntimeError("shapes do not match")
 
 

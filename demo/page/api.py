@@ -22,7 +22,7 @@ from demo.laboratory import (
 )
 from demo.page.form import CLEAN, CUSTOM, SHIFTS, chosen_shift
 from demo.page.front import client_left, photos_field
-from demo.page.messages import told_kindly
+from demo.page.messages import as_visible_errors
 from demo.runs.jobs import Step, finish, follow, follow_each
 from demo.runs.request import FinishedRun, Request, expected_work, likeness, run
 from demo.runs.served import serve, serve_png
@@ -88,7 +88,7 @@ def super_resolve(
         The enlarged photo as a lossless PNG, and sizes, times, notes and scores.
     """
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
-    with told_kindly():
+    with as_visible_errors():
         request = _request(photo, references, is_hr, shift, amounts, weights, degradation, align)
         found = finish(follow(lambda progress: enlarge(request, progress=progress)), client_left)
         return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
@@ -119,7 +119,7 @@ def explain(
         A zip of pictures, figures, maps (.npz), settings and code, and the numbers among them.
     """
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
-    with told_kindly():
+    with as_visible_errors():
         request = _request(photo, references, is_hr, shift, amounts, weights, degradation, align)
         return finish(follow(lambda progress: explained(request, progress)), client_left)
 
@@ -148,7 +148,7 @@ def robustness(
         A figure of quality against the change, and in the numbers what it says and every point;
         "aligned" tells the two points of one network and value from each other.
     """
-    with told_kindly():
+    with as_visible_errors():
         request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, AUTO, CLEAN, False)
         chosen = tuple(networks or default_networks())
         asked = SweepRequest(request, change, chosen, int(points or 0))

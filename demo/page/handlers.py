@@ -15,7 +15,7 @@ from demo.figures.view import View
 from demo.page import look, work
 from demo.page.figure_slot import Updates
 from demo.page.form import HR_MODE, Form, Inputs, likely_mode, mode_of
-from demo.page.messages import existing, progress_bar, told_kindly
+from demo.page.messages import as_visible_errors, existing, progress_bar
 from demo.page.report import compared_files, pictures_of, report
 from demo.page.results import LATE, Results, dependent
 from demo.page.session import Session, while_wanted
@@ -95,7 +95,7 @@ class Handlers:
         inputs = Inputs(*values)
         if inputs == session.asked:
             return  # pressed twice: the first run keeps its place in the line
-        with told_kindly():
+        with as_visible_errors():
             inputs.request()  # raises before an older run is ended
         replacing = session.asked is not None
         run = session.start(inputs)

@@ -19,7 +19,7 @@ from demo.page import look
 from demo.page.figure_slot import FigureSlot, Updates
 from demo.page.form import CUSTOM, Inputs, own_change
 from demo.page.front import GONE
-from demo.page.messages import progress_bar, told_kindly
+from demo.page.messages import as_visible_errors, progress_bar
 from demo.page.session import Session, while_wanted
 from demo.runs.jobs import Finished, Step, follow_each
 from demo.runs.served import serve
@@ -76,7 +76,7 @@ def trial_of(values: Sequence[Any]) -> SweepRequest:
 
 def watch(trial: SweepRequest) -> Generator[Step | Sweep, None, None]:
     """A sweep as it grows, with its steps between. Raises ``gr.Error`` with one sentence."""
-    with told_kindly():
+    with as_visible_errors():
         for step in follow_each(lambda progress: laboratory.run_sweep(trial, progress)):
             yield step.value if isinstance(step, Finished) else step
 
@@ -284,7 +284,7 @@ class LaboratoryTab:
 
     def sweep(self, session: Session, *values: Any) -> Iterator[Updates]:
         """Run a sweep and draw it as it grows."""
-        with told_kindly():
+        with as_visible_errors():
             trial = trial_of(values)
         number = session.begin("sweep")
         yield from while_wanted(lambda: session.is_newest("sweep", number), self._swept(trial))
@@ -369,7 +369,7 @@ class LaboratoryTab:
         return clicked
 
     def _chosen(self, sweep: Sweep, line: str, value: float, compared: str) -> Updates:
-        with told_kindly():
+        with as_visible_errors():
             kept, pictures = choose(sweep, line, value, compared)
         at = (kept.line, kept.value)
         updates: Updates = {

@@ -18,7 +18,7 @@ _NO_MEMORY = "There is not enough memory for these pictures now: try smaller one
 
 
 @contextmanager
-def told_kindly() -> Iterator[None]:
+def as_visible_errors() -> Iterator[None]:
     """Turns errors that a visitor can do something about into ``gr.Error`` with one sentence."""
     try:
         yield

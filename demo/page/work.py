@@ -13,7 +13,7 @@ from demo.figures.cost import rematch_figure
 from demo.figures.figure import Drawn
 from demo.figures.result import decibels
 from demo.page.form import Inputs
-from demo.page.messages import told_kindly
+from demo.page.messages import as_visible_errors
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import Finished, Steps, follow
 from demo.runs.rematch import DenseMatch, Rematch, dense_match, rematch, rematch_cost
@@ -37,7 +37,7 @@ def enlarge(
     Parts of ``before``, the visitor's last exploration, that stay the same are used again. With
     ``admitted`` a long line refuses nobody: the run replaces one that was in the line already.
     """
-    with told_kindly():
+    with as_visible_errors():
         request = inputs.request()
         ready = showcase.get(request)
         if ready is not None:
@@ -55,7 +55,7 @@ def complete(x: Exploration) -> Steps[Exploration]:
     then with either branch of DRAM switched off. Those that ``x`` has already are left out.
     """
     compared = x
-    with told_kindly():
+    with as_visible_errors():
         if x.plain is None:
             for step in follow(lambda told: without_reference(x, progress=told), admitted=True):
                 yield step
@@ -99,7 +99,7 @@ def try_matching(
         found = rematch(x, config, every)
         return MatchingTrial(found, every, rematch_figure(x, found, every), "")
 
-    with told_kindly():
+    with as_visible_errors():
         if not dilations:
             raise UserError("Choose at least one dilation.")
         try:
