@@ -62,7 +62,7 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
                 )
     yield "figures.md", "\n\n".join(words).encode()
     yield "maps.npz", maps(x)
-    yield "run.json", json.dumps(settings(x), indent=2, allow_nan=False).encode()
+    yield "run.json", json.dumps(run_numbers(x), indent=2, allow_nan=False).encode()
     names = [f"ref_{number}.png" for number in range(1, len(x.references) + 1)]
     yield "repeat.py", SNIPPET.format(weights=x.weights, refs=names, align=x.align).encode()
 
@@ -92,7 +92,7 @@ def maps(x: Exploration) -> bytes:
     return buffer.getvalue()
 
 
-def settings(x: Exploration) -> dict[str, Any]:
+def run_numbers(x: Exploration) -> dict[str, Any]:
     """Sizes, weights, times, costs and scores of a run, as plain values."""
     scores = measure(x)
     found = {
@@ -109,7 +109,7 @@ def settings(x: Exploration) -> dict[str, Any]:
         "scores_on_y_no_border_cropped": None if scores is None else asdict(scores),
         "notes": list(x.notes),
     }
-    return plain(found)
+    return for_json(found)
 
 
 def alignments(found: Sequence[Alignment | None], canvas: RefCanvas) -> list[dict[str, Any]]:
@@ -133,12 +133,12 @@ def alignments(found: Sequence[Alignment | None], canvas: RefCanvas) -> list[dic
     ]
 
 
-def plain(value: Any) -> Any:
+def for_json(value: Any) -> Any:
     """``value`` for JSON, which has no infinity: the PSNR of identical pictures becomes null."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): for_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [for_json(item) for item in value]
     return finite(value) if isinstance(value, float) else value
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from demo.export import alignments, pack, plain, settings
+from demo.export import alignments, for_json, pack, run_numbers
 from demo.laboratory import (
     MOST_POINTS,
     SweepRequest,
@@ -159,7 +159,7 @@ def robustness(
             "table": report.table,
             "points": [asdict(row) for row in report.rows],
         }
-        return serve_png(report.figure.image, "robustness.png"), plain(found)
+        return serve_png(report.figure.image, "robustness.png"), for_json(found)
 
 
 _RUNNING = 0.9  # of explaining's time, the networks' share
@@ -177,7 +177,7 @@ def explained(request: Request, progress: Progress) -> tuple[str, dict[str, Any]
             packing(step.share, step.doing)
         else:
             path = serve(step.value, "masa.zip")
-    return path, settings(x)
+    return path, run_numbers(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +207,7 @@ def numbers(finished: FinishedRun) -> dict[str, Any]:
     scores = None
     if finished.hr is not None:
         scores = {name: asdict(likeness(p, finished.hr)) for name, p in pictures.items()}
-    return plain(
+    return for_json(
         {
             "weights": finished.request.weights,
             "lr": [result.lr.width, result.lr.height],
