@@ -125,9 +125,15 @@ def _alignment_notes(name: str, ref: Reference, plain: bool, aligned: bool) -> l
         ]
     lies = ref.alignment.words
     if not aligned:
-        return [f"{name} is {lies}: it was used as it is, which fits no worse.", *reduced]
-    also = " and was also used as it is" if plain else ""
-    notes = [f"{name} was aligned with the photo: it is {lies}{also}."]
+        return [
+            f"{name} is {lies}: it was used unaligned, because it fits as well that way.",
+            *reduced,
+        ]
+    notes = [f"{name} was aligned with the photo: it is {lies}."]
+    if plain:
+        notes.append(
+            f"{name} was also searched unaligned: some blocks of the photo fit better there."
+        )
     if ref.reduction:
         full = f"{name} was used at full detail where it was aligned"
         notes.append(
