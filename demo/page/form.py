@@ -8,6 +8,7 @@ from math import isqrt
 from pathlib import Path
 
 import gradio as gr
+from gradio.helpers import Examples
 
 from demo.laboratory import FOR_COMPARISON
 from demo.runs.examples import Example, card
@@ -83,53 +84,8 @@ class Form:
     """
 
     def __init__(self, examples: Sequence[Example]) -> None:
-        self.photo = gr.Image(
-            label="Your photo",
-            type="filepath",
-            image_mode=None,
-            format="png",
-            sources=["upload", "clipboard"],
-            height=240,
-            elem_id="photo",
-            buttons=[],
-            alt_text="The photo you chose",
-        )
-        side = isqrt(LIMITS.max_lr_pixels)
-        self.mode = gr.Radio(
-            [LR_MODE, HR_MODE],
-            value=LR_MODE,
-            label="What is it?",
-            info=f"Small: up to {side} x {side} pixels. "
-            f"Sharp: up to {SCALE * side} x {SCALE * side}. "
-            f"Any file: up to {LIMITS.max_file_bytes // 2**20} MB.",
-            elem_id="mode",
-        )
-        self.degradation = gr.Radio(
-            list(DEGRADATIONS),
-            value=CLEAN,
-            label="How is the small photo made?",
-            info="Clean, or as it would arrive from the web, a messenger or a camera: "
-            "see what that costs.",
-            elem_id="degradation",
-            visible=False,
-        )
-        self.refs = gr.Gallery(
-            label=f"References (up to {LIMITS.max_references})",
-            type="filepath",
-            file_types=list(SUFFIXES),
-            format="png",
-            columns=3,
-            height=220,
-            interactive=True,
-            elem_id="refs",
-        )
-        self.align = gr.Checkbox(
-            value=True,
-            label="Align the reference",
-            info="A reference that is turned, or taken from nearer or farther, is also used as "
-            "your camera would have seen it. Off is the paper's method, pure.",
-            elem_id="align",
-        )
+        self.photo, self.mode, self.degradation = _photo_fields()
+        self.refs, self.align = _reference_fields()
         self.shift = gr.Radio(
             SHIFTS, value=SHIFTS[0], label="Change the reference's light", elem_id="shift"
         )
@@ -154,9 +110,13 @@ class Form:
             *self.amounts,
             self.align,
         ]
+        self.examples = self._offered(examples)
+
+    def _offered(self, examples: Sequence[Example]) -> Examples:
+        """The list of examples, laid out where this is called."""
         listed = gr.HTML(visible=False)  # holds an example's card in the list; not shown itself
         rows = [[card(e), str(e.photo), [str(ref) for ref in e.refs], mode_of(e)] for e in examples]
-        self.examples = gr.Examples(
+        return gr.Examples(
             rows,
             [listed, self.photo, self.refs, self.mode],
             visible_columns=[0],
@@ -164,6 +124,63 @@ class Form:
             elem_id="examples",
             api_visibility="private",
         )
+
+
+def _photo_fields() -> tuple[gr.Image, gr.Radio, gr.Radio]:
+    """The photo, what it is, and how a small one is made from it; laid out where this is called."""
+    photo = gr.Image(
+        label="Your photo",
+        type="filepath",
+        image_mode=None,
+        format="png",
+        sources=["upload", "clipboard"],
+        height=240,
+        elem_id="photo",
+        buttons=[],
+        alt_text="The photo you chose",
+    )
+    side = isqrt(LIMITS.max_lr_pixels)
+    mode = gr.Radio(
+        [LR_MODE, HR_MODE],
+        value=LR_MODE,
+        label="What is it?",
+        info=f"Small: up to {side} x {side} pixels. "
+        f"Sharp: up to {SCALE * side} x {SCALE * side}. "
+        f"Any file: up to {LIMITS.max_file_bytes // 2**20} MB.",
+        elem_id="mode",
+    )
+    degradation = gr.Radio(
+        list(DEGRADATIONS),
+        value=CLEAN,
+        label="How is the small photo made?",
+        info="Clean, or as it would arrive from the web, a messenger or a camera: "
+        "see what that costs.",
+        elem_id="degradation",
+        visible=False,
+    )
+    return photo, mode, degradation
+
+
+def _reference_fields() -> tuple[gr.Gallery, gr.Checkbox]:
+    """The references, and whether they are aligned; laid out where this is called."""
+    refs = gr.Gallery(
+        label=f"References (up to {LIMITS.max_references})",
+        type="filepath",
+        file_types=list(SUFFIXES),
+        format="png",
+        columns=3,
+        height=220,
+        interactive=True,
+        elem_id="refs",
+    )
+    align = gr.Checkbox(
+        value=True,
+        label="Align the reference",
+        info="A reference that is turned, or taken from nearer or farther, is also used as "
+        "your camera would have seen it. Off is the paper's method, pure.",
+        elem_id="align",
+    )
+    return refs, align
 
 
 def mode_of(example: Example) -> str:

@@ -104,6 +104,27 @@ class LaboratoryTab:
     def __init__(self, keep_seconds: float) -> None:
         self.found = gr.State(None, time_to_live=keep_seconds)
         gr.Markdown(INTRO)
+        self._lay_out_question()
+        with gr.Row():
+            self.go = gr.Button("Run the sweep", variant="primary", elem_id="lab-go")
+            self.stop = gr.Button("Stop", elem_id="lab-stop")
+        self.bar = gr.HTML(elem_id="lab-bar")
+        with gr.Column(visible=False) as self.results:
+            self._lay_out_curves()
+            gr.Markdown("### One result\nClick a mark above, or choose here.")
+            self._lay_out_one_result()
+            self.strips = self._slot(
+                "lab-strips",
+                "The same part of every result",
+                "What the numbers look like: compare along a row.",
+            )
+            self.table = gr.Markdown(elem_id="lab-table")
+            self.download = gr.DownloadButton(
+                "Download the numbers (CSV)", visible=False, elem_id="lab-download"
+            )
+
+    def _lay_out_question(self) -> None:
+        """What changes, how far, for which networks, and a preview of the change."""
         with gr.Row():
             self.family = gr.Dropdown(
                 list(FAMILY_NAMES), value="gain", label="What changes", elem_id="lab-family"
@@ -131,61 +152,52 @@ class LaboratoryTab:
             "What every network is given; of a reference, also how much of it is clipped to black "
             "or white. Of several references the first is shown; the others are changed alike.",
         )
+
+    def _lay_out_curves(self) -> None:
+        """The two figures of all results, side by side."""
         with gr.Row():
-            self.go = gr.Button("Run the sweep", variant="primary", elem_id="lab-go")
-            self.stop = gr.Button("Stop", elem_id="lab-stop")
-        self.bar = gr.HTML(elem_id="lab-bar")
-        with gr.Column(visible=False) as self.results:
-            with gr.Row():
-                with gr.Column(min_width=320):
-                    self.quality = self._slot(
-                        "lab-quality",
-                        "How good the results are",
-                        "A mark per result; the higher, the closer to the sharp photo or, where "
-                        "that is unknown, to the result before any change. Click one.",
-                        wide=False,
-                    )
-                with gr.Column(min_width=320):
-                    self.matching = self._slot(
-                        "lab-matching",
-                        "How well matching goes",
-                        "Where matches move or become unlike, matching gave way. Where they stay, "
-                        "what is lost is lost after it.",
-                        wide=False,
-                    )
-            gr.Markdown("### One result\nClick a mark above, or choose here.")
-            with gr.Row():
-                self.line = gr.Dropdown([], label="Network", elem_id="lab-network")
-                self.value = gr.Dropdown([], label="Change", elem_id="lab-value")
-                self.compared = gr.Dropdown(
-                    [(title, name) for name, title in COMPARED.items()],
-                    value="unchanged",
-                    label="Left: compared with",
-                    elem_id="lab-compared",
+            with gr.Column(min_width=320):
+                self.quality = self._slot(
+                    "lab-quality",
+                    "How good the results are",
+                    "A mark per result; the higher, the closer to the sharp photo or, where "
+                    "that is unknown, to the result before any change. Click one.",
+                    wide=False,
                 )
-                self.divider = gr.Slider(0, 100, 50, step=1, label="Divider")
-            self.slider = gr.ImageSlider(
-                label="Drag to compare",
-                format="png",
-                interactive=False,
-                max_height=560,
-                elem_id="lab-slider",
+            with gr.Column(min_width=320):
+                self.matching = self._slot(
+                    "lab-matching",
+                    "How well matching goes",
+                    "Where matches move or become unlike, matching gave way. Where they stay, "
+                    "what is lost is lost after it.",
+                    wide=False,
+                )
+
+    def _lay_out_one_result(self) -> None:
+        """The choice of one result, that result beside another picture, and its channels."""
+        with gr.Row():
+            self.line = gr.Dropdown([], label="Network", elem_id="lab-network")
+            self.value = gr.Dropdown([], label="Change", elem_id="lab-value")
+            self.compared = gr.Dropdown(
+                [(title, name) for name, title in COMPARED.items()],
+                value="unchanged",
+                label="Left: compared with",
+                elem_id="lab-compared",
             )
-            self.chosen = gr.Markdown(elem_id="lab-chosen")
-            self.statistics = self._slot(
-                "lab-statistics",
-                "Channels before and after adaptation",
-                "Mean and spread of every channel for the chosen result, at the photo's own size.",
-            )
-            self.strips = self._slot(
-                "lab-strips",
-                "The same part of every result",
-                "What the numbers look like: compare along a row.",
-            )
-            self.table = gr.Markdown(elem_id="lab-table")
-            self.download = gr.DownloadButton(
-                "Download the numbers (CSV)", visible=False, elem_id="lab-download"
-            )
+            self.divider = gr.Slider(0, 100, 50, step=1, label="Divider")
+        self.slider = gr.ImageSlider(
+            label="Drag to compare",
+            format="png",
+            interactive=False,
+            max_height=560,
+            elem_id="lab-slider",
+        )
+        self.chosen = gr.Markdown(elem_id="lab-chosen")
+        self.statistics = self._slot(
+            "lab-statistics",
+            "Channels before and after adaptation",
+            "Mean and spread of every channel for the chosen result, at the photo's own size.",
+        )
 
     def _slot(self, name: str, title: str, caption: str, wide: bool = True) -> FigureSlot:
         gr.Markdown(f"### {title}\n{caption}")
