@@ -269,15 +269,16 @@ class Trainer:
 
     def _validate(self, log: RunLog) -> None:
         """Measure the averaged weights, log, and keep them if they are the best so far."""
-        found = self.validation.scores(self.ema, lambda: self._asked_to_stop)
-        self._agree()
-        if isinstance(found, str):
+        try:
+            found = self.validation.scores(self.ema, lambda: self._asked_to_stop)
+        except UserError as error:
             # Only the first validation may end a training: later, too much would be lost.
             if self.step == 0:
-                raise UserError(found)
+                raise
             if self.is_main:
-                say(f"step {self.step} is not validated: {found}")
-            return
+                say(f"step {self.step} is not validated: {error}")
+            found = None
+        self._agree()
         if found is None:
             return
         self._validated = self._seconds

@@ -33,11 +33,11 @@ class Validation:
         self._degradations = [CLEAN] if degrade == "off" else list(PRESETS.values())
         self._accelerator, self._precision = accelerator, precision
 
-    def scores(self, model: MASA, stopping: Callable[[], bool]) -> list[SceneScores] | str | None:
+    def scores(self, model: MASA, stopping: Callable[[], bool]) -> list[SceneScores] | None:
         """The scores of all scenes, in order, in all processes.
 
-        Instead a sentence if a scene could not be measured, and ``None`` if ``stopping`` became
-        true meanwhile in any process.
+        ``None`` if ``stopping`` became true meanwhile in any process. Raises ``UserError``, in all
+        processes, if a scene could not be measured in one of them.
         """
         accelerator = self._accelerator
         predictor = Predictor(model, accelerator.device.type, self._precision)
@@ -47,7 +47,7 @@ class Validation:
             if stopping():
                 raise _StoppedError
 
-        part: list[tuple[int, SceneScores]] | str | None
+        part: dict[int, SceneScores] | str | None
         try:
             measured = evaluate(
                 predictor_upscale(predictor, check),
@@ -57,17 +57,19 @@ class Validation:
                 keep=PICTURES,
                 degradations=self._degradations,
             )
-            part = list(zip(mine, measured, strict=True))
+            part = dict(zip(mine, measured, strict=True))
         except _StoppedError:
             part = None
         except UserError as error:
             part = str(error)
-        rows: list[tuple[int, SceneScores]] = []
+        rows: dict[int, SceneScores] = {}
         for found in gather_object([part]):
-            if found is None or isinstance(found, str):
-                return found
-            rows += found
-        return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+            if found is None:
+                return None
+            if isinstance(found, str):
+                raise UserError(found)
+            rows |= found
+        return [rows[number] for number in sorted(rows)]
 
 
 def log_line(rows: Sequence[SceneScores]) -> dict[str, float]:
