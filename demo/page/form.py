@@ -153,8 +153,7 @@ def _photo_fields() -> tuple[gr.Image, gr.Radio, gr.Radio]:
         list(DEGRADATIONS),
         value=CLEAN,
         label="How is the small photo made?",
-        info="Clean, or as it would arrive from the web, a messenger or a camera: "
-        "see what that costs.",
+        info="Clean, or with noise, blur or JPEG blocks, as from the web, a messenger or a camera.",
         elem_id="degradation",
         visible=False,
     )
@@ -177,7 +176,7 @@ def _reference_fields() -> tuple[gr.Gallery, gr.Checkbox]:
         value=True,
         label="Align the reference",
         info="A reference that is turned, or taken from nearer or farther, is also used as "
-        "your camera would have seen it. Off is the paper's method, pure.",
+        "your camera would have seen it. Off: the paper's method alone.",
         elem_id="align",
     )
     return refs, align

@@ -45,7 +45,8 @@ from masa.machine.memory import memory_limit
 log = logging.getLogger(__name__)
 
 NOT_UPLOADED = (
-    "A file in this request was not uploaded to this page, which fetches none: upload it first."
+    "A file in this request was not uploaded to this page, and the page downloads none from other "
+    "addresses: upload it first."
 )
 NOT_A_CHOICE = (
     "A value in this request is not one of the choices or out of range: the page's description "
@@ -118,7 +119,7 @@ class Front(gr.Blocks):
     def queue(self, *args: Any, **options: Any) -> Front:
         """Gradio's, which keeps no statistics, and takes no more of an address than its share."""
         super().queue(*args, **options)
-        self._queue.ANALYTICS_MAX_EVENTS = 0  # as an environment variable, Gradio wants one
+        self._queue.ANALYTICS_MAX_EVENTS = 0  # Gradio's environment variable allows no less than 1
         push = self._queue.push
 
         async def push_admitted(body: Any, request: Request, username: str | None) -> Any:
@@ -129,7 +130,7 @@ class Front(gr.Blocks):
         return self
 
     async def _admit(self, body: Any, address: str) -> None:
-        """Raises ``HTTPException`` for an event that must wait for no turn.
+        """Raises ``HTTPException`` for an event that must not get into the queue.
 
         Pictures sent as text are written to files, as texts would fill the memory while they wait.
         """
@@ -150,7 +151,7 @@ class Front(gr.Blocks):
             raise _undone(error) from None
         except Exception:  # the request's content decides which
             raise HTTPException(400, NOT_FITTING) from None
-        # From here on nobody else comes between, so that what is counted is so.
+        # Nothing is awaited from here on, so no other event changes what is counted.
         line = self._queue
         if line.max_size is not None and len(line) >= line.max_size:
             raise HTTPException(503, LINE_FULL)
@@ -173,7 +174,7 @@ class Front(gr.Blocks):
             options["event_data"] = gr.EventData(event.target, {})
         state, session, call = map(options.get, ("state", "session_hash", "event_id"))
         if state is not None:
-            state.STATE_TTL_WHEN_CLOSED = self.keep_seconds  # an hour, if Gradio has its way
+            state.STATE_TTL_WHEN_CLOSED = self.keep_seconds  # Gradio's default is an hour
             self._pages.use(state)  # also for each step of what waits, or goes on
         try:
             return await super().process_api(*args, **options)
@@ -329,7 +330,7 @@ def _in_range(blocks: Sequence[Any], values: list[Any], state: Any) -> list[Any]
 
 
 def _not_understood(request: Request, error: Exception) -> JSONResponse:
-    """Answer to a request that Gradio's own routes trip over."""
+    """Answer to a request that makes Gradio's own routes fail."""
     log.warning("A request to %s was not understood: %s", request.url.path, type(error).__name__)
     return JSONResponse({"detail": NOT_FITTING}, status_code=400)
 
@@ -348,7 +349,7 @@ async def _not_done(request: Request, error: Exception) -> Response:
 
 
 def app_options(proxy_header: str | None = None) -> dict[str, Any]:
-    """For FastAPI, underneath Gradio: the guard, the upkeep, and sentences for what trips.
+    """For FastAPI, underneath Gradio: the guard, the upkeep, and sentences for errors.
 
     ``proxy_header`` names the header in which a proxy in front of the page, without which nobody
     can reach it, tells visitors' addresses; on a Space there is one, and it is known.

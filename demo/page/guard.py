@@ -1,4 +1,4 @@
-"""The guard in front of Gradio: what the page does not use, or could not bear, stops here.
+"""The guard in front of Gradio: it stops what the page does not use, or what is too much for it.
 
 Gradio serves more addresses than this page needs (it fetches from other hosts, converts videos,
 edits its own source), and reads any body that it is sent. A request passes if its address is on
@@ -76,7 +76,7 @@ _READ = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-"""What is fetched; files are looked at apart."""
+"""What is fetched; addresses of files are checked separately."""
 
 _TOLD = re.compile(r"/gradio_api/(queue/join|call/(v2/)?\w+/?)", re.ASCII)
 """Where JSON is posted that may hold photos as text."""
@@ -135,7 +135,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})  # nothing here speaks it
+            await send({"type": "websocket.close"})  # the page uses none
         else:
             address = address_of(scope, self._proxy_header)
             scope["client"] = (address, 0)  # so that what stands behind need not ask again

@@ -194,7 +194,7 @@ class Handlers:
         return gr.Tabs(selected=wanted) if wanted in self.results.tab_of else gr.skip()
 
     def opened(self, tab: str) -> Updates:
-        """A tab is open: its controls. Every look draws the figures of all tabs."""
+        """A tab was opened: its controls are shown. Figures of all tabs are drawn at every look."""
         updates: Updates = {self.results.open_tab: tab}
         shown = frozenset().union(*(t.controls for t in TABS if t.id == tab))
         for name, control in self.results.controls.items():

@@ -168,8 +168,8 @@ class LaboratoryTab:
                 self.matching = self._slot(
                     "lab-matching",
                     "How well matching goes",
-                    "Where matches move or become unlike, matching gave way. Where they stay, "
-                    "what is lost is lost after it.",
+                    "Where matches move or become less similar, the change disturbs matching. "
+                    "Where they stay, quality is lost in a later step.",
                     wide=False,
                 )
 

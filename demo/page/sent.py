@@ -51,7 +51,7 @@ def checked(value: Any) -> Any:
     ``UserError`` if the disk is full, and ``OSError`` if nothing can be written.
     """
     if isinstance(value, (int, float)) and not -_LARGEST < value < _LARGEST:
-        raise ValueError("a number is no use to anybody")
+        raise ValueError("a number that no field can take")
     if isinstance(value, str):
         return _written(value) if value.startswith("data:") else value
     if isinstance(value, (list, tuple)):

@@ -35,7 +35,7 @@ class Session:
         self.shown = 0
         """The run whose picture is shown; 0 is the example that the page opens with."""
         self.drawn: int | None = None
-        """The last run whose figures were asked for, which its picture comes before."""
+        """The last run whose figures were asked for; the browser has its picture by then."""
         self.completing: int | None = None
         """The run whose later steps are under way."""
         self.asked: Inputs | None = None

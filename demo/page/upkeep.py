@@ -126,7 +126,7 @@ class Connections:
 
 
 def allow_many_files() -> None:
-    """Raise this process' bound of open files, of which every connection is one, to its most."""
+    """Allow this process as many open files as it may have: every connection is one."""
     if resource is None:
         return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

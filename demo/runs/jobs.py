@@ -73,8 +73,8 @@ class Turns:
     def spare(self) -> Iterator[Progress]:
         """Wait until nobody else wants a turn, and keep it inside the block.
 
-        What is yielded is to be called now and then by the work there: it raises
-        :class:`Stopped` when somebody has come, who then waits no longer than for that.
+        The work there has to call what is yielded often: it raises :class:`Stopped` when a visitor
+        has come, who waits until then.
         """
 
         def progress(share: float, doing: str) -> None:
@@ -113,7 +113,7 @@ class Turn:
         self._turns = turns
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait so long at most; whether the turn has come."""
+        """Wait for at most ``seconds`` (``None``: no limit); whether the turn has come."""
         turns = self._turns
         with turns._changed:
             turns._changed.wait_for(
@@ -153,7 +153,7 @@ PROGRAMS = Turns()
 """Where programs wait: only the first of them is in the line of visitors."""
 
 Rank = tuple[bool, float]
-"""The lowest draws first: in the background or not, then when it was asked for."""
+"""Whether in the background, and when it was asked for. The lowest rank is drawn first."""
 
 
 def rank(background: bool = False) -> Rank:

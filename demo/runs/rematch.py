@@ -153,7 +153,7 @@ def distances(position: NDArray, other: NDArray) -> NDArray[np.int64]:
 
 
 def _searched(x: Exploration, config: MASAConfig) -> MASAConfig:
-    """``config`` with what the kept features fix."""
+    """``config`` with the channels and the patch of the finished run, which cannot vary."""
     return replace(config, channels=x.lr_features.shape[0], patch=x.matches.geometry.patch)
 
 

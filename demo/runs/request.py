@@ -83,8 +83,8 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
 
     If the request aligns, references are also seen in the LR's frame, at full size unless they are
     shifted. The only place where a visitor's pictures are decoded. At most one of them is held at
-    its full size, so this has to be called by who has the turn (:mod:`demo.runs.jobs`);
-    ``progress`` is called before each, and what it raises ends the work. Raises ``UserError``.
+    its full size: call this only in a job that has its turn (:mod:`demo.runs.jobs`). ``progress``
+    is called before each picture, and what it raises ends the work. Raises ``UserError``.
     """
     progress(0, "Opening the photo")
     role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"

@@ -62,7 +62,7 @@ class Showcase:
         self._drawn: OrderedDict[tuple[str, str], Picture | None] = OrderedDict()
 
     def example_of(self, request: Request) -> Example | None:
-        """The example whose pictures a request has, under whatever light and network, if any.
+        """The example with the same pictures as a request, if any; light and network may differ.
 
         Files are read only if all of them are as large as an example's. Raises ``OSError`` if one
         is gone.
@@ -89,7 +89,7 @@ class Showcase:
         return self._ready.get(example.name) if request == as_it_is else None
 
     def name_of(self, x: Exploration) -> str | None:
-        """The name of the example whose ready exploration ``x`` is, if it is one's."""
+        """The name of the example that ``x`` is the ready exploration of, if it is one."""
         with self._changed:
             return next((name for name, ready in self._ready.items() if ready is x), None)
 
@@ -105,7 +105,7 @@ class Showcase:
         """A figure of the ready example ``name`` as the page opens on it: from ``draw``, or kept.
 
         ``figure`` is the figure's name. Many visitors look at an example, so what ``draw`` returned
-        is kept; beyond ``DRAWN_MEMORY`` bytes what was asked for longest ago is drawn again.
+        is kept. Beyond ``DRAWN_MEMORY`` bytes, what was asked for longest ago is forgotten.
         """
         key = (name, figure)
         with self._changed:
@@ -122,7 +122,7 @@ class Showcase:
         return found
 
     def wait(self, name: str, seconds: float) -> Exploration | None:
-        """The exploration called ``name``, waiting for it so long at most."""
+        """The example's exploration, waiting for at most ``seconds``; ``None`` if not ready."""
         with self._changed:
             self._changed.wait_for(lambda: name in self._ready or self.gave_up(name), seconds)
             return self._ready.get(name)

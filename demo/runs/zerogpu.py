@@ -55,8 +55,8 @@ def borrows(
 ) -> Callable[[Step], Step]:
     """Decorates a step that should run on a lent GPU, where there are such.
 
-    The step is a module's function with a keyword ``progress``, which it is not given there;
-    everything else it takes and returns can be pickled, and is on the CPU. ``seconds`` is called
+    The step is a module's function with a keyword ``progress``, which is not passed to a lent GPU.
+    Everything else it takes and returns can be pickled, and is on the CPU. ``seconds`` is called
     with the same arguments. If no GPU is lent, the step runs here and ``noted(result, note)`` is
     returned.
     """

@@ -36,7 +36,7 @@ def fuses(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def can_fuse(x: Tensor, weight: Tensor) -> bool:
-    """Whether they can be used now for ``x`` and ``weight``; they compute no gradients."""
+    """Whether this file can compute ``x`` convolved with ``weight`` now: it gives no gradients."""
     return (
         not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")

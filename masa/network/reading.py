@@ -141,7 +141,7 @@ def cover(wanted: Parts, halo: int) -> list[Tile]:
 
     Each counts with ``halo`` more cells on each side, inside the grid. The smallest rectangle
     around all of them is cut in two where that saves most, and so are its halves, as long as a cut
-    saves a tenth: many small pieces take longer than their cells tell.
+    saves a tenth: a small piece takes longer than its number of cells suggests.
     """
 
     def cost(box: Tile | None) -> int:

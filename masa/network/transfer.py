@@ -26,8 +26,8 @@ class TransferPlan:
     column: Tensor
     """``(N, h, w, patch²)`` int64 on the Ref-down grid."""
     weight: Tensor
-    """``(N, h, w, patch²)`` float32, summing to 1; 0 for patches of other blocks, in whose place
-    the pixel's own match stands: no cell is named that is not used."""
+    """``(N, h, w, patch²)`` float32, summing to 1; 0 for patches of other blocks. There ``row``
+    and ``column`` repeat the pixel's own match, so that no cell is named that is not used."""
     similarity: Tensor
     """``(N, 1, h, w)``, the similarity map the features are multiplied by."""
 

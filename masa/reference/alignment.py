@@ -30,9 +30,9 @@ LEAST_AGREEING = 12
 
 _RATIO = 0.8  # Lowe's: a match is kept if the second best is at least this much worse
 _TOLERANCE = 4.0  # frame pixels (one LR pixel) between a feature and where the transform puts it
-_SIDE = 2  # the LR is enlarged this many times before features are looked for: small ones count
+_SIDE = 2  # the LR is enlarged this many times first, so that small features are found too
 _MOST_PIXELS = 1_500_000  # of either picture in which features are looked for
-_MOST_ZOOM = 8.0  # the reference seen so many times nearer or farther at most
+_MOST_ZOOM = 8.0  # at most so many times nearer or farther than the photo
 _MOST_TILT = 4.0  # lengths of the frame's two axes in the reference, longest to shortest at most
 
 
@@ -73,12 +73,15 @@ class Alignment:
 
     @property
     def zoom(self) -> float:
-        """Own pixels that a pixel of the frame is long: above 1, the reference is seen nearer."""
+        """Own pixels to a frame pixel, along a side, in the middle of the frame.
+
+        Above 1, the reference was taken from nearer than the photo.
+        """
         return float(np.sqrt(np.linalg.det(self.middle)))
 
     @property
     def tilt(self) -> float:
-        """Longest to shortest of what a circle in the frame becomes; 1 for an upright view."""
+        """How many times longer than wide a circle of the frame is in the reference; at least 1."""
         longest, shortest = np.linalg.svd(self.middle, compute_uv=False)
         return float(longest / shortest)
 
@@ -116,7 +119,7 @@ def align(lr: Pixels, ref: Pixels) -> Alignment | None:
         _rescaled(theirs[0][second], other_factor),
     )
     found = _similarity(*points), _homography(*points)
-    best: tuple[NDArray[np.float64], NDArray[np.bool_]] | None = None
+    best: Found | None = None
     for candidate in found:
         if candidate is None or not plausible(candidate[0], frame):
             continue

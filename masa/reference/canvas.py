@@ -37,7 +37,7 @@ from masa.pictures.resize import pad_replicate, reduce_x4
 _TO_CENTRE = (SCALE - 1) / 2
 """From a cell's first pixel to its centre, which lies between the second and the third."""
 
-_REF_MULTIPLE = SCALE * SCALE  # two halvings of a Ref-down cell's worth of encoder levels
+_REF_MULTIPLE = SCALE * SCALE  # so that the sides of Ref-down are multiples of 4, like the LR's
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +55,13 @@ class View:
     """``(h, w, 2)``: (row, column), in own pixels, of the centre of each cell of an aligned view;
     ``None`` for a reference as it is."""
     detail: float = 1.0
-    """Own pixels to a pixel of the view, along a side, at most 1: below, it shows less detail than
-    its size promises, which the reduced picture does not tell."""
+    """Own pixels to a pixel of the view, along a side, at most 1. Below 1, the view was enlarged:
+    it has less detail than its size suggests, which its reduced picture does not show."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one view lies on the canvas, in canvas pixels; its left side is the canvas's."""
+    """Where one view lies on the canvas, in canvas pixels; it begins at the canvas's left side."""
 
     top: int
     height: int
@@ -341,8 +341,8 @@ def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations:
     """Numbers of the views that are worth reading, in their order.
 
     ``scores`` ``(views, blocks)`` are the best coarse scores of LR blocks in each view, sums of
-    ``dilations`` cosines. The view that fits best comes first; another is added while it raises
-    what the best of all reaches by ``WORTH_READING`` on average. Aligned views have to fit better
+    ``dilations`` cosines. The view that fits best comes first. Another is added as long as it
+    raises the blocks' best scores by ``WORTH_READING`` on average. Aligned views have to fit better
     by ``SOFTENED``, and those of less detail by up to ``COARSE``.
     """
     behind = [SOFTENED * (view.own is not None) + COARSE * (1 - view.detail) for view in views]
@@ -392,16 +392,17 @@ def _ref_sides(refs: Sequence[Size], lr: Size, config: MASAConfig) -> tuple[list
     return heights, max(_round_up(max(width for _, width in refs), _REF_MULTIPLE), least[1])
 
 
-_STEPS = 3  # of the search for a place in an aligned view; optical flow is smooth, so few do
+_STEPS = 3  # of the search for a place in an aligned view: few, as optical flow is smooth
 
 
 def _where(
     grid: NDArray[np.float32], wanted: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Fractional places ``(..., 2)`` in a grid ``(h, w, 2)`` of what is ``wanted`` there.
+    """Where a grid ``(h, w, 2)`` has the values ``wanted`` ``(..., 2)``, and whether it has them.
 
-    Also whether they were found. A homography through the grid's corners gives the first guess; by
-    how much the grid misses what is wanted there, each guess is mended.
+    Places are fractional (row, column), ``(..., 2)``. A homography through the grid's corners gives
+    the first guess. Each guess is then corrected by the difference between the grid there and what
+    is wanted.
     """
     height, width = grid.shape[:2]
     corners = np.array([(0, 0), (0, width - 1), (height - 1, width - 1), (height - 1, 0)])

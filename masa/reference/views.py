@@ -60,8 +60,8 @@ def read_reference(
     """Read one reference; ``number``, counted from 1, is how notes call it.
 
     With the pixels of the ``lr``, it is also seen in the photo's frame, if features of both agree.
-    Nothing holds a larger one's full size afterwards: up to ``limits.max_pixels``, 3 bytes each,
-    are held once while it is aligned, besides what its file's decoder needs. Raises ``UserError``.
+    Its full size is held only until this returns: up to ``limits.max_pixels``, 3 bytes each,
+    besides what its file's decoder needs. Raises ``UserError``.
     """
     photo = read_photo(source, "reference", limits)
     if lr is not None:
@@ -95,8 +95,8 @@ def see(
 
 
 AS_IT_IS = 4
-"""Pixels that the view as it is may have to one of an aligned one: seen more than twice as near, no
-patches of the photo's scale are found in it."""
+"""How many times the pixels of its aligned view a reference as it is may have. With more, it would
+show things more than twice as large as the photo does, and matching compares one scale alone."""
 
 
 def notes_on(
