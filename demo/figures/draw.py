@@ -320,12 +320,12 @@ def line_height(size: int) -> int:
     return round(1.35 * size)
 
 
-def wrap(words: str, width: float, size: int = SMALL, bold: bool = False) -> str:
+def wrap(words: str, width: float, size: int = SMALL) -> str:
     """``words`` with line breaks so that no line is wider than ``width``, words permitting."""
     lines = [""]
     for word in words.split(" "):
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and text_width(longer, size, bold) > width:
+        if lines[-1] and text_width(longer, size) > width:
             lines.append(word)
         else:
             lines[-1] = longer
@@ -373,11 +373,7 @@ def arrange(
 
 
 def shelve(
-    sizes: Sequence[tuple[int, int]],
-    width: int,
-    height: int,
-    most: float = float("inf"),
-    gap: int = GAP,
+    sizes: Sequence[tuple[int, int]], width: int, height: int, most: float = float("inf")
 ) -> tuple[float, list[tuple[int, int]]]:
     """Places for pictures of ``(rows, columns)`` in a space: in order, in rows, as large as fits.
 
@@ -387,9 +383,9 @@ def shelve(
     for per_row in range(1, len(sizes) + 1):
         rows = [sizes[i : i + per_row] for i in range(0, len(sizes), per_row)]
         across = min(
-            (width - gap * (len(row) - 1)) / sum(columns for _, columns in row) for row in rows
+            (width - GAP * (len(row) - 1)) / sum(columns for _, columns in row) for row in rows
         )
-        down = (height - gap * (len(rows) - 1)) / sum(max(r for r, _ in row) for row in rows)
+        down = (height - GAP * (len(rows) - 1)) / sum(max(r for r, _ in row) for row in rows)
         zoom = min(across, down, most)
         # Of layouts that enlarge about equally, take the later one, which is wider and less tall.
         if zoom < 0.95 * best[0] or zoom <= 0:
@@ -399,8 +395,8 @@ def shelve(
             left = 0
             for _, columns in row:
                 corners.append((left, top))
-                left += round(zoom * columns) + gap
-            top += round(zoom * max(r for r, _ in row)) + gap
+                left += round(zoom * columns) + GAP
+            top += round(zoom * max(r for r, _ in row)) + GAP
         best = (zoom, corners)
     return best
 

@@ -158,25 +158,22 @@ def histogram(
     values: NDArray[np.floating] | NDArray[np.integer],
     low: float,
     high: float,
-    cmap: str = "viridis",
-    width: int = WIDTH,
-    height: int = 70,
 ) -> Pixels:
     """Columns that count values, each in its colour, to be set on a ``colour_bar`` of the same
-    range and width. Values beyond the range count in the first or last column."""
-    span = max(width - 2 * _MARGIN, 2)
-    picture = blank(height, width)
+    range. Values beyond the range count in the first or last column."""
+    span, height = WIDTH - 2 * _MARGIN, 70
+    picture = blank(height, WIDTH)
     known = np.asarray(values, np.float32)
     known = known[np.isfinite(known)]
     if not known.size:
         return picture
     share = (known - low) / (high - low) if high > low else np.full_like(known, 0.5)
-    columns = max(1, min(64, span // 5))
+    columns = min(64, span // 5)
     at = np.clip((share * columns).astype(np.intp), 0, columns - 1)
     count = np.bincount(at, minlength=columns)
     tops = height - np.ceil(count / count.max() * (height - 2)).astype(np.intp)
     edges = _MARGIN + np.linspace(0, span, columns + 1).round().astype(np.intp)
-    shades = _table(cmap)[np.linspace(0, 255, columns).round().astype(np.uint8)]
+    shades = _table("viridis")[np.linspace(0, 255, columns).round().astype(np.uint8)]
     for left, right, top, shade in zip(edges[:-1], edges[1:], tops, shades, strict=True):
         picture[top:, left : right - 1] = shade
     # A dark base line, as the lightest colours hardly show on white.

@@ -63,7 +63,6 @@ def bar_chart(
     axis: str,
     write: Callable[[float], str],
     logarithmic: bool = False,
-    width: int = WIDTH,
     unit: float = 1.0,
 ) -> Pixels:
     """Horizontal bars, each under its name, over an axis whose ticks ``write`` puts into words.
@@ -84,7 +83,7 @@ def bar_chart(
         locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
         ticks = [unit * tick for tick in locator.tick_values(0, last / unit)]
         ticks = [tick for tick in ticks if 0 <= tick <= last]
-    span = width - 2 * margin - 20
+    span = WIDTH - 2 * margin - 20
 
     def across(value: float) -> float:
         if logarithmic:
@@ -92,17 +91,17 @@ def bar_chart(
         return margin + span * value / last
 
     bottom = row * len(bars)
-    page = blank(bottom + 2 * line_height(SMALL) + 10, width)
+    page = blank(bottom + 2 * line_height(SMALL) + 10, WIDTH)
     for tick in ticks:
         x = round(across(tick))
         page[: bottom + 4, x : x + 1] = RULE
         words = write(tick)
         half = text_width(words) / 2
-        text(page, words, min(max(x, half + 1), width - half - 1), bottom + 5, anchor="ma")
+        text(page, words, min(max(x, half + 1), WIDTH - half - 1), bottom + 5, anchor="ma")
     for number, bar in enumerate(bars):
         top = number * row
         text(page, bar.name, margin, top + 2, halo=WHITE)
-        text(page, bar.words, width - margin, top + 2, anchor="ra", halo=WHITE, bold=True)
+        text(page, bar.words, WIDTH - margin, top + 2, anchor="ra", halo=WHITE, bold=True)
         if bar.value > 0:
             right = max(round(across(bar.value)), margin + 2)
             start = top + line_height(SMALL) + 3

@@ -52,8 +52,9 @@ class Example:
             return arrays["disparity"].astype(np.float32)
 
 
-def load_examples(folder: Path = ASSETS / "examples") -> list[Example]:
+def load_examples() -> list[Example]:
     """All examples, the one the page opens on first."""
+    folder = ASSETS / "examples"
     return [
         Example(
             name=entry["name"],

@@ -79,11 +79,9 @@ def without_branches(x: Exploration, progress: Progress = unwatched) -> Explorat
     return replace(x, switched_off=results)
 
 
-def explore_whole(
-    request: Request, example: Example | None = None, progress: Progress = unwatched
-) -> Exploration:
+def explore_whole(request: Request, progress: Progress = unwatched) -> Exploration:
     """All steps at once. Raises ``UserError``."""
-    x = paint(request, progress=part(progress, 0, 0.5), example=example)
+    x = paint(request, progress=part(progress, 0, 0.5))
     x = without_reference(x, progress=part(progress, 0.5, 0.7))
     return without_branches(x, progress=part(progress, 0.7, 1))
 
