@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from helpers import is_one_sentence, picture, taken, work_until_stopped
-from load import run
+from load import NUISANCES, run
 from serving import served, wait_for
 
 from demo.page import api, work
@@ -153,6 +153,6 @@ def test_a_worker_that_dies_is_reported_and_the_next_request_works(
 @pytest.mark.slow
 def test_visitors_for_two_minutes(tmp_path):
     """The short form of ``python tests/load.py``."""
-    outcome = run(visitors=12, seconds=120, keep=40, folder=tmp_path)
+    outcome = run(12, seconds=120, keep=40, folder=tmp_path, nuisances=NUISANCES)
     assert not outcome.shortfalls(), str(outcome)
     assert outcome.runs >= 12 and outcome.told > 0, str(outcome)
