@@ -9,6 +9,7 @@ import torch
 from helpers import fill, is_one_sentence, picture
 from PIL import Image
 
+import masa.network.blocks
 from demo.figures import blocks, coarse, fine, pixel
 from demo.figures.draw import TALL, WIDE, WIDTH
 from demo.figures.figure import pick
@@ -351,6 +352,14 @@ def test_words_on_a_block(shifted):
     assert score == pytest.approx(3, abs=1e-3)
     # Its centre (12, 20) matches (14, 23): rows 56 to 59 and columns 92 to 95 of the reference.
     assert "row 58, column 94 of the reference" in coarse.block_pair(shifted, View(12, 17)).summary
+
+
+def test_words_say_how_large_pictures_are_searched(shifted, monkeypatch):
+    assert "propose" not in coarse.score_maps(shifted, View()).summary
+    monkeypatch.setattr(masa.network.blocks, "FULL_SEARCH", 0)
+    assert "8 channels propose places and all 64 decide" in (
+        coarse.score_maps(shifted, View()).summary
+    )
 
 
 def test_words_on_unusual_dilations(unusual):

@@ -7,6 +7,7 @@ from helpers import LargestTensor, inputs, noise, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import masa.network.blocks
 import masa.network.matching
 from masa.config import MASAConfig
 from masa.network.blocks import Geometry, ref_block_side, smallest_ref_side
@@ -290,6 +291,64 @@ def test_sum_shifted(count):
     copies = [view.clone() for view in views]
     torch.testing.assert_close(sum_shifted(views), torch.stack(copies).sum(0))
     assert all(torch.equal(view, copy) for view, copy in zip(views, copies, strict=True))
+
+
+# ---------------------------------------------------------------------------- large pictures
+
+
+@pytest.fixture
+def pruned(monkeypatch):
+    monkeypatch.setattr(masa.network.blocks, "FULL_SEARCH", 0)
+
+
+def test_in_large_pictures_few_channels_propose_and_all_decide(monkeypatch):
+    """Features of few strong directions, as real ones are: nearly all places stay the same."""
+    basis = noise(1, 64, 64)[0] * torch.logspace(0, -2, 64)
+    lr, ref = (
+        torch.einsum("ck,nkhw->nchw", basis, x)
+        for x in (noise(2, 64, 32, 48), noise(2, 64, 70, 45, seed=1))
+    )
+    full = match(lr, ref, DEFAULT)
+    monkeypatch.setattr(masa.network.blocks, "FULL_SEARCH", 0)
+    few = match(lr, ref, DEFAULT)
+    same = few.coarse.index == full.coarse.index
+    assert same.float().mean() > 0.8
+    torch.testing.assert_close(few.coarse.score[same], full.coarse.score[same])
+    torch.testing.assert_close(few.coarse.per_dilation[same], full.coarse.per_dilation[same])
+    assert (few.coarse.score <= full.coarse.score + 1e-5).all()
+    torch.testing.assert_close(few.coarse.score, few.coarse.per_dilation.sum(2))
+
+
+def test_scores_of_proposed_places_are_those_of_the_maps(pruned):
+    """Also at the rims, where patches reach outside."""
+    lr, ref = noise(1, 64, 16, 16), noise(1, 64, 17, 9, seed=1)
+    geometry = Geometry.of((16, 16), (17, 9), DEFAULT)
+    coarse = coarse_match(lr, ref, geometry, DEFAULT.dilations)
+    maps = coarse_scores(lr[0], ref[0], geometry, DEFAULT.dilations, torch.arange(4))
+    at = coarse.index[0].expand(3, 4)[..., None]
+    told = maps.flatten(2).gather(2, at)[..., 0].T
+    torch.testing.assert_close(coarse.per_dilation[0], told, atol=1e-5, rtol=0)
+
+
+def test_a_part_of_a_large_picture_is_found_in_it(pruned):
+    ref = noise(1, 64, 64, 64)
+    matches = match(ref[..., 16:48, 24:56].contiguous(), ref, DEFAULT)
+    centres = matches.geometry.block_corners() + torch.tensor([20, 28])
+    assert torch.equal(matches.coarse.index[0], centres @ torch.tensor([64, 1]))
+
+
+def test_large_searches_do_not_depend_on_the_memory_used(pruned, monkeypatch):
+    lr, ref = noise(2, 64, 24, 16), noise(2, 64, 50, 20, seed=1)
+    whole = match(lr, ref, DEFAULT)
+    monkeypatch.setattr(masa.network.matching, "SCORE_BYTES", 1)
+    parts = match(lr, ref, DEFAULT)
+    assert torch.equal(parts.coarse.index, whole.coarse.index)
+    assert torch.equal(parts.index, whole.index)
+
+
+def test_where_the_search_stops_being_full():
+    assert Geometry.of((256, 256), (256, 256), DEFAULT).full_search
+    assert not Geometry.of((256, 256), (260, 256), DEFAULT).full_search
 
 
 # ---------------------------------------------------------------------------- geometry

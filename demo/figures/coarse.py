@@ -44,7 +44,7 @@ from demo.figures.places import (
 )
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
-from masa.network.matching import coarse_scores
+from masa.network.matching import PRINCIPAL, coarse_scores
 from masa.pictures.photo import Pixels
 
 RIVALS = 3
@@ -150,8 +150,15 @@ def score_maps(x: Exploration, view: View) -> Drawn:
     )
     if rivals:
         behind = float(total[best] - total[rivals[0]])
-        summary += f" The next best place elsewhere is {behind:.2f} behind" + (
-            ": nearly a tie." if behind < 0.03 * len(scores) else "."
+        if behind < 0:
+            summary += f" Another place would score {-behind:.2f} more, but was not proposed."
+        else:
+            tie = ": nearly a tie." if behind < 0.03 * len(scores) else "."
+            summary += f" The next best place elsewhere is {behind:.2f} behind{tie}"
+    if not geometry.full_search:
+        summary += (
+            f" In pictures as large as these, {PRINCIPAL} channels propose places and all "
+            f"{x.lr_features.shape[0]} decide."
         )
     return Drawn(
         image,

@@ -9,6 +9,7 @@ from masa.config import SCALE, MASAConfig, Size
 from masa.network.blocks import Geometry
 from masa.network.decoder import Decoder
 from masa.network.encoder import Encoder
+from masa.network.matching import PRINCIPAL
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def _cost(
     x1 = pixels * (adaptation + 2 * conv + 24 * conv)
     x2 = 4 * pixels * (adaptation + 16 * conv) + dram(pixels)
     x4 = 16 * pixels * (adaptation + 8 * conv + first) + dram(4 * pixels)
-    coarse = geometry.blocks * ref_pixels * config.patch**2 * c * len(config.dilations)
+    compared = c if geometry.full_search else min(c, PRINCIPAL)  # channels
+    coarse = geometry.blocks * ref_pixels * config.patch**2 * compared * len(config.dilations)
     return Cost(
         encode_lr=encoder(pixels),
         encode_ref=encoder(SCALE**2 * (ref_pixels if read is None else read))

@@ -13,6 +13,11 @@ from torch import Tensor
 
 from masa.config import MASAConfig, Size
 
+FULL_SEARCH = 2**26
+"""Pairs of an LR block and a place in the reference up to which coarse matching compares all of
+them by all channels, as in the paper: those of an LR of 256 x 256 and a reference of 1024 x 1024.
+Their number grows with the square of the pixels; beyond this it would take most of a run."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -72,6 +77,11 @@ class Geometry:
     def blocks(self) -> int:
         """LR blocks in all; block ``b`` is in row ``b // columns``."""
         return self.rows * self.columns
+
+    @property
+    def full_search(self) -> bool:
+        """Whether coarse matching compares blocks with all places by all channels."""
+        return self.blocks * self.ref_height * self.ref_width <= FULL_SEARCH
 
     def block_corners(self, device: torch.device | None = None) -> Tensor:
         """``(blocks, 2)``: (row, column) of each LR block's first pixel."""

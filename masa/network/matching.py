@@ -3,13 +3,17 @@
 Everything here happens on two grids: LR pixels (features ``lr``, ``(N, C, h, w)``) and pixels of
 Ref-down, the reference reduced four times (features ``ref``, ``(N, C, hr, wr)``). Coordinates are
 (row, column) of pixel centres, the first pixel is (0, 0). Section 3.2 of the paper, equations (1)
-to (5). Features are compared in float32 whatever precision they come in, because lower precision
-turns different scores into equal ones. (On NVIDIA GPUs PyTorch's convolutions may still round
-factors to TF32; see :func:`masa.machine.device.resolve_precision`.)
+to (5); in very large pictures few channels propose places and all decide
+(:data:`masa.network.blocks.FULL_SEARCH`).
+
+Features are compared in float32 whatever precision they come in, because lower precision turns
+different scores into equal ones. (On NVIDIA GPUs PyTorch's convolutions may still round factors to
+TF32; see :func:`masa.machine.device.resolve_precision`.)
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -111,7 +115,7 @@ def coarse_match(
     """Best Ref pixel for the centre of every LR block: equations (1) to (3)."""
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for n in range(lr.shape[0]):
-        search = _CoarseSearch(lr[n], ref[n], geometry, dilations)
+        search = _search(lr[n], ref[n], geometry, dilations)
         for first in range(0, geometry.blocks, _BLOCKS):
             last = min(first + _BLOCKS, geometry.blocks)
             done, share = n + first / geometry.blocks, (last - first) / geometry.blocks
@@ -133,7 +137,7 @@ def part_scores(
     """
     with torch.autocast(lr.device.type, enabled=False):
         geometry = Geometry.of(_size(lr), _size(ref), config)
-        search = _CoarseSearch(lr[0].float(), ref[0].float(), geometry, config.dilations)
+        search = _search(lr[0].float(), ref[0].float(), geometry, config.dilations)
         count = min(geometry.blocks, most_blocks)
         blocks = torch.arange(count, device=lr.device) * geometry.blocks // count
         found = [
@@ -157,6 +161,12 @@ def coarse_scores(
     maps = search.scores(search.kernels(blocks), slice(0, geometry.ref_height))
     return torch.stack(maps).movedim(-1, 1)
 
+
+PRINCIPAL = 8
+"""Channels by which all places are compared where there are too many to compare them by all 64."""
+
+_STRIP = 8
+"""Rows of Ref-down of which one place each is then compared by all channels."""
 
 _BLOCKS = 64
 """LR blocks compared at a time. They are output channels of a convolution, and this many let it run
@@ -214,6 +224,27 @@ class _CoarseSearch:
             maps.append(score[0].permute(1, 2, 0).div_(norm[rows]))
         return maps
 
+    def scores_at(self, kernels: Sequence[Tensor], row: Tensor, column: Tensor) -> list[Tensor]:
+        """For each dilation ``(places, kernels)``: cosine similarities at single places.
+
+        ``row`` and ``column`` ``(places, kernels)`` are where each kernel is compared.
+        """
+        geometry, image = self._geometry, self._image[0].permute(1, 2, 0)
+        taps = range(-geometry.radius, geometry.radius + 1)
+        maps = []
+        for dilation, kernel, norm in zip(self._dilations, kernels, self._norms, strict=True):
+            score = torch.zeros_like(row, dtype=image.dtype)
+            for down, across in itertools.product(taps, taps):
+                there = column + dilation * across
+                inside = (there >= 0) & (there < geometry.ref_width)
+                values = image[
+                    row + self._margin + dilation * down, there.clamp(0, geometry.ref_width - 1)
+                ]
+                tap = kernel[:, :, down + geometry.radius, across + geometry.radius]
+                score += (values * tap).sum(-1) * inside
+            maps.append(score / norm[row, column, 0])
+        return maps
+
     def best(
         self, blocks: Tensor, on_share: OnShare, inside: slice | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -222,16 +253,13 @@ class _CoarseSearch:
         ``inside`` are the rows of Ref-down to search, all of them by default.
         """
         geometry, kernels = self._geometry, self.kernels(blocks)
-        # Each dilation's scores and their sum are in memory together.
-        row_bytes = 4 * geometry.ref_width * len(blocks) * (len(self._dilations) + 1)
-        rows = max(1, SCORE_BYTES // row_bytes)
         found: tuple[Tensor, Tensor, Tensor] | None = None
         inside = inside or slice(0, geometry.ref_height)
+        rows = self.rows_at_once(len(blocks))
         for top in range(inside.start, inside.stop, rows):
             bottom = min(top + rows, inside.stop)
             maps = [m.flatten(0, 1) for m in self.scores(kernels, slice(top, bottom))]
-            score, index = sum_shifted(maps).max(dim=0)
-            per_dilation = torch.stack([m.gather(0, index[None])[0] for m in maps], dim=1)
+            index, score, per_dilation = _best_of(maps)
             index += top * geometry.ref_width
             if found is None:
                 found = index, score, per_dilation
@@ -245,6 +273,67 @@ class _CoarseSearch:
             on_share((bottom - inside.start) / (inside.stop - inside.start))
         assert found is not None
         return found
+
+    def rows_at_once(self, blocks: int) -> int:
+        """Rows of scores that may be in memory together, each dilation's and their sum."""
+        row_bytes = 4 * self._geometry.ref_width * blocks * (len(self._dilations) + 1)
+        return max(1, SCORE_BYTES // row_bytes)
+
+
+class _PrunedSearch:
+    """Compares all places by few channels, and the best of them by all.
+
+    Features are first projected on the ``PRINCIPAL`` directions that hold most of the LR's energy.
+    By them the best place in every ``_STRIP`` rows is found; among those, all channels choose.
+    """
+
+    def __init__(
+        self, lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
+    ) -> None:
+        channels = lr.flatten(1)
+        energy = (channels @ channels.T).double().cpu()  # not every device knows eigenvectors
+        directions = torch.linalg.eigh(energy).eigenvectors[:, -PRINCIPAL:].to(lr)
+        few_lr, few_ref = (torch.einsum("ck,chw->khw", directions, x) for x in (lr, ref))
+        self._geometry = geometry
+        self._rough = _CoarseSearch(few_lr, few_ref, geometry, dilations)
+        self._exact = _CoarseSearch(lr, ref, geometry, dilations)
+
+    def best(
+        self, blocks: Tensor, on_share: OnShare, inside: slice | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`_CoarseSearch.best`."""
+        width = self._geometry.ref_width
+        inside = inside or slice(0, self._geometry.ref_height)
+        kernels = self._rough.kernels(blocks)
+        rows = max(1, self._rough.rows_at_once(len(blocks)) // _STRIP) * _STRIP
+        places = []
+        for top in range(inside.start, inside.stop, rows):
+            bottom = min(top + rows, inside.stop)
+            scores = sum_shifted(self._rough.scores(kernels, slice(top, bottom)))
+            for first, strip in enumerate(scores.split(_STRIP)):
+                place = strip.flatten(0, 1).argmax(dim=0)
+                places.append(place + (top + first * _STRIP) * width)
+            on_share((bottom - inside.start) / (inside.stop - inside.start))
+        index = torch.stack(places)
+        row, column = torch.div(index, width, rounding_mode="floor"), index % width
+        maps = self._exact.scores_at(self._exact.kernels(blocks), row, column)
+        place, score, per_dilation = _best_of(maps)
+        return index.gather(0, place[None])[0], score, per_dilation
+
+
+def _search(
+    lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
+) -> _CoarseSearch | _PrunedSearch:
+    """The search that suits pictures of these sizes."""
+    kind = _CoarseSearch if geometry.full_search else _PrunedSearch
+    return kind(lr, ref, geometry, dilations)
+
+
+def _best_of(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each dilation's scores ``(places, kernels)``: the number of the place with the highest
+    sum, that sum, and its summands ``(kernels, dilations)``."""
+    score, place = sum_shifted(maps).max(dim=0)
+    return place, score, torch.stack([m.gather(0, place[None])[0] for m in maps], dim=1)
 
 
 def ref_corners(coarse_index: Tensor, geometry: Geometry) -> Tensor:
