@@ -27,7 +27,7 @@ SNIPPET = '''"""Repeats this run with the Python package; put the pictures besid
 import masa
 
 predictor = masa.Predictor(masa.load_model("{weights}"))
-result = predictor.upscale("lr.png", {refs}, align={align})
+result = predictor.upscale("lr.png", {refs})  # the references as the network read them
 masa.write_photo("repeated.png", result.rgb, result.alpha)
 print(result.trace.matches.position)  # the same as "position" in maps.npz
 '''
@@ -39,10 +39,12 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     yield "lr.png", png(x.visitors_lr(), x.lr_alpha)
     for number, ref in enumerate(x.references, start=1):
         yield f"ref_{number}.png", png(ref.rgb)
+    read = []
     for position, place in enumerate(x.ref.placements):
+        read.append(f"ref_{place.number + 1}.png")
         if place.own is not None:
-            name = f"ref_{place.number + 1}_aligned.png"
-            yield name, png(x.ref.seen(x.ref.rgb, position))
+            read[-1] = f"ref_{place.number + 1}_aligned.png"
+            yield read[-1], png(x.ref.seen(x.ref.rgb, position))
     yield "result.png", png(x.result, x.alpha)
     yield "bicubic.png", png(x.bicubic)
     if x.hr is not None:
@@ -63,8 +65,8 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     yield "figures.md", "\n\n".join(words).encode()
     yield "maps.npz", maps(x)
     yield "run.json", json.dumps(run_numbers(x), indent=2, allow_nan=False).encode()
-    names = [f"ref_{number}.png" for number in range(1, len(x.references) + 1)]
-    yield "repeat.py", SNIPPET.format(weights=x.weights, refs=names, align=x.align).encode()
+    refs = [] if x.self_reference else read
+    yield "repeat.py", SNIPPET.format(weights=x.weights, refs=refs).encode()
 
 
 def maps(x: Exploration) -> bytes:

@@ -29,7 +29,7 @@ from masa.network.tiling import Tile
 from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, to_tensor, to_uint8
-from masa.reference.alignment import Alignment
+from masa.reference.alignment import Alignment, SoughtLR
 from masa.reference.canvas import (
     Area,
     LRCanvas,
@@ -162,7 +162,7 @@ class Predictor:
         """
         check_count(len(refs), self.limits)
         photo = read_photo(lr, "low-resolution photo", self.limits)
-        seen_by = photo.rgb if align else None
+        seen_by = SoughtLR(photo.rgb) if align else None
         return photo, [
             read_reference(ref, number, self.limits, seen_by) for number, ref in enumerate(refs, 1)
         ]
@@ -303,13 +303,13 @@ class Predictor:
         align: bool,
     ) -> tuple[Reference, ...]:
         """References as they are to be used: with ``align``, each was looked at for that."""
-        made = []
+        made, sought = [], SoughtLR(lr)
         for number, ref in enumerate(refs):
             if not isinstance(ref, Reference):
                 ref = Reference(View(number, ref.shape[:2], ref))
             if align and not ref.sought:
                 progress(0, "Aligning the reference")
-                ref = see(ref.rgb, number, lr, self.limits.max_ref_pixels, ref.notes)
+                ref = see(ref.rgb, number, sought, self.limits.max_ref_pixels, ref.notes)
             made.append(ref)
         return tuple(made)
 

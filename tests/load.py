@@ -9,6 +9,7 @@ to, and upload as slowly as they can. At the end nothing of them may be left.
 
 import argparse
 import base64
+import itertools
 import json
 import math
 import os
@@ -78,6 +79,8 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
     grown: float = 0.0
     """Megabytes that the page's process had more at the end than before."""
+    highest: float = 0.0
+    """Megabytes that it had more at most meanwhile, looked at ten times a second."""
     files: int = 0
     """Files of visitors left at the end."""
     refused: defaultdict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
@@ -97,11 +100,12 @@ class Outcome:
     def __str__(self):
         redraws = statistics.median(self.redraws or [math.nan])
         waits = statistics.median(self.waits or [math.nan])
+        refused = {kind: dict(answers) for kind, answers in self.refused.items()}
         return (
             f"{self.runs} runs, {len(self.errors)} errors; median wait for a picture {waits:.1f} s "
             f"({self.told} times with a place in the line); {len(self.redraws)} redraws, median "
-            f"{redraws:.2f} s; memory {self.grown:+.0f} MB; {self.files} files left; others were "
-            f"answered { {kind: dict(answers) for kind, answers in self.refused.items()} }"
+            f"{redraws:.2f} s; memory {self.grown:+.0f} MB, {self.highest:+.0f} MB at most; "
+            f"{self.files} files left; others were answered {refused}"
         )
 
 
@@ -235,6 +239,11 @@ class Nuisance:
     def __init__(self, url, number, kind):
         self.http, self.again = client(url, f"10.2.0.{number + 1}"), getattr(self, kind)
         self.photo = encode(".png", picture(64, 64, number))
+        large = np.zeros((5000, 5000, 4), np.uint8)
+        self.large = encode(".png", large) if kind == "faults" else b""
+        self.turns = itertools.cycle(
+            (self.deep, self.many, self.bomb, self.far, self.recording, self.broken, self.legal)
+        )
         self.answers = Counter()
 
     def work(self, until):
@@ -269,8 +278,49 @@ class Nuisance:
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
         return self.http.post("/gradio_api/upload", content=parts(), headers=kind)
 
+    def faults(self):
+        """Requests that have taken public pages down, one after the other."""
+        return next(self.turns)()
 
-NUISANCES = ["page_loads", "explain", "never_listen", *["slow_uploads"] * 10]
+    def deep(self):
+        body = b'{"data": [' + b"{}," * 2**18 + b'{}], "session_hash": "a", "fn_index": 1}'
+        return self.http.post("/gradio_api/queue/join", content=body, headers=JSON)
+
+    def many(self):
+        references = [self.uploaded(self.photo)] * 400
+        return self.ask({"photo": self.uploaded(self.photo), "references": references})
+
+    def bomb(self):
+        text = "data:image/png;base64," + base64.b64encode(self.large).decode()
+        return self.ask({"photo": {"url": text}})
+
+    def far(self):
+        return self.http.get("/gradio_api/file=https://example.org/")
+
+    def recording(self):
+        return self.http.post("/gradio_api/process_recording", files={"file": self.photo})
+
+    def broken(self):
+        kind = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "100000"}
+        start = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+        return self.http.post("/gradio_api/upload", content=iter([start]), headers=kind)
+
+    def legal(self):
+        """The largest reference that is allowed, with transparency."""
+        references = [self.uploaded(self.large)]
+        return self.ask({"photo": self.uploaded(self.photo), "references": references})
+
+    def uploaded(self, data):
+        answer = self.http.post("/gradio_api/upload", files={"files": ("photo.png", data)})
+        path = answer.json()[0] if answer.status_code == 200 else "/refused"
+        return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+    def ask(self, fields):
+        return self.http.post("/gradio_api/call/v2/super_resolve", json=fields)
+
+
+JSON = {"Content-Type": "application/json"}
+NUISANCES = ["page_loads", "explain", "never_listen", "faults", *["slow_uploads"] * 10]
 
 
 def run(visitors, seconds, keep, folder, nuisances=()):
@@ -294,8 +344,10 @@ def run(visitors, seconds, keep, folder, nuisances=()):
         threads += [threading.Thread(target=other.work, args=(until,)) for other in others]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        while any(thread.is_alive() for thread in threads):
+            more = (memory.memory_info().rss - before) / 2**20
+            outcome.highest = max(outcome.highest, more)
+            time.sleep(0.1)
         wait_for(lambda: count(folder / "files") <= there, 3 * keep + 120)
         time.sleep(5)  # what sessions held is forgotten no later than their files
         outcome.grown = (memory.memory_info().rss - before) / 2**20

@@ -15,6 +15,7 @@ from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
 from masa.predictor import Predictor
+from masa.reference import alignment
 from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
 from masa.reference.canvas import View, choose_views, lr_canvas
 from masa.reference.views import Reference, notes_on, see
@@ -124,6 +125,21 @@ def test_what_no_camera_sees_is_not_plausible():
     folded = np.eye(3)
     folded[2, 0] = -1 / 300  # the horizon runs through the frame
     assert not plausible(folded, size)
+
+
+def test_features_of_an_lr_are_found_once_for_all_references(photo, monkeypatch):
+    looked_at, features = [], alignment._features
+
+    def noted(rgb, *how):
+        looked_at.append(rgb.shape)
+        return features(rgb, *how)
+
+    monkeypatch.setattr(alignment, "_features", noted)
+    lr = lr_from_hr(photo)[0]
+    refs = [placed(photo, turn)[0] for turn in (10, 20)]
+    _, found = Predictor(load_model("masa-base")).read(lr, refs, align=True)
+    assert [round(ref.alignment.turn) for ref in found] == [10, 20]
+    assert looked_at == [lr.shape, *(ref.shape for ref in refs)]
 
 
 def test_the_same_pictures_give_the_same_transform(photo):

@@ -19,6 +19,7 @@ from serving import ROOT
 from demo.export import pack
 from demo.figures.places import matched_cells
 from demo.figures.tabs import FIGURES
+from demo.runs import request
 from demo.runs.request import Request
 from demo.runs.served import serve_png
 from demo.runs.steps import paint
@@ -118,6 +119,23 @@ def test_an_aligned_run_is_repeated_from_the_zip(turned, tmp_path, monkeypatch):
     assert np.array_equal(again.rgb, x.result)
 
 
+def test_a_run_with_a_reduced_and_aligned_reference_is_repeated(turned, tmp_path, monkeypatch):
+    x, _ = turned
+    write_photo(tmp_path / "photo.png", x.visitors_lr()[:32, :32].copy())
+    write_photo(tmp_path / "large.png", x.refs[0])
+    files = [str(tmp_path / name) for name in ("photo.png", "large.png")]
+    with monkeypatch.context() as patched:
+        patched.setattr(request, "LIMITS", dataclasses.replace(request.LIMITS, max_ref_pixels=9000))
+        reduced = paint(Request(files[0], (files[1],)))
+    assert reduced.references[0].rgb.size < x.refs[0].size and reduced.alignments[0] is not None
+    with zipfile.ZipFile(io.BytesIO(last(pack(reduced)))) as archive:
+        archive.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    again = runpy.run_path("repeat.py")["result"]
+    assert np.array_equal(again.trace.matches.position, reduced.matches.position)
+    assert np.array_equal(again.rgb, reduced.result)
+
+
 def test_explaining_may_leave_the_reference_as_it_is(turned, tmp_path):
     x, _ = turned
     write_photo(tmp_path / "lr.png", x.visitors_lr()[:24, :24].copy())
@@ -126,7 +144,7 @@ def test_explaining_may_leave_the_reference_as_it_is(turned, tmp_path):
     assert main([*command, "--align", "off", "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "run.json").read_text())
     assert not found["align"] and found["alignments"] == []
-    assert "align=False" in (tmp_path / "out" / "repeat.py").read_text()
+    assert "['ref_1.png']" in (tmp_path / "out" / "repeat.py").read_text()
     assert not list(tmp_path.glob("out/figures/align_*"))
 
 

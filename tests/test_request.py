@@ -118,4 +118,4 @@ def test_preparing_can_be_stopped_before_each_picture(monkeypatch):
 
     with pytest.raises(Stopped):
         prepare(Request(picture(16, 16), (picture(24, 24), b"no picture")), stop)
-    assert told == ["Opening the photo", "Opening reference 1", "Opening reference 2"]
+    assert told == ["Opening the photo", *(f"Opening and aligning reference {n}" for n in (1, 2))]

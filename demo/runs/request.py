@@ -30,6 +30,7 @@ from masa.predictor import (
     check_count,
     unwatched,
 )
+from masa.reference.alignment import SoughtLR
 from masa.reference.canvas import View
 from masa.reference.views import Reference, read_reference, see
 from masa.weights import AUTO, choose_weights, load_model, shipped_weights
@@ -98,15 +99,17 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
             notes += (f"The small photo was made from the sharp one by {how}.",)
         lr = replace(lr, rgb=rgb, alpha=None if lr.alpha is None else lr_from_hr(lr.alpha)[0])
     refs: list[Reference] = []
+    sought = SoughtLR(lr.rgb)
     for number, source in enumerate(request.refs, start=1):
-        progress(0, f"Opening reference {number}")
+        doing = "Opening and aligning" if request.align else "Opening"
+        progress(0, f"{doing} reference {number}")
         shifted = not request.shift.is_identity
-        seen_by = lr.rgb if request.align and not shifted else None
+        seen_by = sought if request.align and not shifted else None
         ref = read_reference(source, number, LIMITS, seen_by)
         if shifted:
             rgb = request.shift.apply(ref.rgb).rgb
             if request.align:
-                ref = see(rgb, number - 1, lr.rgb, LIMITS.max_ref_pixels, ref.notes)
+                ref = see(rgb, number - 1, sought, LIMITS.max_ref_pixels, ref.notes)
             else:
                 ref = replace(ref, plain=View(number - 1, rgb.shape[:2], rgb))
         refs.append(ref)
@@ -211,5 +214,7 @@ def expected_work(request: Request) -> int:
     factor = SCALE if request.is_hr else 1
     lr = max(height // factor // 8 * 8, 16), max(width // factor // 8 * 8, 16)
     pixels = sum(min(w * h, LIMITS.max_ref_pixels) for w, h in refs) // SCALE**2
+    if request.align:
+        pixels += len(refs) * lr[0] * lr[1]  # each may also be read in the photo's frame
     down = (max(pixels // lr[1], lr[0]), lr[1]) if refs else lr
     return executed_cost(lr, down).total

@@ -25,6 +25,9 @@ from masa.pictures.photo import Pixels
 Points = NDArray[np.float64]
 """``(n, 2)``: (x, y) each."""
 
+Features = tuple[Points, NDArray[np.float32]]
+"""Places ``(n, 2)``, and descriptors ``(n, 128)`` by which they are told apart."""
+
 LEAST_AGREEING = 12
 """Features that have to agree with one transform before it is believed."""
 
@@ -100,24 +103,33 @@ class Alignment:
         return ", ".join(found) or "upright and of the same scale"
 
 
-def align(lr: Pixels, ref: Pixels) -> Alignment | None:
+class SoughtLR:
+    """An LR ``(h, w, 3)``, uint8 RGB, that is looked for in references; its features are found
+    once, when they are first needed."""
+
+    def __init__(self, rgb: Pixels) -> None:
+        self.rgb = rgb
+
+    @cached_property
+    def features(self) -> Features | None:
+        """Places in the frame, and descriptors."""
+        return _features(self.rgb, _SIDE, SCALE)
+
+
+def align(lr: Pixels | SoughtLR, ref: Pixels) -> Alignment | None:
     """How the frame of an LR ``(h, w, 3)`` lies in a reference ``(H, W, 3)``, both uint8 RGB.
 
     ``None`` if too few features agree, or with a transform that no camera makes: mirrored, folded,
     or extreme. A homography is taken if more features agree with it than with a similarity.
     """
-    frame = SCALE * lr.shape[0], SCALE * lr.shape[1]
-    photo, photo_factor = _for_features(lr, _SIDE)
-    other, other_factor = _for_features(ref, _SIDE / SCALE)
-    ours, theirs = _features(photo), _features(other)
+    lr = lr if isinstance(lr, SoughtLR) else SoughtLR(lr)
+    frame = SCALE * lr.rgb.shape[0], SCALE * lr.rgb.shape[1]
+    ours = lr.features
+    theirs = None if ours is None else _features(ref, _SIDE / SCALE)
     if ours is None or theirs is None:
         return None
     first, second = _alike(ours[1], theirs[1])
-    x, y = photo_factor
-    points = (
-        _rescaled(ours[0][first], (SCALE * x, SCALE * y)),
-        _rescaled(theirs[0][second], other_factor),
-    )
+    points = ours[0][first], theirs[0][second]
     found = _similarity(*points), _homography(*points)
     best: Found | None = None
     for candidate in found:
@@ -142,10 +154,11 @@ class AlignedView:
     alignment: Alignment
 
 
-def align_reference(lr: Pixels, ref: Pixels) -> AlignedView | None:
+def align_reference(lr: Pixels | SoughtLR, ref: Pixels) -> AlignedView | None:
     """A reference in the frame of an LR, both uint8 RGB; ``None`` if nothing in common is found."""
+    lr = lr if isinstance(lr, SoughtLR) else SoughtLR(lr)
     alignment = align(lr, ref)
-    return None if alignment is None else aligned_view(lr, ref, alignment)
+    return None if alignment is None else aligned_view(lr.rgb, ref, alignment)
 
 
 def aligned_view(lr: Pixels, ref: Pixels, alignment: Alignment) -> AlignedView:
@@ -252,12 +265,17 @@ def _for_features(rgb: Pixels, factor: float) -> tuple[NDArray[np.uint8], tuple[
     return np.asarray(grey, np.uint8), (width / size[0], height / size[1])
 
 
-def _features(grey: NDArray[np.uint8]) -> tuple[Points, NDArray[np.float32]] | None:
-    """SIFT features: places ``(n, 2)`` and descriptors ``(n, 128)``; ``None`` if hardly any."""
+def _features(rgb: Pixels, factor: float, scale: int = 1) -> Features | None:
+    """SIFT features of a picture at ``factor`` times its size; ``None`` if hardly any.
+
+    Places are in its own pixels, or in those of its enlargement by ``scale``.
+    """
+    grey, (x, y) = _for_features(rgb, factor)
     points, descriptors = cv2.SIFT.create(enable_precise_upscale=True).detectAndCompute(grey, None)
     if descriptors is None or len(points) < LEAST_AGREEING:
         return None
-    return np.array([p.pt for p in points], np.float64), np.asarray(descriptors, np.float32)
+    places = _rescaled(np.array([p.pt for p in points], np.float64), (scale * x, scale * y))
+    return places, np.asarray(descriptors, np.float32)
 
 
 def _alike(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
 from masa.pictures.read import read_photo
 from masa.pictures.resize import resize_to_fit
-from masa.reference.alignment import Alignment, align_reference
+from masa.reference.alignment import Alignment, SoughtLR, align_reference
 from masa.reference.canvas import View
 
 
@@ -55,11 +55,15 @@ class Reference:
 
 
 def read_reference(
-    source: Source, number: int, limits: Limits = DEFAULT_LIMITS, lr: Pixels | None = None
+    source: Source,
+    number: int,
+    limits: Limits = DEFAULT_LIMITS,
+    lr: Pixels | SoughtLR | None = None,
 ) -> Reference:
     """Read one reference; ``number``, counted from 1, is how notes call it.
 
-    With the pixels of the ``lr``, it is also seen in the photo's frame, if features of both agree.
+    With the ``lr``, it is also seen in the photo's frame, if features of both agree; of several
+    references with one LR, give the same :class:`masa.reference.alignment.SoughtLR` to all.
     Its full size is held only until this returns: up to ``limits.max_pixels``, 3 bytes each,
     besides what its file's decoder needs. Raises ``UserError``.
     """
@@ -75,7 +79,7 @@ def read_reference(
 
 
 def see(
-    rgb: Pixels, number: int, lr: Pixels, most_pixels: int, notes: tuple[str, ...] = ()
+    rgb: Pixels, number: int, lr: Pixels | SoughtLR, most_pixels: int, notes: tuple[str, ...] = ()
 ) -> Reference:
     """A reference ``(H, W, 3)`` as it is, in at most ``most_pixels``, and in the frame of an LR.
 
