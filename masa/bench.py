@@ -40,6 +40,7 @@ from masa.predictor import Predictor
 from masa.reference.canvas import canvas_sizes
 from masa.training.settings import Settings
 from masa.training.trainer import Trainer
+from masa.weights import load_model
 
 STAGES = ("encode_lr", "encode_ref", "coarse", "fine", "transfer", "decode")
 """What a run consists of, in order."""
@@ -61,6 +62,21 @@ class Case:
 
 
 @dataclass(frozen=True)
+class PhotosCase:
+    """Photos from files, enlarged with the shipped weights.
+
+    Of noise, matches point everywhere; of photos, only what is used of the references is read.
+    """
+
+    photo: str
+    """The LR."""
+    refs: tuple[str, ...]
+    align: bool
+    """Whether the references are aligned with it."""
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
 class TrainingCase:
     """A training step to measure."""
 
@@ -75,13 +91,14 @@ class Measured:
     """What a case took; times are medians over several runs after one that does not count."""
 
     seconds: float
-    """A whole run on uint8 pictures in memory, everything encoded anew."""
+    """A whole run on uint8 pictures in memory, everything encoded anew; photos are read from their
+    files and aligned, too."""
     peak: int | None
     """Bytes above a process that has only imported PyTorch; on a GPU, bytes of tensors there.
     ``None`` where the system does not tell."""
     device: str
-    floor: float = 0.0
-    """Its convolutions alone, in seconds."""
+    floor: float | None = None
+    """Its convolutions alone, in seconds; ``None`` for photos, which need not all be read."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds of each of :data:`STAGES`, in one run under PyTorch's profiler."""
     operations: dict[str, int] = field(default_factory=dict)
@@ -92,19 +109,20 @@ class Measured:
     """Seconds of a run with other references and the LR of the run before, not encoded again."""
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """Seconds per second of the floor."""
-        return self.seconds / self.floor
+        return None if self.floor is None else self.seconds / self.floor
 
 
-def measure(
-    case: Case | TrainingCase, runs: int = 5, device: str = "auto", stages: bool = True
-) -> Measured:
+AnyCase = Case | PhotosCase | TrainingCase
+
+
+def measure(case: AnyCase, runs: int = 5, device: str = "auto", stages: bool = True) -> Measured:
     """Measure one case in a process of its own, so that its peak memory is its own.
 
-    The weights are untrained: the time does not depend on them. Without ``stages`` only the
-    run as a whole is measured. Raises ``UserError`` for a device or precision that cannot work, or
-    if the process dies.
+    The weights are untrained, except for photos: without those, the time does not depend on them.
+    Without ``stages`` only the run as a whole is measured. Raises ``UserError`` for a device or
+    precision that cannot work, photos that cannot be used, or if the process dies.
     """
     resolve_precision(case.precision, resolve_device(device))
     spawn = multiprocessing.get_context("spawn")
@@ -112,6 +130,8 @@ def measure(
         try:
             if isinstance(case, Case):
                 return process.submit(_measure_run, case, runs, device, stages).result()
+            if isinstance(case, PhotosCase):
+                return process.submit(_measure_photos, case, runs, device).result()
             return process.submit(_measure_training, case, runs, device).result()
         except BrokenProcessPool:
             raise UserError(
@@ -150,7 +170,19 @@ def _measure_run(case: Case, runs: int, device: str, stages: bool) -> Measured:
     return found
 
 
-def _predictor(model: MASA, device: str, case: Case, features: FeatureCache) -> Predictor:
+def _measure_photos(case: PhotosCase, runs: int, device: str) -> Measured:
+    where = resolve_device(device)
+    baseline = resident_after_import() if where.type == "cpu" else 0
+    predictor = _predictor(load_model(), device, case, FeatureCache(0))
+    seconds = _median_seconds(
+        lambda: predictor.upscale(case.photo, case.refs, align=case.align), runs, where
+    )
+    return Measured(seconds, _peak(where, baseline), _device_name(where))
+
+
+def _predictor(
+    model: MASA, device: str, case: Case | PhotosCase, features: FeatureCache
+) -> Predictor:
     return Predictor(model, device, case.precision, _LIMITS, _MEMORY, features)
 
 

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import httpx
 import numpy as np
 import psutil
+from h11 import LocalProtocolError
 from helpers import picture
 from serving import served_apart, wait_for
 
@@ -239,8 +240,8 @@ class Nuisance:
     def __init__(self, url, number, kind):
         self.http, self.again = client(url, f"10.2.0.{number + 1}"), getattr(self, kind)
         self.photo = encode(".png", picture(64, 64, number))
-        large = np.zeros((5000, 5000, 4), np.uint8)
-        self.large = encode(".png", large) if kind == "faults" else b""
+        flat = np.full((5000, 5000), 99, np.uint8)
+        self.large = encode(".png", np.dstack([flat] * 3), flat) if kind == "faults" else b""
         self.turns = itertools.cycle(
             (self.deep, self.many, self.bomb, self.far, self.recording, self.broken, self.legal)
         )
@@ -251,7 +252,7 @@ class Nuisance:
             while time.monotonic() < until:
                 try:
                     self.answers[self.again().status_code] += 1
-                except httpx.TransportError as error:
+                except (httpx.TransportError, LocalProtocolError) as error:
                     self.answers[type(error).__name__] += 1
                 time.sleep(0.05)
 

@@ -17,6 +17,7 @@ from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.machine.cost import executed_cost
 from masa.network.model import MASA
+from masa.pictures.write import write_photo
 from masa.predictor import Predictor
 
 SMALL = MASAConfig(channels=8)
@@ -77,6 +78,24 @@ def test_a_case_is_measured_in_a_process_of_its_own():
     brief = measure(Case(16, 32), runs=1, device="cpu", stages=False)
     assert brief.stages == {}
     assert brief.same_lr is None
+
+
+def test_photos_are_measured_with_the_shipped_weights(tmp_path, capsys):
+    for name, shape in (("lr", (16, 24)), ("one", (64, 96)), ("other", (80, 80))):
+        write_photo(tmp_path / f"{name}.png", picture(*shape))
+    files = [str(tmp_path / f"{name}.png") for name in ("lr", "one", "other")]
+    out = tmp_path / "photos.json"
+    words = ["bench", "--photos", *files, "--runs", "1", "--device", "cpu", "--json", str(out)]
+    assert main(words) == 0
+    rows = json.loads(out.read_text())["measured"]
+    assert [row["case"] for row in rows] == [
+        "lr.png with one.png as it is, fp32",
+        "lr.png with one.png aligned, fp32",
+        "lr.png with 2 references as they are, fp32",
+        "lr.png with 2 references aligned, fp32",
+    ]
+    assert all(row["seconds"] > 0 and row["floor"] is None for row in rows)
+    assert capsys.readouterr().out.count("|  |  |") == 8
 
 
 def killed(*arguments):
@@ -170,6 +189,8 @@ def test_the_figure_s_name_is_looked_at_before_anything_is_measured(monkeypatch,
     [
         ("--runs 0", "give --runs 1 or more"),
         ("--lr 4", "give larger ones"),
+        ("--photos alone.png", "name its references after it"),
+        ("--photos no.png neither.png", "no.png"),
         ("--lr 64 --precision fp16 --device cpu", "Precision fp16 needs a GPU"),
     ],
 )

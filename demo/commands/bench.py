@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from masa.bench import Case, Measured, TrainingCase, measure
+from masa.bench import AnyCase, Case, Measured, PhotosCase, TrainingCase, measure
 from masa.commands.options import write
 from masa.errors import UserError
 from masa.machine.device import resolve_device
@@ -25,6 +25,7 @@ EPILOG = """examples:
   what masa/BENCHMARKS.md shows:  python -m masa bench --plot assets/bench.png
   one size:                       python -m masa bench --lr 256 --ref 1024 --precision bf16
   five references, as JSON:       python -m masa bench --lr 128 --references 5 --json bench.json
+  photos, with alignment:         python -m masa bench --photos small.png ref.jpg other.jpg
 
 The floor is the time of the network's convolutions alone, with nothing between them. Nothing else
 should keep the processor busy meanwhile.
@@ -43,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ref", type=int, default=512, metavar="PIXELS", help="side of each reference (512)"
     )
     parser.add_argument("--references", type=int, choices=range(1, 6), default=1, metavar="1..5")
+    parser.add_argument(
+        "--photos",
+        nargs="+",
+        metavar="FILE",
+        help="a small photo and its references, with the first and with all, as they are and "
+        "aligned",
+    )
     parser.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(default: fp32)"
     )
@@ -63,14 +71,18 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.runs} runs have no median: give --runs 1 or more.")
     if args.lr is not None and min(args.lr, args.ref) < 16:
         raise UserError("Sides below 16 pixels tell nothing: give larger ones.")
+    if args.photos is not None and len(args.photos) < 2:
+        raise UserError("A photo alone has nothing to be aligned: name its references after it.")
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UserError(f"The figure is a PNG: give '{args.plot}' a name that ends in .png.")
     half = "bf16" if has_bf16(resolve_device(args.device)) else "fp32"
     cases = _usual_cases(half)
     if args.lr is not None:
         cases = [Case(args.lr, args.ref, args.references, args.precision)]
+    if args.photos is not None:
+        cases = _photo_cases(*args.photos, precision=args.precision)
     plotted = _plotted_cases(half) if args.plot else []
-    measured: list[tuple[Case | TrainingCase, Measured]] = []
+    measured: list[tuple[AnyCase, Measured]] = []
     points: list[tuple[Case, Measured]] = []
     with tqdm(total=len(cases) + len(plotted), unit="case", disable=None) as bar:
         for case in cases:
@@ -93,10 +105,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def title(case: Case | TrainingCase) -> str:
+def title(case: AnyCase) -> str:
     """A case in a few words."""
     if isinstance(case, TrainingCase):
         return f"training step, batch {case.batch} of {case.crop}x{case.crop}, {case.precision}"
+    if isinstance(case, PhotosCase):
+        count = f"{len(case.refs)} references" if len(case.refs) > 1 else Path(case.refs[0]).name
+        how = "aligned" if case.align else "as it is" if len(case.refs) == 1 else "as they are"
+        return f"{Path(case.photo).name} with {count} {how}, {case.precision}"
     many = f"{case.references} references of " if case.references > 1 else "Ref "
     return f"LR {case.lr}x{case.lr}, {many}{case.ref}x{case.ref}, {case.precision}"
 
@@ -105,18 +121,18 @@ def _machine(device: str) -> str:
     return f"PyTorch {torch.__version__}, {device}, {platform.machine()}\n"
 
 
-def _table(measured: Sequence[tuple[Case | TrainingCase, Measured]]) -> str:
+def _table(measured: Sequence[tuple[AnyCase, Measured]]) -> str:
     lines = [
         "| | seconds | floor | times the floor | peak MB | same references | same LR |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for case, found in measured:
         peak = "" if found.peak is None else f"{found.peak / _MB:.0f}"
-        again = [
+        floor, ratio, *again = (
             "" if value is None else f"{value:.2f}"
-            for value in (found.same_references, found.same_lr)
-        ]
-        numbers = [f"{found.seconds:.2f}", f"{found.floor:.2f}", f"{found.ratio:.2f}", peak, *again]
+            for value in (found.floor, found.ratio, found.same_references, found.same_lr)
+        )
+        numbers = [f"{found.seconds:.2f}", floor, ratio, peak, *again]
         lines.append(f"| {' | '.join([title(case), *numbers])} |")
     return "\n".join(lines)
 
@@ -131,7 +147,7 @@ def _stage_table(found: Measured) -> str:
     return "\n".join(lines)
 
 
-def _json(measured: Sequence[tuple[Case | TrainingCase, Measured]]) -> str:
+def _json(measured: Sequence[tuple[AnyCase, Measured]]) -> str:
     rows = [
         {"case": title(case), **asdict(case), **asdict(found), "ratio": found.ratio}
         for case, found in measured
@@ -139,15 +155,25 @@ def _json(measured: Sequence[tuple[Case | TrainingCase, Measured]]) -> str:
     return json.dumps({"pytorch": torch.__version__, "measured": rows}, indent=1) + "\n"
 
 
-def _usual_cases(half: str) -> list[Case | TrainingCase]:
+def _usual_cases(half: str) -> list[AnyCase]:
     """The table of ``masa/BENCHMARKS.md``; ``half`` is bf16, or fp32 where that is all there is."""
-    cases: list[Case | TrainingCase] = [
+    cases: list[AnyCase] = [
         Case(128, 512),
         Case(128, 512, precision=half),
         Case(256, 1024),
         Case(256, 1024, precision=half),
         Case(128, 512, references=5),
         TrainingCase(precision=half),
+    ]
+    return list(dict.fromkeys(cases))
+
+
+def _photo_cases(photo: str, *refs: str, precision: str) -> list[AnyCase]:
+    """With the first reference and with all, each as they are and aligned."""
+    cases = [
+        PhotosCase(photo, some, align, precision)
+        for some in (refs[:1], refs)
+        for align in (False, True)
     ]
     return list(dict.fromkeys(cases))
 
