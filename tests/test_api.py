@@ -207,29 +207,39 @@ def test_an_error_is_one_sentence(client, server, photos):
         assert is_one_sentence(str(raised.value))
 
 
-def test_explaining_keeps_its_turn_until_the_archive_is_written(photos, monkeypatch):
-    turns = jobs.Turns()
-    monkeypatch.setattr(jobs, "NETWORK", turns)
+def test_no_other_program_but_visitors_come_between_explaining_and_packing(photos, monkeypatch):
+    network, programs = jobs.Turns(), jobs.Turns()
+    monkeypatch.setattr(jobs, "NETWORK", network)
+    monkeypatch.setattr(jobs, "PROGRAMS", programs)
     written = []
 
     def watched(data, name):
-        written.append((turns._holder, zipfile.is_zipfile(io.BytesIO(data))))
+        written.append((network._holder, programs._holder))
+        assert zipfile.is_zipfile(io.BytesIO(data))
         return name
 
     monkeypatch.setattr(api, "serve", watched)
     found, _ = api.explain(str(photos / "lr.png"))
-    ((holder, whole),) = written
-    assert found == "masa.zip" and whole and isinstance(holder, jobs.Turn)
-    assert turns._holder is None
+    ((visitor, program),) = written
+    assert found == "masa.zip" and visitor is None and isinstance(program, jobs.Turn)
+    assert network._holder is None and programs._holder is None
 
 
-def test_packing_can_be_stopped(photos):
-    def stop(share, doing):
-        if doing == "Packing":
-            raise jobs.Stopped
+def test_packing_ends_with_whoever_asked(photos):
+    packing = []
+
+    def left():
+        return bool(packing)
+
+    def steps():
+        for step in api.explained(Request(str(photos / "lr.png"))):
+            if isinstance(step, jobs.Step) and step.doing == "Packing":
+                packing.append(step)
+            yield step
 
     with pytest.raises(jobs.Stopped):
-        api.explained(Request(str(photos / "lr.png")), stop)
+        jobs.finish(steps(), left)
+    assert len(packing) == 1
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ file was really uploaded, and describes each field to its clients, to ``curl`` a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -23,10 +24,10 @@ from demo.laboratory import (
 from demo.page.form import CLEAN, CUSTOM, SHIFTS, chosen_shift
 from demo.page.front import client_left, photos_field
 from demo.page.messages import as_visible_errors
-from demo.runs.jobs import Step, finish, follow, follow_each
+from demo.runs.jobs import Finished, Steps, finish, follow, follow_each
 from demo.runs.request import FinishedRun, Request, expected_work, likeness, run
 from demo.runs.served import serve, serve_png
-from demo.runs.steps import explore_whole, part
+from demo.runs.steps import explore_whole
 from demo.runs.zerogpu import borrows, seconds_on_gpu
 from demo.settings import LIMITS
 from masa.errors import UserError
@@ -121,7 +122,7 @@ def explain(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with as_visible_errors():
         request = _request(photo, references, is_hr, shift, amounts, weights, degradation, align)
-        return finish(follow(lambda progress: explained(request, progress)), client_left)
+        return finish(explained(request), client_left)
 
 
 def robustness(
@@ -162,22 +163,23 @@ def robustness(
         return serve_png(report.figure.image, "robustness.png"), for_json(found)
 
 
-_RUNNING = 0.9  # of explaining's time, the networks' share
-
-
-def explained(request: Request, progress: Progress) -> tuple[str, dict[str, Any]]:
+def explained(request: Request) -> Steps[tuple[str, dict[str, Any]]]:
     """What :func:`explain` returns. Raises ``UserError``.
 
-    Drawing and packing take seconds too, so the turn lasts until the archive is written.
+    The turn among visitors ends with the network's work. Drawing and packing take seconds too:
+    meanwhile other programs wait, but no visitor does.
     """
-    x = explore_whole(request, progress=part(progress, 0, _RUNNING))
-    packing = part(progress, _RUNNING, 1)
-    for step in pack(x):
-        if isinstance(step, Step):
-            packing(step.share, step.doing)
+    with closing(follow(lambda progress: explore_whole(request, progress=progress))) as running:
+        for step in running:
+            if isinstance(step, Finished):
+                x = step.value
+            else:
+                yield step
+    for packed in pack(x):
+        if isinstance(packed, Finished):
+            yield Finished((serve(packed.value, "masa.zip"), run_numbers(x)))
         else:
-            path = serve(step.value, "masa.zip")
-    return path, run_numbers(x)
+            yield packed
 
 
 @dataclass(frozen=True, eq=False)
