@@ -24,7 +24,7 @@ TABS = {
     "pixel": ("One pixel", 1600),
     "cost": ("Cost", 1300),
     "laboratory": ("SAM laboratory", 1945),
-    "align": ("Align", 1300),
+    "align": ("Align", 2050),
 }
 """A tab's label, and the rows of it that the README shows."""
 
@@ -76,9 +76,7 @@ def take_tabs(page: Page, folder: Path, whole: bool) -> None:
     for name, (label, rows) in TABS.items():
         if name == "align":
             page.locator("#examples button", has_text=TURNED).click()
-            page.locator("#words-alignment", has_text="tilted").wait_for(
-                state="attached", timeout=PATIENT
-            )
+            page.locator("#report", has_text="tilted").wait_for(timeout=PATIENT)
         page.get_by_role("tab", name=label).click()
         if name == "laboratory":
             page.wait_for_selector("#lab-preview img", timeout=PATIENT)
