@@ -63,9 +63,9 @@ class Case:
 
 @dataclass(frozen=True)
 class PhotosCase:
-    """Photos from files, enlarged with the shipped weights.
+    """Photos from files, enlarged with masa-rec.
 
-    Of noise, matches point everywhere; of photos, only what is used of the references is read.
+    Matches of noise are spread over all of a reference; of photos, only parts need be encoded.
     """
 
     photo: str
@@ -91,8 +91,8 @@ class Measured:
     """What a case took; times are medians over several runs after one that does not count."""
 
     seconds: float
-    """A whole run on uint8 pictures in memory, everything encoded anew; photos are read from their
-    files and aligned, too."""
+    """A whole run on uint8 pictures in memory, everything encoded anew; of photos,
+    also reading the files and, if asked for, aligning."""
     peak: int | None
     """Bytes above a process that has only imported PyTorch; on a GPU, bytes of tensors there.
     ``None`` where the system does not tell."""
@@ -120,9 +120,10 @@ AnyCase = Case | PhotosCase | TrainingCase
 def measure(case: AnyCase, runs: int = 5, device: str = "auto", stages: bool = True) -> Measured:
     """Measure one case in a process of its own, so that its peak memory is its own.
 
-    The weights are untrained, except for photos: without those, the time does not depend on them.
-    Without ``stages`` only the run as a whole is measured. Raises ``UserError`` for a device or
-    precision that cannot work, photos that cannot be used, or if the process dies.
+    For noise the weights are untrained, as the time does not depend on them; for photos they are
+    masa-rec's, because matches decide what is read. Stages and floor are measured for noise alone,
+    and without ``stages`` only the run as a whole and the floor. Raises ``UserError`` for a device
+    or precision that cannot work, photos that cannot be used, or if the process dies.
     """
     resolve_precision(case.precision, resolve_device(device))
     spawn = multiprocessing.get_context("spawn")

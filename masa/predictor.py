@@ -128,11 +128,12 @@ class Predictor:
     ) -> None:
         """``model`` defaults to the shipped weights; a copy of it is moved to the device.
 
-        ``memory`` bounds a run in bytes, not counting earlier LRs and references in ``features``,
-        which several predictors may share; on a graphics card it is never more than what is free
-        there now. ``largest`` bounds the pieces that pictures are worked on in, in LR pixels a
-        side, as a run can be stopped only between the steps of a piece. Raises ``UserError`` for a
-        device or precision that cannot work.
+        ``device`` is auto, cpu, cuda or mps; ``precision`` auto, fp32, bf16 or fp16; ``limits``
+        bound the pictures' sizes. ``memory`` bounds a run in bytes, not counting earlier LRs and
+        references in ``features``, which several predictors may share; on a graphics card it is
+        never more than what is free there now. ``largest`` bounds the pieces that pictures are
+        worked on in, in LR pixels a side, as a run can be stopped only between the steps of a
+        piece. Raises ``UserError`` for a device or precision that cannot work.
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -144,7 +145,8 @@ class Predictor:
         self.memory = memory if free is None else min(memory, free)
         self.largest = largest
         self._features = FeatureCache() if features is None else features
-        self._choices = FeatureCache(16, 16)  # of views, each counted as a byte
+        choices = 16 if self._features.most else 0  # none where no features are kept either
+        self._choices = FeatureCache(choices, 16)  # of views, each counted as a byte
         self._network = object()  # tells its features from those of other networks
 
     @property

@@ -4,7 +4,8 @@ A page runs in a process of its own. Every visitor opens it, uploads a photo nob
 enlarges it, checks that the answer is an enlargement of that very photo, and clicks into figures
 between the later steps of the run and after them, again and again. Others mean no good meanwhile:
 they load the page without end, ask for every figure of their photos, begin what they never listen
-to, and upload as slowly as they can. At the end nothing of them may be left.
+to, upload as slowly as they can, and send what has taken public pages down. At the end nothing of
+them may be left.
 """
 
 import argparse
@@ -84,7 +85,7 @@ class Outcome:
     """Megabytes that it had more at most meanwhile, looked at ten times a second."""
     files: int = 0
     """Files of visitors left at the end."""
-    refused: defaultdict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    answered: defaultdict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
     """Statuses of what others were answered, by what they did."""
 
     def shortfalls(self):
@@ -92,6 +93,8 @@ class Outcome:
         found = self.errors[:10]
         if not self.redraws:
             found.append("Nobody saw a redraw.")
+        if any(answers[500] for answers in self.answered.values()):
+            found.append("A request broke the page.")
         if self.grown > MOST_GROWTH:
             found.append("Memory is not given back.")
         if self.files:
@@ -101,12 +104,12 @@ class Outcome:
     def __str__(self):
         redraws = statistics.median(self.redraws or [math.nan])
         waits = statistics.median(self.waits or [math.nan])
-        refused = {kind: dict(answers) for kind, answers in self.refused.items()}
+        answered = {kind: dict(answers) for kind, answers in self.answered.items()}
         return (
             f"{self.runs} runs, {len(self.errors)} errors; median wait for a picture {waits:.1f} s "
             f"({self.told} times with a place in the line); {len(self.redraws)} redraws, median "
             f"{redraws:.2f} s; memory {self.grown:+.0f} MB, {self.highest:+.0f} MB at most; "
-            f"{self.files} files left; others were answered {refused}"
+            f"{self.files} files left; others were answered {answered}"
         )
 
 
@@ -242,9 +245,8 @@ class Nuisance:
         self.photo = encode(".png", picture(64, 64, number))
         flat = np.full((5000, 5000), 99, np.uint8)
         self.large = encode(".png", np.dstack([flat] * 3), flat) if kind == "faults" else b""
-        self.turns = itertools.cycle(
-            (self.deep, self.many, self.bomb, self.far, self.recording, self.broken, self.legal)
-        )
+        refused = self.brackets, self.many, self.large_lr, self.elsewhere, self.recording
+        self.turns = itertools.cycle((*refused, self.broken, self.legal))
         self.answers = Counter()
 
     def work(self, until):
@@ -283,25 +285,31 @@ class Nuisance:
         """Requests that have taken public pages down, one after the other."""
         return next(self.turns)()
 
-    def deep(self):
+    def brackets(self):
+        """A body that takes long to parse."""
         body = b'{"data": [' + b"{}," * 2**18 + b'{}], "session_hash": "a", "fn_index": 1}'
         return self.http.post("/gradio_api/queue/join", content=body, headers=JSON)
 
     def many(self):
+        """References beyond number, all of them one upload."""
         references = [self.uploaded(self.photo)] * 400
         return self.ask({"photo": self.uploaded(self.photo), "references": references})
 
-    def bomb(self):
+    def large_lr(self):
+        """25 megapixels where an LR is wanted, by a way around uploads."""
         text = "data:image/png;base64," + base64.b64encode(self.large).decode()
         return self.ask({"photo": {"url": text}})
 
-    def far(self):
+    def elsewhere(self):
+        """The page as a proxy."""
         return self.http.get("/gradio_api/file=https://example.org/")
 
     def recording(self):
+        """A route that the page does not use, which keeps what it is sent."""
         return self.http.post("/gradio_api/process_recording", files={"file": self.photo})
 
     def broken(self):
+        """An upload that ends before its announced length."""
         kind = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "100000"}
         start = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
         return self.http.post("/gradio_api/upload", content=iter([start]), headers=kind)
@@ -354,7 +362,7 @@ def run(visitors, seconds, keep, folder, nuisances=()):
         outcome.grown = (memory.memory_info().rss - before) / 2**20
         outcome.files = count(folder / "files") - there
         for kind, other in zip(nuisances, others, strict=True):
-            outcome.refused[kind] += other.answers
+            outcome.answered[kind] += other.answers
     log = (folder / "log").read_text()
     if "Traceback" in log:
         outcome.errors.append(f"the log holds a traceback: {log[-2000:]}")

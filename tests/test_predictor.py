@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import masa.predictor
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.network.aggregation import Branches
+from masa.network.matching import part_scores
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.metrics import psnr_y
 from masa.pictures.photo import Limits
@@ -162,6 +164,23 @@ def test_nothing_is_kept_if_nothing_may_be(small_model):
     lr = picture(16, 16)
     np.testing.assert_array_equal(predictor.run(lr).rgb, predictor.run(lr).rgb)
     assert features.bytes == 0
+
+
+def test_views_are_compared_anew_if_nothing_may_be_kept(small_model, monkeypatch):
+    compared = []
+
+    def noted(*arguments):
+        compared.append(arguments)
+        return part_scores(*arguments)
+
+    monkeypatch.setattr(masa.predictor, "part_scores", noted)
+    refs = [picture(48, 32), picture(48, 32, seed=2)]
+    for kept, times in ((0, 2), (4, 1)):
+        predictor = Predictor(small_model, "cpu", "fp32", features=FeatureCache(kept))
+        for _ in range(2):
+            predictor.run(picture(16, 16), refs, align=True)
+        assert len(compared) == times
+        compared.clear()
 
 
 def test_networks_share_a_cache_and_keep_their_features_apart(small_model, full_model):

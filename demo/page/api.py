@@ -167,7 +167,8 @@ def explained(request: Request) -> Steps[tuple[str, dict[str, Any]]]:
     """What :func:`explain` returns. Raises ``UserError``.
 
     The turn among visitors ends with the network's work. Drawing and packing take seconds too:
-    meanwhile other programs wait, but no visitor does.
+    meanwhile other programs wait; a visitor who clicks waits for one figure at
+    most.
     """
     with closing(follow(lambda progress: explore_whole(request, progress=progress))) as running:
         for step in running:

@@ -19,7 +19,7 @@ class FeatureCache:
     """
 
     def __init__(self, most: int = 4, most_bytes: int = 2 * 2**30) -> None:
-        self._most, self._most_bytes = most, most_bytes
+        self.most, self._most_bytes = most, most_bytes
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()  # with their sizes
         self._lock = threading.Lock()
 
@@ -30,7 +30,7 @@ class FeatureCache:
 
     def get(self, key: Hashable, size: int, make: Callable[[], _Value]) -> _Value:
         """The value kept for ``key``, or else ``make()``, which takes ``size`` bytes."""
-        keep = self._most > 0 and size <= self._most_bytes
+        keep = self.most > 0 and size <= self._most_bytes
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
@@ -46,5 +46,5 @@ class FeatureCache:
         return value
 
     def _make_room(self, size: int) -> None:
-        while len(self._values) >= self._most or self.bytes + size > self._most_bytes:
+        while len(self._values) >= self.most or self.bytes + size > self._most_bytes:
             self._values.popitem(last=False)

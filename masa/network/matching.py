@@ -3,8 +3,8 @@
 Everything here happens on two grids: LR pixels (features ``lr``, ``(N, C, h, w)``) and pixels of
 Ref-down, the reference reduced four times (features ``ref``, ``(N, C, hr, wr)``). Coordinates are
 (row, column) of pixel centres, the first pixel is (0, 0). Section 3.2 of the paper, equations (1)
-to (5); in very large pictures few channels propose places and all decide
-(:data:`masa.network.blocks.FULL_SEARCH`).
+to (5). Beyond an LR of 256 x 256 with a reference of 1024 x 1024, few channels propose places and
+all channels decide between them (:data:`masa.network.blocks.FULL_SEARCH`).
 
 Features are compared in float32 whatever precision they come in, because lower precision turns
 different scores into equal ones. (On NVIDIA GPUs PyTorch's convolutions may still round factors to
@@ -157,7 +157,7 @@ def coarse_scores(
     cosine similarity of the dilated patch around the block's centre with that around every Ref
     pixel (zero outside).
     """
-    search = _CoarseSearch(lr, ref, geometry, dilations)
+    search = _FullSearch(lr, ref, geometry, dilations)
     maps = search.scores(search.kernels(blocks), slice(0, geometry.ref_height))
     return torch.stack(maps).movedim(-1, 1)
 
@@ -166,14 +166,14 @@ PRINCIPAL = 8
 """Channels by which all places are compared where there are too many to compare them by all 64."""
 
 _STRIP = 8
-"""Rows of Ref-down of which one place each is then compared by all channels."""
+"""Rows of Ref-down to a strip. Of each strip, the best place is then compared by all channels."""
 
 _BLOCKS = 64
 """LR blocks compared at a time. They are output channels of a convolution, and this many let it run
 at full speed."""
 
 
-class _CoarseSearch:
+class _FullSearch:
     """Compares the block centres of one LR with all of one reference, in strips of rows."""
 
     def __init__(
@@ -295,13 +295,13 @@ class _PrunedSearch:
         directions = torch.linalg.eigh(energy).eigenvectors[:, -PRINCIPAL:].to(lr)
         few_lr, few_ref = (torch.einsum("ck,chw->khw", directions, x) for x in (lr, ref))
         self._geometry = geometry
-        self._rough = _CoarseSearch(few_lr, few_ref, geometry, dilations)
-        self._exact = _CoarseSearch(lr, ref, geometry, dilations)
+        self._rough = _FullSearch(few_lr, few_ref, geometry, dilations)
+        self._exact = _FullSearch(lr, ref, geometry, dilations)
 
     def best(
         self, blocks: Tensor, on_share: OnShare, inside: slice | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As :meth:`_CoarseSearch.best`."""
+        """As :meth:`_FullSearch.best`."""
         width = self._geometry.ref_width
         inside = inside or slice(0, self._geometry.ref_height)
         kernels = self._rough.kernels(blocks)
@@ -323,9 +323,9 @@ class _PrunedSearch:
 
 def _search(
     lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
-) -> _CoarseSearch | _PrunedSearch:
+) -> _FullSearch | _PrunedSearch:
     """The search that suits pictures of these sizes."""
-    kind = _CoarseSearch if geometry.full_search else _PrunedSearch
+    kind = _FullSearch if geometry.full_search else _PrunedSearch
     return kind(lr, ref, geometry, dilations)
 
 

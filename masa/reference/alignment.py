@@ -31,7 +31,7 @@ Features = tuple[Points, NDArray[np.float32]]
 LEAST_AGREEING = 12
 """Features that have to agree with one transform before it is believed."""
 
-_RATIO = 0.8  # Lowe's: a match is kept if the second best is at least this much worse
+_RATIO = 0.8  # Lowe's: a match is kept if its distance is below this share of the second best's
 _TOLERANCE = 4.0  # frame pixels (one LR pixel) between a feature and where the transform puts it
 _SIDE = 2  # the LR is enlarged this many times first, so that small features are found too
 _MOST_PIXELS = 1_500_000  # of either picture in which features are looked for
@@ -112,7 +112,7 @@ class SoughtLR:
 
     @cached_property
     def features(self) -> Features | None:
-        """Places in the frame, and descriptors."""
+        """Places in the frame, and descriptors; ``None`` if hardly any."""
         return _features(self.rgb, _SIDE, SCALE)
 
 
