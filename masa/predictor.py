@@ -245,12 +245,7 @@ class Predictor:
         views = [ref.plain for ref in references] or as_it_is([], lr)
         scoring = 0
         if align and references:
-            clock.seconds["align"] = sum(ref.seconds for ref in references)
-            views = [view for ref in references for view in ref.views]
-            scoring = _scoring_cost(lr, views, config)
-            clock.total += scoring
-            with clock.stage("align", "Comparing the references", scoring):
-                views = self._chosen(views, lr, lr_features, config)
+            views, scoring = self._aligned_views(references, lr, lr_features, config, clock)
             sizes = canvas_sizes(lr_rgb.shape[:2], [view.rgb.shape[:2] for view in views], config)
             tile = self.choose_tile(*sizes, keep)
             cost = executed_cost(*sizes, config)
@@ -314,6 +309,22 @@ class Predictor:
                 ref = see(ref.rgb, number, sought, self.limits.max_ref_pixels, ref.notes)
             made.append(ref)
         return tuple(made)
+
+    def _aligned_views(
+        self,
+        references: Sequence[Reference],
+        lr: LRCanvas,
+        lr_features: LRFeatures,
+        config: MASAConfig,
+        clock: _Clock,
+    ) -> tuple[list[View], int]:
+        """The views that matching chooses, and the multiply-adds of comparing them."""
+        views = [view for ref in references for view in ref.views]
+        work = _scoring_cost(lr, views, config)
+        clock.total += work
+        clock.seconds["align"] = sum(ref.seconds for ref in references)
+        with clock.stage("align", "Comparing the references", work):
+            return self._chosen(views, lr, lr_features, config), work
 
     def _chosen(
         self, views: list[View], lr: LRCanvas, lr_features: LRFeatures, config: MASAConfig
