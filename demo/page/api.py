@@ -172,15 +172,15 @@ def explained(request: Request) -> Steps[tuple[str, dict[str, Any]]]:
     """
     with closing(follow(lambda progress: explore_whole(request, progress=progress))) as running:
         for step in running:
-            if isinstance(step, Finished):
-                x = step.value
-            else:
+            if not isinstance(step, Finished):
                 yield step
-    for packed in pack(x):
-        if isinstance(packed, Finished):
-            yield Finished((serve(packed.value, "masa.zip"), run_numbers(x)))
-        else:
-            yield packed
+                continue
+            x = step.value
+            for packed in pack(x):
+                if isinstance(packed, Finished):
+                    yield Finished((serve(packed.value, "masa.zip"), run_numbers(x)))
+                else:
+                    yield packed
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,6 +110,11 @@ class SoughtLR:
     def __init__(self, rgb: Pixels) -> None:
         self.rgb = rgb
 
+    @classmethod
+    def of(cls, lr: Pixels | SoughtLR) -> SoughtLR:
+        """``lr`` itself, or one made of its pixels."""
+        return lr if isinstance(lr, cls) else cls(np.asarray(lr))
+
     @cached_property
     def features(self) -> Features | None:
         """Places in the frame, and descriptors; ``None`` if hardly any."""
@@ -122,7 +127,7 @@ def align(lr: Pixels | SoughtLR, ref: Pixels) -> Alignment | None:
     ``None`` if too few features agree, or with a transform that no camera makes: mirrored, folded,
     or extreme. A homography is taken if more features agree with it than with a similarity.
     """
-    lr = lr if isinstance(lr, SoughtLR) else SoughtLR(lr)
+    lr = SoughtLR.of(lr)
     frame = SCALE * lr.rgb.shape[0], SCALE * lr.rgb.shape[1]
     ours = lr.features
     theirs = None if ours is None else _features(ref, _SIDE / SCALE)
@@ -156,7 +161,7 @@ class AlignedView:
 
 def align_reference(lr: Pixels | SoughtLR, ref: Pixels) -> AlignedView | None:
     """A reference in the frame of an LR, both uint8 RGB; ``None`` if nothing in common is found."""
-    lr = lr if isinstance(lr, SoughtLR) else SoughtLR(lr)
+    lr = SoughtLR.of(lr)
     alignment = align(lr, ref)
     return None if alignment is None else aligned_view(lr.rgb, ref, alignment)
 
