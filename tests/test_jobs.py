@@ -1,5 +1,6 @@
 """The line for the network: turns, places in it, progress, and stopping."""
 
+import math
 import threading
 import time
 
@@ -193,6 +194,62 @@ def test_other_programs_come_between_pieces(monkeypatch):
     assert jobs.finish(jobs.follow_each(job), lambda: False) == 2
     others[0].join(10)
     assert order == [0, "other", 1, 2]
+
+
+def test_programs_have_a_quarter_of_the_time_while_visitors_want_it():
+    turns, now = jobs.Turns(), [100.0]
+    share = jobs.Share(turns, 4, lambda: now[0])
+
+    def fail_after_five_seconds():
+        with share.counted():
+            now[0] += 5
+            raise UserError("This takes time too.")
+
+    with taken(turns):
+        assert not share.is_used_up()
+        with share.counted() as from_now:
+            now[0] += 50  # in line
+            from_now()
+            now[0] += 5
+        for seconds in (0, 14.9):
+            now[0] += seconds
+            assert share.is_used_up()
+        now[0] += 0.2
+        assert not share.is_used_up()
+        with pytest.raises(UserError):
+            fail_after_five_seconds()
+        assert share.is_used_up()
+    assert not share.is_used_up()  # nobody else is there
+    waiting = turns.ask()
+    assert share.is_used_up()
+    waiting.end()
+    with turns.spare():  # nobody asked for it
+        assert not share.is_used_up()
+
+
+def test_a_program_after_another_makes_way_for_visitors(monkeypatch):
+    network = jobs.Turns()
+    monkeypatch.setattr(jobs, "NETWORK", network)
+    monkeypatch.setattr(jobs, "SHARE", jobs.Share(network, 4))
+    monkeypatch.setattr(jobs, "_PERIOD", 0.01)
+    began, left = threading.Event(), threading.Event()
+
+    def second():
+        jobs.finish(follow(lambda progress: began.set()), lambda: False)
+
+    jobs.finish(follow(lambda progress: time.sleep(0.1)), lambda: False)
+    with taken(network):
+        jobs.SHARE._used_until = math.inf
+        with pytest.raises(jobs.Stopped):  # a program that leaves meanwhile is not waited for
+            jobs.finish(follow(lambda progress: began.set()), lambda: left.set() or True)
+        assert left.is_set() and not jobs.PROGRAMS._holder
+        program = threading.Thread(target=second)
+        program.start()
+        wait_for(lambda: jobs.PROGRAMS._holder, 10)
+        time.sleep(0.3)
+        assert not network._line  # in no visitor's way
+    program.join(10)
+    assert began.is_set()
 
 
 def test_closing_pieces_ends_the_turn(monkeypatch):

@@ -9,12 +9,13 @@ Gradio's queue, which cannot tell a page's own progress bar who is waiting.
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from demo.settings import QUEUE
@@ -93,6 +94,10 @@ class Turns:
                 self._holder = None
                 self._changed.notify_all()
 
+    def are_wanted(self) -> bool:
+        """Whether a visitor's run goes on or waits."""
+        return isinstance(self._holder, Turn) or bool(self._line)
+
     def _just_ended(self) -> bool:
         return time.monotonic() - self._ended < _PAUSE
 
@@ -152,6 +157,42 @@ NETWORK = Turns()
 PROGRAMS = Turns()
 """Where programs wait: only the first of them is in the line of visitors."""
 
+
+class Share:
+    """Keeps programs to one part of the time in ``parts`` while visitors want to run.
+
+    A program may ask for far more than a visitor mostly does, and for the next thing at once.
+    """
+
+    def __init__(
+        self, visitors: Turns, parts: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._visitors, self._parts, self._clock = visitors, parts, clock
+        self._used_until = -math.inf
+
+    def is_used_up(self) -> bool:
+        """Whether the next program has to wait, because visitors want the time."""
+        return self._clock() < self._used_until and self._visitors.are_wanted()
+
+    @contextmanager
+    def counted(self) -> Iterator[Callable[[], None]]:
+        """Count the time of the block, or since the latest call of what is yielded."""
+        began = self._clock()
+
+        def from_now() -> None:
+            nonlocal began
+            began = self._clock()
+
+        try:
+            yield from_now
+        finally:
+            now = self._clock()
+            self._used_until = now + (self._parts - 1) * (now - began)
+
+
+SHARE = Share(NETWORK, parts=4)
+"""What programs have had of the time."""
+
 Rank = tuple[bool, float]
 """Whether in the background, and when it was asked for. The lowest rank is drawn first."""
 
@@ -206,6 +247,8 @@ class Step:
     """What it does now, in a few words."""
     seconds_left: float | None
     """Estimated from the share done so far; ``None`` while too little is known."""
+    in_line: bool = False
+    """It waits for its turn."""
 
 
 @dataclass(frozen=True)
@@ -297,41 +340,57 @@ def follow_each(job: Callable[[Progress], Iterator[Value]]) -> Steps[Value]:
                 continue
             # In line for the next piece, what is there of the others stays done.
             left = _seconds_left(done, time.monotonic() - began)
-            yield Step(done, step.doing, left if done else step.seconds_left)
+            yield replace(step, share=done, seconds_left=left if done else step.seconds_left)
 
 
 def finish(steps: Steps[Value], left: Callable[[], bool]) -> Value:
     """The last value of :func:`follow` or :func:`follow_each`, for a program, which cannot be told
     of steps.
 
-    Other programs come between pieces. Raises ``UserError`` if too many are waiting, and
-    :class:`Stopped` soon after ``left()``: there is nobody any more who asked.
+    Other programs come between pieces, and visitors have most of the time (:data:`SHARE`). Raises
+    ``UserError`` if too many are waiting, and :class:`Stopped` soon after ``left()``: there is
+    nobody any more who asked.
     """
     turn = PROGRAMS.ask()
     try:
         with closing(steps):
             while True:
                 while not turn.wait(_PERIOD_IN_LINE):
-                    if left():
-                        raise Stopped
-                for step in steps:
-                    if isinstance(step, Finished):
-                        if step.last:
-                            return step.value
-                        break
-                    if left():
-                        raise Stopped
+                    _stop_if(left)
+                while SHARE.is_used_up():
+                    time.sleep(_PERIOD)
+                    _stop_if(left)
+                piece = _next_piece(steps, left)
+                if piece.last:
+                    return piece.value
                 turn.end()
                 turn = PROGRAMS.ask(admitted=True)
     finally:
         turn.end()
 
 
+def _next_piece(steps: Steps[Value], left: Callable[[], bool]) -> Finished[Value]:
+    with SHARE.counted() as from_now:
+        for step in steps:
+            if isinstance(step, Finished):
+                return step
+            _stop_if(left)
+            if step.in_line:
+                from_now()
+    raise RuntimeError("A job ended without a result.")
+
+
+def _stop_if(left: Callable[[], bool]) -> None:
+    if left():
+        raise Stopped
+
+
 def _in_line(turn: Turn) -> Step:
     visitors, seconds = turn.before()
     if not visitors:
-        return Step(0.0, "Waiting for the network", seconds)
-    return Step(0.0, f"{visitors} visitor{'s' * (visitors > 1)} before you", seconds)
+        return Step(0.0, "Waiting for the network", seconds, in_line=True)
+    doing = f"{visitors} visitor{'s' * (visitors > 1)} before you"
+    return Step(0.0, doing, seconds, in_line=True)
 
 
 def _seconds_left(share: float, elapsed: float) -> float | None:

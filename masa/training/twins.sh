@@ -13,7 +13,7 @@ train() {
   shift
   python -m masa train --data "$pairs" --val "$scenes" --out "$out/$name" --channels 32 \
     --optimizer muon --steps 6000 --batch 4 --crop 128 --lr 3e-4 --lr-final 1e-6 --ema 0.999 \
-    --orient together --hard 0.25 --precision fp32 --val-every 2000 "$@"
+    --orient together --hard 0.25 --precision bf16 --val-every 2000 "$@"
 }
 
 # The paper's table 3. SAM's network is Model 4 of table 4 too.
