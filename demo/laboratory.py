@@ -40,6 +40,7 @@ from masa.measuring.robustness import (
     UNCHANGED,
     Baseline,
     Curve,
+    Pinned,
     Point,
     Row,
     Statistics,
@@ -279,8 +280,9 @@ def run_sweep(asked: SweepRequest, progress: Progress) -> Iterator[Sweep]:
     subject = subject_of(asked.pair, progress)
     bicubic = enlarge_x4(subject.lr)
     found: Sweep | None = None
-    for item in sweep(subject, rungs, predictors, progress, statistics=True):
+    for item in sweep(subject, rungs, predictors, progress, statistics=True, pin=True):
         if found is None:
+            assert isinstance(item, Point)  # the unchanged reference comes first
             place = busiest(luma_change(item.rgb, bicubic), DETAIL, DETAIL)
             others = {"bicubic": place.cut(bicubic)}
             if subject.hr is not None:
@@ -297,8 +299,10 @@ def run_sweep(asked: SweepRequest, progress: Progress) -> Iterator[Sweep]:
         yield found
 
 
-def _with(found: Sweep, item: Point | Baseline) -> Sweep:
+def _with(found: Sweep, item: Point | Baseline | Pinned) -> Sweep:
     rows = (*found.rows, *rows_of(item))
+    if isinstance(item, Pinned):
+        return replace(found, rows=rows)
     crop = found.place.cut(item.rgb)
     if isinstance(item, Baseline):
         if item.aligned:  # the same picture
@@ -389,7 +393,8 @@ def robustness_rows(asked: SweepRequest, progress: Progress) -> Iterator[tuple[R
     """
     rungs, predictors = asked.rungs(), asked.predictors()
     rows: tuple[Row, ...] = ()
-    for item in sweep(subject_of(asked.pair, progress), rungs, predictors, progress):
+    subject = subject_of(asked.pair, progress)
+    for item in sweep(subject, rungs, predictors, progress, pin=True):
         rows += tuple(rows_of(item))
         yield rows
 

@@ -20,8 +20,9 @@ from masa.machine.cache import FeatureCache
 from masa.machine.cost import Cost, choose_tile, executed_cost, feature_bytes, peak_bytes
 from masa.machine.device import free_memory, resolve_device, resolve_precision
 from masa.network.aggregation import Branches
+from masa.network.blocks import Geometry
 from masa.network.fused import fuses
-from masa.network.matching import part_scores
+from masa.network.matching import Matches, part_scores
 from masa.network.model import MASA, LRFeatures, Trace
 from masa.network.progress import OnShare
 from masa.network.reading import RefFeatures
@@ -215,6 +216,7 @@ class Predictor:
         branches: Branches | None = None,
         matching: MASAConfig | None = None,
         align: bool = False,
+        matches: Matches | None = None,
     ) -> Result:
         """:meth:`upscale` for arrays: uint8 ``(h, w, 3)`` and ``(H, W, 3)``.
 
@@ -222,7 +224,9 @@ class Predictor:
         dilations of the matching, for this run. With ``align``, references in which features of
         the LR are found are also seen in its frame (:mod:`masa.reference.alignment`), and matching
         decides which of all these views are used. Instead of its pixels, a reference may be given
-        as :func:`masa.reference.views.read_reference` made it for this LR.
+        as :func:`masa.reference.views.read_reference` made it for this LR. With ``matches`` of an
+        earlier run, their places and similarities are used instead of searching; ``ValueError`` if
+        that run's pictures were of other sizes.
 
         Matches are found on reduced pictures; of the full size only what they point to is encoded.
         """
@@ -259,8 +263,11 @@ class Predictor:
                 ref_bytes,
                 lambda: RefFeatures.unread(self.model.encode_down(self._tensor(ref.down))),
             )
+        if matches is not None and matches.geometry != Geometry.of(*sizes, config):
+            raise ValueError("the matches are of pictures of other sizes")
         with clock.stage("match", "Finding matches", cost.matching) as on_share:
-            matches = self.model.match(lr_features, ref_features, config, on_share)
+            if matches is None:
+                matches = self.model.match(lr_features, ref_features, config, on_share)
         whole = cost.encode_ref - reduced
         with clock.stage("encode_ref", "Reading what is used", whole) as on_share:
 

@@ -132,8 +132,8 @@ def test_of_a_large_photo_the_middle_is_used(tmp_path, pair):
 
 
 def test_a_sweep_grows_by_what_was_found(found):
-    assert [len(s.results) for s in found] == [1, 1, 2, 3]
-    assert [len(s.rows) for s in found] == [1, 3, 4, 5]
+    assert [len(s.results) for s in found] == [1, 1, 2, 3, 3]  # the last adds a number alone
+    assert [len(s.rows) for s in found] == [1, 3, 4, 5, 6]
     last = found[-1]
     assert [kept.value for kept in last.results] == [0.4, 1, 1.6]
     for kept in last.results:
@@ -232,6 +232,36 @@ def test_the_verdict_names_whoever_is_steadier():
         replace(r, psnr=math.inf) for r in rows_of_two(0, 0) if r.family in ("unchanged", "gain")
     ]
     assert "**No network changes less" in verdict(curves(same), False)
+
+
+def test_one_sentence_says_who_keeps_the_gain_and_what_lost_it():
+    def told(*pinned, alone=28.0, drops=(0.4, 1.5), family="gain"):
+        rows = rows_of_two(*drops, alone=alone)
+        rows += [
+            replace(row(name, "gain", 0.4, psnr), similarity=None, pinned=True)
+            for name, psnr in zip("ab", pinned, strict=False)
+        ]
+        rows = [replace(r, family=family, title="x 1") if r.family == "gain" else r for r in rows]
+        return verdict(curves(rows), True)
+
+    assert "reference's gain" not in told() + told(29.7)  # not before all are there
+    words = told(29.7, 28.75)
+    assert words.startswith(
+        "**a keeps most of the reference's gain at x 1: a 1.60 of 2.00 dB (matching lost 0.10, "
+        "adaptation lost 0.30); b 0.50 of 2.00 dB (matching lost 0.25, adaptation lost 1.25).** "
+    )
+    assert "b −0.25 of 1.25 dB" in told(29.7, 28.75, alone=28.75)
+    assert "(adaptation won 0.20)" in told(30.2, 28.75, drops=(-0.2, 1.5))
+    assert "the changed texture lost 1.25" in told(29.7, 28.75, family="blur")
+    assert "**No network keeps more of the reference's gain than another at" in told(
+        29.7, 29.7, drops=(0.4, 0.42)
+    )
+    assert "reference's gain" not in told(29.7, 28.75, alone=31.0)
+    single = [r for r in rows_of_two(0.4, 1.5) if r.network == "a"]
+    single.append(replace(row("a", "gain", 0.4, 29.7), pinned=True))
+    assert "**Kept of the reference's gain at gain 0.4: a 4.60 of 5.00 dB" in verdict(
+        curves(single), True
+    )
 
 
 def test_channels_of_a_network_that_adapts_nothing():

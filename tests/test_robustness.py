@@ -12,6 +12,7 @@ from masa.config import MASAConfig
 from masa.measuring.ladder import FAMILIES, Substitutes
 from masa.measuring.robustness import (
     Baseline,
+    Pinned,
     Point,
     Row,
     Subject,
@@ -248,6 +249,60 @@ def test_only_families_that_ask_for_it_have_a_line_with_alignment():
         ("rotation", "a"),
         ("rotation", "a with alignment"),
     ]
+
+
+def test_matches_of_an_earlier_run_can_be_given(subject, networks):
+    network = networks["sam"]
+    before = network.run(subject.lr, subject.refs)
+    darker = FAMILIES["gain"].rung(0.4).apply(subject.refs[0]).rgb
+    again = network.run(subject.lr, subject.refs, matches=before.trace.matches)
+    assert np.array_equal(again.rgb, before.rgb)
+    plain, pinned = (
+        network.run(subject.lr, [darker], matches=m) for m in (None, before.trace.matches)
+    )
+    assert pinned.trace.matches is before.trace.matches
+    assert not np.array_equal(plain.rgb, pinned.rgb)
+    assert not np.array_equal(plain.trace.matches.similarity, before.trace.matches.similarity)
+    smaller = np.ascontiguousarray(darker[:64])
+    with pytest.raises(ValueError, match="other sizes"):
+        network.run(subject.lr, [smaller], matches=before.trace.matches)
+
+
+def test_what_matching_lost_is_told_from_what_adaptation_lost(subject, networks):
+    rungs = [*RUNGS, FAMILIES["photo jpeg"].rung(50)]
+    shares = []
+    found = list(sweep(subject, rungs, networks, lambda share, _: shares.append(share), pin=True))
+    assert shares == sorted(shares) and max(shares) == pytest.approx(1)
+    assert [item.network for item in found if isinstance(item, Pinned)] == ["sam", "none"]
+    points = [f for f in found if isinstance(f, Point) and f.rung and f.rung.keeps_places]
+    together = {rung.title: sum(p.psnr for p in points if p.rung is rung) for rung in rungs[:3]}
+    hardest = min(together, key=together.get)
+    for item in found[-2:]:
+        assert item.rung.title == hardest
+        network = networks[item.network]
+        matches = network.run(subject.lr, subject.refs).trace.matches
+        changed = item.rung.apply(subject.refs[0]).rgb
+        single = network.run(subject.lr, [changed], matches=matches)
+        assert item.psnr == psnr_y(single.rgb, subject.hr)
+        (kept,) = rows_of(item)
+        assert kept.pinned and (kept.family, kept.value) == (item.rung.family, item.rung.value)
+    for curve in curves([row for item in found for row in rows_of(item)]):
+        own = curve.pinned is not None
+        assert own == (curve.family == found[-1].rung.family)
+        if own:
+            assert curve.pinned.title == hardest and len(curve.levels) == 2
+
+
+@pytest.mark.parametrize(
+    ("known", "rungs"),
+    [(False, RUNGS[:1]), (True, RUNGS[3:]), (True, [FAMILIES["photo jpeg"].rung(50)])],
+)
+def test_nothing_is_pinned_where_nothing_could_be_told_apart(subject, networks, known, rungs):
+    pair = subject if known else Subject(subject.lr, subject.refs, other=subject.other)
+    shares = []
+    found = list(sweep(pair, rungs, networks, lambda share, _: shares.append(share), pin=True))
+    assert not any(isinstance(item, Pinned) for item in found)
+    assert max(shares) == pytest.approx(1)
 
 
 def test_progress_grows_and_ends_the_sweep_by_raising(subject, networks):

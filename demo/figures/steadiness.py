@@ -15,6 +15,9 @@ from demo.figures.result import SLIGHT_DB, amount, decibels, gain_db, signed
 from masa.measuring.ladder import FAMILIES, NAMED, changed_by
 from masa.measuring.robustness import Curve
 
+_LEAST_TOLD = 0.005  # dB: less is written as nothing
+_ALIKE = 0.02  # of the gain: networks that keep so nearly the same are level
+
 
 def verdict(curves: Sequence[Curve], measured: bool) -> str:
     """Markdown: which network stays steadiest along a family, with its numbers.
@@ -48,6 +51,8 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
             family == NAMED or not FAMILIES[family].is_switch
         ):  # a switch is meant to change the result
             parts.insert(0, f"**{_steadiest(curves)}**")
+    if kept := _kept(curves):
+        parts.insert(0, f"**{kept}**")
     return " ".join(part for part in parts if part)
 
 
@@ -69,6 +74,54 @@ def _steadiest(curves: Sequence[Curve]) -> str:
     if len(first) > 1:
         return f"{' and '.join(first)} are the steadiest {family}, level with each other."
     return f"{first[0]} is the steadiest {family}, by {amount(lead)} dB on average."
+
+
+def _kept(curves: Sequence[Curve]) -> str:
+    """Which network keeps most of the reference's gain at the hardest change, and what lost it.
+
+    Empty until the results with the matches of the unchanged reference are there.
+    """
+    shares: dict[str, float] = {}
+    told = []
+    for curve in curves:
+        if curve.pinned is None or curve.alone is None:
+            return ""
+        value = curve.pinned.value
+        level = next(level for level in curve.levels if level.value == value)
+        gain, left = curve.unchanged.psnr - curve.alone, level.psnr - curve.alone
+        if gain < SLIGHT_DB:
+            told.append(f"{curve.line} had no gain to lose")
+            continue
+        shares[curve.line] = left / gain
+        words = f"{curve.line} {minus(f'{left:.2f}')} of {gain:.2f} dB"
+        losses = {
+            "matching": curve.pinned.psnr - level.psnr,
+            _features(curve.family): curve.unchanged.psnr - curve.pinned.psnr,
+        }
+        apart = [
+            f"{who} {'lost' if loss > 0 else 'won'} {abs(loss):.2f}"
+            for who, loss in losses.items()
+            if abs(loss) >= _LEAST_TOLD
+        ]
+        told.append(words + (f" ({', '.join(apart)})" if apart else ""))
+    if not shares:
+        return ""
+    hardest = minus(curves[0].pinned.title) if curves[0].pinned else ""
+    most = [line for line, share in shares.items() if share > max(shares.values()) - _ALIKE]
+    if len(shares) == 1:
+        lead = f"Kept of the reference's gain at {hardest}"
+    elif len(most) == len(shares):
+        lead = f"No network keeps more of the reference's gain than another at {hardest}"
+    else:
+        verb = "keeps" if len(most) == 1 else "keep"
+        lead = f"{' and '.join(most)} {verb} most of the reference's gain at {hardest}"
+    return f"{lead}: {'; '.join(told)}."
+
+
+def _features(family: str) -> str:
+    """What is at fault where matches are those of the unchanged reference."""
+    is_light = family == NAMED or FAMILIES[family].is_light
+    return "adaptation" if is_light else "the changed texture"
 
 
 def _leaders(changes: Mapping[str, float]) -> tuple[list[str], float]:

@@ -23,6 +23,7 @@ from torch import Tensor
 from masa.measuring.ladder import ALIGNING, FAMILIES, NAMED, Rung, Substitutes, changed_by
 from masa.network.adaptation import ChannelStats, channel_stats
 from masa.network.decoder import ScaleTrace
+from masa.network.matching import Matches
 from masa.pictures.metrics import psnr_y
 from masa.pictures.photo import Pixels
 from masa.predictor import Predictor, Progress, Result
@@ -112,17 +113,35 @@ class Baseline:
     """For the line with alignment, to which it only matters if the HR is unknown."""
 
 
+@dataclass(frozen=True)
+class Pinned:
+    """One network's result with a change of the reference, matched as without the change.
+
+    The places and similarities are those of the unchanged reference. What this result lost against
+    that reference's, the changed features cost; what it has more than the :class:`Point` of the
+    same change, matching cost.
+    """
+
+    network: str
+    rung: Rung
+    psnr: float
+    """As :attr:`Point.psnr`."""
+
+
 def sweep(
     subject: Subject,
     rungs: Sequence[Rung],
     networks: Mapping[str, Predictor],
     progress: Progress,
     statistics: bool = False,
-) -> Iterator[Point | Baseline]:
+    pin: bool = False,
+) -> Iterator[Point | Baseline | Pinned]:
     """Every network's results, each as soon as it is there.
 
     The unchanged reference comes first, then the baselines, then ``rungs`` in their order, each
     for all networks. If any of the rungs asks for alignment, unchanged references are aligned too.
+    With ``pin``, where the HR is known, the networks' :class:`Pinned` results come last, with the
+    change that costs them most together, of those that keep places.
     An LR is encoded once per network. ``progress`` is told of the whole sweep; what it raises ends
     it. Raises ``UserError`` for pictures that cannot be used.
 
@@ -131,11 +150,20 @@ def sweep(
     substitutes = Substitutes(subject.other, subject.hr)
     photos = sum(rung.changes == "the photo" for rung in rungs)
     each = 1 + len(ways(rungs)) + photos + sum(len(ways([rung])) for rung in rungs)
+    to_pin = [r for r in rungs if r.keeps_places and r.changes == "the reference"]
+    if not pin or subject.hr is None:
+        to_pin = []
+    each += bool(to_pin)
     runs = len(networks) * each
     done = 0
 
     def run(
-        name: str, lr: Pixels, refs: Sequence[Pixels], doing: str, aligned: bool = False
+        name: str,
+        lr: Pixels,
+        refs: Sequence[Pixels],
+        doing: str,
+        aligned: bool = False,
+        matches: Matches | None = None,
     ) -> Result:
         nonlocal done
         result = networks[name].run(
@@ -144,6 +172,7 @@ def sweep(
             lambda share, _: progress((done + share) / runs, doing),
             keep=(1,) if statistics else (),
             align=aligned,
+            matches=matches,
         )
         done += 1
         return result
@@ -164,6 +193,8 @@ def sweep(
         ]
 
     unchanged: dict[str, NDArray[np.int64]] = {}
+    matches: dict[str, Matches] = {}
+    scores: dict[str, float] = {}  # of all networks together, by the change's title
     truth: dict[tuple[str, bool], Pixels] = {}
     for name in networks:
         for aligned in ways(rungs):
@@ -171,6 +202,8 @@ def sweep(
             result = run(name, subject.lr, subject.refs, doing, aligned)
             if not aligned:
                 unchanged[name] = _places(result)
+                if to_pin:
+                    matches[name] = result.trace.matches
             known = truth[name, aligned] = result.rgb if subject.hr is None else subject.hr
             point = _point(name, aligned, None, result, known, 0.0, 0.0)
             del result
@@ -199,7 +232,17 @@ def sweep(
                 if rung.changes == "the photo":
                     doing = f"{name}: {rung.title}, no reference"
                     point = replace(point, baseline=alone(name, lr, doing)[0])
+                scores[rung.title] = scores.get(rung.title, 0) + point.psnr
                 yield point
+    if to_pin:
+        hardest = min(to_pin, key=lambda rung: scores[rung.title])
+        refs = tuple(hardest.apply(ref, substitutes).rgb for ref in subject.refs)
+        for name in networks:
+            doing = f"{name}: {hardest.title}, matched as before"
+            result = run(name, subject.lr, refs, doing, matches=matches[name])
+            pinned = Pinned(name, hardest, psnr_y(result.rgb, truth[name, False]))
+            del result
+            yield pinned
 
 
 def _point(
@@ -266,6 +309,8 @@ class Row:
     bicubic: float | None = None
     aligned: bool = False
     """References were aligned. Baselines, which have none, come once for each line."""
+    pinned: bool = False
+    """The result is a :class:`Pinned` one."""
 
     @property
     def line(self) -> str:
@@ -273,8 +318,12 @@ class Row:
         return line_of(self.network, self.aligned)
 
 
-def rows_of(found: Point | Baseline, scene: str = "") -> list[Row]:
+def rows_of(found: Point | Baseline | Pinned, scene: str = "") -> list[Row]:
     """The numbers of a sweep's step; fields are those of :class:`Point`."""
+    if isinstance(found, Pinned):
+        rung = found.rung
+        change = rung.family, rung.value, rung.title
+        return [Row(scene, found.network, *change, found.psnr, pinned=True)]
     if isinstance(found, Baseline):
         return [
             Row(scene, found.network, kind, 0, kind, psnr, aligned=found.aligned)
@@ -320,6 +369,9 @@ class Curve:
     """dB without any reference, of the photo as it is; ``None`` if not measured yet, like
     ``bicubic``."""
     bicubic: float | None
+    pinned: Level | None = None
+    """The :class:`Pinned` result at one of the ``levels``; ``None`` if there is none, and for
+    several scenes, which may differ in the change that is the hardest."""
 
     @property
     def line(self) -> str:
@@ -362,6 +414,8 @@ def curves(rows: Sequence[Row], families: Sequence[str] | None = None) -> list[C
     a value counts once every scene has it.
     """
     scenes = len({row.scene for row in rows})
+    pins = {(r.network, r.aligned, r.family): _mean([r]) for r in rows if r.pinned}
+    rows = [row for row in rows if not row.pinned]
     groups: dict[tuple[str, bool, str, float], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.network, row.aligned, row.family, row.value), []).append(row)
@@ -392,6 +446,7 @@ def curves(rows: Sequence[Row], families: Sequence[str] | None = None) -> list[C
                     unchanged,
                     alone,
                     bicubic,
+                    pins.get((*line, family)) if scenes == 1 else None,
                 )
             )
     return found
