@@ -67,7 +67,7 @@ def test_the_controls_become_a_trial(pair):
 
 def test_a_sweep_is_seen_while_it_grows(pair):
     seen = [len(s.rows) for s in watch(trial(pair)) if isinstance(s, Sweep)]
-    assert seen == sorted(set(seen)) and seen[-1] == 5
+    assert seen == sorted(set(seen)) and seen[-1] == 6
 
 
 def test_what_is_wrong_becomes_one_sentence(pair):
