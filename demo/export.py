@@ -51,6 +51,8 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
         yield "sharp.png", png(x.hr)
     if x.plain is not None:
         yield "without_reference.png", png(x.plain)
+    if x.faithful is not None:
+        yield "without_invented_detail.png", png(x.faithful)
     words = []
     for tab in TABS:
         for figure in tab.figures:

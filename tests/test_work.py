@@ -7,8 +7,9 @@ import gradio as gr
 import numpy as np
 import pytest
 from asking import inputs, last
-from helpers import is_one_sentence, picture, taken
+from helpers import fill, is_one_sentence, picture, taken
 
+from demo.export import export
 from demo.figures.view import View
 from demo.page.form import CUSTOM, HR_MODE, LR_MODE
 from demo.page.messages import as_visible_errors
@@ -20,11 +21,14 @@ from demo.runs.jobs import Finished, Step
 from demo.runs.request import Request, predictor_for, prepare, run
 from demo.runs.showcase import Showcase
 from demo.runs.steps import paint, without_branches, without_reference
+from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.network.aggregation import Branches
+from masa.network.model import MASA
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.shifts import PRESETS, Shift
+from masa.weights import save_weights
 
 
 @pytest.fixture
@@ -104,6 +108,30 @@ def test_later_steps_add_what_is_missing(files, x):
     assert set(whole.switched_off) == {"ref", "lr"}
     assert not np.array_equal(whole.switched_off["ref"], whole.result)
     assert without_branches(whole) is whole and without_reference(whole) is whole
+
+
+def test_invented_detail_can_be_compared_with_none(files, tmp_path, monkeypatch):
+    config = MASAConfig(channels=4)
+    own = tmp_path / "crisp.safetensors"
+    save_weights(own, fill(MASA(config)).state_dict(), config, {"stage": "full"})
+    monkeypatch.setenv("MASA_WEIGHTS", str(tmp_path))
+    pictures = str(files / "lr.png"), (str(files / "ref.png"),)
+    crisp = paint(Request(*pictures, weights="crisp"))
+    assert crisp.faithful is None and "faithful" not in pictures_of(crisp)
+    whole = last(complete(crisp))
+    assert np.array_equal(whole.plain, predictor_for("crisp").run(whole.visitors_lr(), ()).rgb)
+    again = run(Request(*pictures), ignore)
+    assert again.request.weights == "masa-photo" == crisp.auto
+    assert np.array_equal(whole.faithful, again.result.rgb)
+    assert not np.array_equal(whole.faithful, whole.result)
+    names = pictures_of(whole)
+    left, _ = compared_files(whole, names["faithful"], names["result"])
+    assert np.array_equal(read_photo(left).rgb, whole.faithful)
+    assert "The slider can show a result without invented detail" in report(whole)
+    assert "without_invented_detail.png" in dict(export(whole))
+    assert list(complete(whole)) == []
+    usual = paint(Request(*pictures))
+    assert last(complete(usual)).faithful is None
 
 
 def test_other_settings_are_drawn_and_then_painted(files, x, monkeypatch):

@@ -5,7 +5,7 @@ All of them raise ``gr.Error`` with one sentence for the visitor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,7 +19,7 @@ from demo.runs.jobs import Finished, Steps, follow
 from demo.runs.rematch import DenseMatch, Rematch, dense_match, rematch, rematch_cost
 from demo.runs.request import predictor_for
 from demo.runs.showcase import Showcase
-from demo.runs.steps import paint, taken_over, without_branches, without_reference
+from demo.runs.steps import later_steps, paint, taken_over
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.pictures.metrics import psnr_y
@@ -51,18 +51,17 @@ def enlarge(
 
 
 def complete(x: Exploration) -> Steps[Exploration]:
-    """The steps after a picture, each in a turn of its own: the same network without the reference,
-    then with either branch of DRAM switched off. Those that ``x`` has already are left out.
-    """
-    compared = x
+    """The steps after a picture, each in a turn of its own; what ``x`` has is left out."""
     with as_visible_errors():
-        if x.plain is None:
-            for step in follow(lambda told: without_reference(x, progress=told), admitted=True):
+        for add in later_steps(x):
+            for step in follow(partial(_added, add, x), admitted=True):
                 yield step
                 if isinstance(step, Finished):
-                    compared = step.value
-        if not x.switched_off:
-            yield from follow(lambda told: without_branches(compared, progress=told), admitted=True)
+                    x = step.value
+
+
+def _added(add: Callable[..., Exploration], x: Exploration, progress: Progress) -> Exploration:
+    return add(x, progress=progress)
 
 
 @dataclass(frozen=True, eq=False)

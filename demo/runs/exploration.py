@@ -92,6 +92,8 @@ class Exploration:
 
     weights: str
     """Name of the shipped weights that were used."""
+    auto: str
+    """Name of those that ``auto`` takes for these pictures."""
     lr: LRCanvas
     ref: RefCanvas
     """Of the views of references that the network used: as they are, or aligned."""
@@ -110,6 +112,9 @@ class Exploration:
     """``None`` if the target is unknown."""
     plain: Pixels | None
     """The same network with the LR as its own reference; ``None`` until computed."""
+    faithful: Pixels | None
+    """What the weights of ``auto`` make of the same pictures, where those that were used invent
+    detail; ``None`` until computed, and with others."""
     switched_off: Mapping[str, Pixels]
     """Results with a branch of DRAM off: ``ref``, ``lr``; empty until computed."""
     matches: Matches
@@ -186,6 +191,7 @@ def explore(run: FinishedRun, on_share: OnShare = ignore) -> Exploration:
     on_share(0.9)
     return Exploration(
         weights=run.request.weights,
+        auto=run.request.auto,
         lr=result.lr,
         ref=result.ref,
         references=result.references,
@@ -196,6 +202,7 @@ def explore(run: FinishedRun, on_share: OnShare = ignore) -> Exploration:
         bicubic=result.bicubic,
         hr=run.hr,
         plain=None,
+        faithful=None,
         switched_off={},
         matches=matches,
         lr_features=result.lr_features.pyramid.l1[0].float().cpu(),

@@ -59,9 +59,14 @@ class Request:
 
     def __post_init__(self) -> None:
         check_count(len(self.refs), LIMITS)
-        made_clean = preset_called(self.degradation).is_clean and self.is_hr
-        # A frozen dataclass sets its fields in this way.
-        object.__setattr__(self, "weights", choose_weights(made_clean, self.weights))
+        preset_called(self.degradation)
+        if self.weights == AUTO:  # a frozen dataclass sets its fields in this way
+            object.__setattr__(self, "weights", self.auto)
+
+    @property
+    def auto(self) -> str:
+        """Name of the weights that ``auto`` takes for this photo."""
+        return choose_weights(preset_called(self.degradation).is_clean and self.is_hr)
 
 
 @dataclass(frozen=True, eq=False)

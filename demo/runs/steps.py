@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from demo.runs.request import Request, expected_work, predictor_for, run
 from demo.runs.zerogpu import borrows, seconds_on_gpu
 from masa.network.aggregation import Branches
 from masa.predictor import Progress, unwatched
+from masa.weights import invents_detail
 
 _RUNNING = 0.9  # of painting's time, the network's share
 
@@ -79,11 +81,36 @@ def without_branches(x: Exploration, progress: Progress = unwatched) -> Explorat
     return replace(x, switched_off=results)
 
 
+@borrows(_seconds_again, _noted)
+def without_invention(x: Exploration, progress: Progress = unwatched) -> Exploration:
+    """Add what the weights of ``auto`` make of the same pictures, for comparison."""
+    predictor = predictor_for(x.auto)
+    told = _as(progress, "Without invented detail")
+    found = predictor.run(x.visitors_lr(), x.references, told, align=x.align)
+    return replace(x, faithful=found.rgb)
+
+
+def later_steps(x: Exploration) -> list[Callable[..., Exploration]]:
+    """What is still to be added to an enlarged picture, in this order.
+
+    Each takes the exploration and a ``progress``, and returns it with more.
+    """
+    steps = {
+        without_reference: x.plain is None,
+        without_branches: not x.switched_off,
+        without_invention: x.faithful is None and invents_detail(x.weights),
+    }
+    return [step for step, is_missing in steps.items() if is_missing]
+
+
 def explore_whole(request: Request, progress: Progress = unwatched) -> Exploration:
     """All steps at once. Raises ``UserError``."""
     x = paint(request, progress=part(progress, 0, 0.5))
-    x = without_reference(x, progress=part(progress, 0.5, 0.7))
-    return without_branches(x, progress=part(progress, 0.7, 1))
+    steps = later_steps(x)
+    for number, step in enumerate(steps):
+        start, end = (0.5 + 0.5 * n / len(steps) for n in (number, number + 1))
+        x = step(x, progress=part(progress, start, end))
+    return x
 
 
 def part(progress: Progress, start: float, end: float) -> Progress:
