@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 
 import httpx
@@ -15,9 +16,9 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from helpers import is_one_sentence, picture
+from helpers import is_one_sentence, picture, taken
 from photos import heic
-from serving import ROOT, served
+from serving import ROOT, served, wait_for
 
 from demo.page import api
 from demo.runs import jobs
@@ -223,6 +224,22 @@ def test_no_other_program_but_visitors_come_between_explaining_and_packing(photo
     ((visitor, program),) = written
     assert found == "masa.zip" and visitor is None and isinstance(program, jobs.Turn)
     assert network._holder is None and programs._holder is None
+
+
+def test_the_uploads_of_a_program_that_waits_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.05)
+    *uploaded, gone = paths = [tmp_path / name for name in ("lr.png", "ref.png", "gone.png")]
+    for path in uploaded:
+        path.write_bytes(b"a picture")
+        os.utime(path, (0, 0))
+    left = api._left(Request(*map(str, paths[:1]), tuple(map(str, paths[1:]))))
+    waiting = threading.Thread(target=jobs.finish, args=(jobs.follow(lambda told: 1), left))
+    with taken(jobs.PROGRAMS):
+        waiting.start()
+        wait_for(lambda: all(path.stat().st_mtime > 0 for path in uploaded), 10)
+    waiting.join(10)
+    assert not gone.exists()
 
 
 def test_packing_ends_with_whoever_asked(photos):

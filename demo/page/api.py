@@ -7,7 +7,7 @@ file was really uploaded, and describes each field to its clients, to ``curl`` a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from demo.page.front import client_left, photos_field
 from demo.page.messages import as_visible_errors
 from demo.runs.jobs import Finished, Steps, finish, follow, follow_each
 from demo.runs.request import FinishedRun, Request, expected_work, likeness, run
-from demo.runs.served import serve, serve_png
+from demo.runs.served import in_use, serve, serve_png
 from demo.runs.steps import explore_whole
 from demo.runs.zerogpu import borrows, seconds_on_gpu
 from demo.settings import LIMITS
@@ -91,7 +91,7 @@ def super_resolve(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with as_visible_errors():
         request = _request(photo, references, is_hr, shift, amounts, weights, degradation, align)
-        found = finish(follow(lambda progress: enlarge(request, progress=progress)), client_left)
+        found = finish(follow(lambda progress: enlarge(request, progress=progress)), _left(request))
         return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
 
 
@@ -122,7 +122,7 @@ def explain(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with as_visible_errors():
         request = _request(photo, references, is_hr, shift, amounts, weights, degradation, align)
-        return finish(explained(request), client_left)
+        return finish(explained(request), _left(request))
 
 
 def robustness(
@@ -153,7 +153,8 @@ def robustness(
         request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, AUTO, CLEAN, False)
         chosen = tuple(networks or default_networks())
         asked = SweepRequest(request, change, chosen, int(points or 0))
-        rows = finish(follow_each(lambda progress: robustness_rows(asked, progress)), client_left)
+        steps = follow_each(lambda progress: robustness_rows(asked, progress))
+        rows = finish(steps, _left(request))
         report = robustness_report(rows, request.is_hr)
         found = {
             "summary": report.figure.summary,
@@ -181,6 +182,18 @@ def explained(request: Request) -> Steps[tuple[str, dict[str, Any]]]:
                     yield Finished((serve(packed.value, "masa.zip"), run_numbers(x)))
                 else:
                     yield packed
+
+
+def _left(request: Request) -> Callable[[], bool]:
+    """Whether the caller has left; while it has not, its files are not deleted, however it waits."""
+
+    def left() -> bool:
+        for path in (request.photo, *request.refs):
+            with suppress(OSError):  # deleted, to make room
+                in_use(str(path))
+        return client_left()
+
+    return left
 
 
 @dataclass(frozen=True, eq=False)

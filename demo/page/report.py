@@ -23,8 +23,8 @@ PICTURES = {
 INVENTED = (
     "These weights were trained for sharp results, with perceptual and adversarial losses. Where "
     "neither photo nor reference shows detail, they invent some: it looks real, but need not be "
-    "what was there, and PSNR is lower for it. The slider can show a result without invented detail "
-    "beside it."
+    "what was there, and PSNR is lower for it. The slider can show a result without invented "
+    "detail beside it."
 )
 """What a visitor should know of weights that invent detail."""
 
