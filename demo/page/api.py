@@ -185,7 +185,7 @@ def explained(request: Request) -> Steps[tuple[str, dict[str, Any]]]:
 
 
 def _left(request: Request) -> Callable[[], bool]:
-    """Whether the caller has left; while it has not, its files are not deleted, however it waits."""
+    """Whether the caller has left; until then its files are kept, however long it waits."""
 
     def left() -> bool:
         for path in (request.photo, *request.refs):
