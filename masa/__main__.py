@@ -24,6 +24,7 @@ COMMANDS = {
         "measure how steady weights stay as references change",
     ),
     "ablation": ("masa.commands.ablation", "compare networks as the paper's tables 3 and 4 do"),
+    "compare": ("demo.commands.compare", "draw the same part of several networks' results"),
     "tradeoff": (
         "demo.commands.tradeoff",
         "measure what larger blocks and more dilations bring and cost",

@@ -47,7 +47,7 @@ from masa.measuring.geometry import (
     geometry_methods,
     geometry_table,
 )
-from masa.measuring.scenes import Layout, Scene, check_refs, detect_layout, find_scenes
+from masa.measuring.scenes import Layout, Scene, check_refs, detect_layout, find_scenes, positions
 from masa.pictures.degradation import PRESETS
 
 EPILOG = """examples:
@@ -167,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
     layout = args.layout or detect_layout(args.folder)
     check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs, args.seed)
-    numbers = _chosen(scenes, args.only)
+    numbers = positions(scenes, args.only)
     changes = _changes(args, [scenes[number] for number in numbers])
     against = [method for word, method in _AGAINST.items() if word in args.against]
     if changes and "self" not in against:
@@ -215,18 +215,6 @@ def run(args: argparse.Namespace) -> int:
     if stopped:
         return 130
     return 2 if any(group.left_out for group in measured) else 0
-
-
-def _chosen(scenes: Sequence[Scene], names: Sequence[str] | None) -> list[int]:
-    """Positions of the scenes of these names, or of all."""
-    if names is None:
-        return list(range(len(scenes)))
-    known = {scene.name: number for number, scene in enumerate(scenes)}
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(
-            f"There is no picture '{unknown[0]}' for --only: choose from {', '.join(known)}."
-        )
-    return sorted({known[name] for name in names})
 
 
 def _changes(args: argparse.Namespace, scenes: Sequence[Scene]) -> tuple[Geometry, ...]:

@@ -75,6 +75,18 @@ def find_scenes(
     return scenes
 
 
+def positions(scenes: Sequence[Scene], names: Sequence[str] | None) -> list[int]:
+    """Positions of the scenes of these names, or of all. Raises ``UserError``."""
+    if names is None:
+        return list(range(len(scenes)))
+    known = {scene.name: number for number, scene in enumerate(scenes)}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(
+            f"There is no picture '{unknown[0]}' for --only: choose from {', '.join(known)}."
+        )
+    return sorted({known[name] for name in names})
+
+
 def detect_layout(folder: Path) -> Layout:
     """The layout that a folder's names speak for; ``images`` where none is recognisable.
 

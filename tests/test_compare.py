@@ -1,0 +1,104 @@
+"""The sheet of several networks' results: its pictures and numbers are those of single runs."""
+
+import numpy as np
+import pytest
+from helpers import fill, picture
+from PIL import Image
+
+from demo.figures.parts import busiest, luma_change
+from demo.figures.sheet import MOST_PICTURES, Compared, comparison, side_shown
+from masa.__main__ import main
+from masa.config import MASAConfig
+from masa.network.model import MASA
+from masa.pictures.degradation import PRESETS, lr_from_hr
+from masa.pictures.metrics import psnr_y
+from masa.pictures.read import read_photo
+from masa.pictures.resize import enlarge_x4
+from masa.predictor import Predictor
+from masa.weights import load_model, save_weights
+
+SMALL = MASAConfig(channels=4)
+PRESET = "camera"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    for k in range(2):
+        Image.fromarray(picture(200, 240, 10 + k)).save(folder / f"00{k}_0.png")
+        Image.fromarray(picture(160, 192, 20 + k)).save(folder / f"00{k}_1.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    for name, factor in (("a", 1), ("b", 0.1)):
+        model = fill(MASA(SMALL), in_blocks=factor)
+        save_weights(folder / f"{name}.safetensors", model.state_dict(), SMALL)
+    return folder
+
+
+def test_the_sheet_shows_results_of_single_runs(folder, weights, tmp_path, capsys):
+    networks = [str(weights / f"{name}.safetensors") for name in "ab"]
+    asked = ["compare", str(folder), "--refs", "1", "--only", "001", "--networks", *networks]
+    asked += ["--degrade", PRESET, "clean", "--device", "cpu", "--precision", "fp32"]
+    assert main([*asked, "--out", str(tmp_path / "new" / "sheet.png")]) == 0
+    told = capsys.readouterr().out
+    sheet = read_photo(tmp_path / "new" / "sheet.png").rgb
+    hr = read_photo(folder / "001_0.png").rgb
+    ref = read_photo(folder / "001_1.png").rgb
+    side, place = side_shown(4), None
+    for name in ("clean", PRESET):
+        lr, _ = lr_from_hr(hr, PRESETS[name], seed=1)  # of the scene's position
+        results = {"bicubic": enlarge_x4(lr)}
+        for network in networks:
+            results[network] = Predictor(load_model(network), "cpu", "fp32").run(lr, [ref]).rgb
+        place = place or busiest(luma_change(hr, results["bicubic"]), side, side)
+        numbers = (f"{psnr_y(result, hr):.2f} dB" for result in results.values())
+        assert "001, {}: bicubic {}, a {}, b {}\n".format(name, *numbers) in told
+        for shown in (*results.values(), hr):
+            assert _contains(sheet, place.cut(shown).repeat(2, 0).repeat(2, 1))
+
+
+def _contains(sheet, part):
+    rows, columns = part.shape[:2]
+    corners = np.argwhere((sheet == part[0, 0]).all(2))
+    return any(
+        np.array_equal(sheet[top : top + rows, left : left + columns], part)
+        for top, left in corners
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "only", "words"),
+    [
+        ("abcde", "001", "5 networks are too many: choose 4 or fewer"),
+        ("a", "7", "no picture '7' for --only: choose from 000, 001"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(folder, weights, tmp_path, capsys, names, only, words):
+    for name in names:
+        if not (copy := weights / f"{name}.safetensors").exists():
+            copy.write_bytes((weights / "a.safetensors").read_bytes())
+    networks = [str(weights / f"{name}.safetensors") for name in names]
+    asked = ["compare", str(folder), "--refs", "1", "--only", only, "--networks", *networks]
+    assert main([*asked, "--out", str(tmp_path / "sheet.png")]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "sheet.png").exists()
+
+
+def test_networks_of_one_name_cannot_be_told_apart(folder, weights, tmp_path, capsys):
+    other = tmp_path / "a.safetensors"
+    other.write_bytes((weights / "a.safetensors").read_bytes())
+    networks = [str(weights / "a.safetensors"), str(other)]
+    asked = ["compare", str(folder), "--refs", "1", "--networks", *networks]
+    assert main([*asked, "--out", str(tmp_path / "sheet.png")]) == 2
+    assert "Two of the networks are called 'a'" in capsys.readouterr().err
+
+
+def test_the_most_pictures_still_fit(folder):
+    hr = read_photo(folder / "000_0.png").rgb
+    place = busiest(luma_change(hr, 255 - hr), 60, 60)
+    pictures = {f"a network of a long name {n}": hr for n in range(MOST_PICTURES)}
+    drawn = comparison([Compared("one", place, pictures), Compared("two", place, pictures)])
+    assert drawn.image.shape[1] <= 960 and "one, two" in drawn.alt
