@@ -71,20 +71,23 @@ def _contains(sheet, part):
 
 
 @pytest.mark.parametrize(
-    ("names", "only", "words"),
+    ("names", "only", "out", "words"),
     [
-        ("abcde", "001", "5 networks are too many: choose 4 or fewer"),
-        ("a", "7", "no picture '7' for --only: choose from 000, 001"),
+        ("abcde", "001", "s.png", "5 networks are too many: choose 4 or fewer"),
+        ("a", "7", "s.png", "no picture '7' for --only: choose from 000, 001"),
+        ("a", "001", "s.xyz", "'s.xyz' should end in one of .png"),
     ],
 )
-def test_what_cannot_be_compared_is_said(folder, weights, tmp_path, capsys, names, only, words):
+def test_what_cannot_be_compared_is_said(
+    folder, weights, tmp_path, capsys, names, only, out, words
+):
     for name in names:
         if not (copy := weights / f"{name}.safetensors").exists():
             copy.write_bytes((weights / "a.safetensors").read_bytes())
     networks = [str(weights / f"{name}.safetensors") for name in names]
     asked = ["compare", str(folder), "--refs", "1", "--only", only, "--networks", *networks]
-    assert main([*asked, "--out", str(tmp_path / "sheet.png")]) == 2
-    assert words in capsys.readouterr().err and not (tmp_path / "sheet.png").exists()
+    assert main([*asked, "--out", str(tmp_path / out)]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / out).exists()
 
 
 def test_networks_of_one_name_cannot_be_told_apart(folder, weights, tmp_path, capsys):

@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 from demo.figures.parts import Place, busiest, luma_change
 from demo.figures.sheet import MOST_PICTURES, Compared, comparison, side_shown
-from demo.runs.served import png
 from masa.commands.options import add_align, add_device, add_memory, add_refs, write
 from masa.errors import UserError
 from masa.measuring.evaluate import evaluate, predictor_upscale
 from masa.measuring.scenes import check_refs, detect_layout, find_scenes, positions
 from masa.pictures.degradation import PRESETS
+from masa.pictures.write import WRITTEN, encode
 from masa.predictor import Predictor
 from masa.weights import find_weights, load_model
 
@@ -46,13 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="show these pictures alone")
     add_refs(parser)
     add_align(parser, default="off")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the sheet, a PNG")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the sheet: PNG, WebP, ..."
+    )
     add_device(parser)
     add_memory(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Enlarge, draw, write, print; returns 0."""
+    if args.out.suffix.lower() not in WRITTEN:
+        raise UserError(f"'{args.out.name}' should end in one of {', '.join(WRITTEN)}.")
     layout = detect_layout(args.folder)
     check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs)
@@ -96,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
             }
             found.append(Compared(f"{row.name}, {name}", place, {**shown, "the sharp photo": hr}))
     drawn = comparison(found)
-    write(args.out, png(drawn.image))
+    write(args.out, encode(args.out.suffix, drawn.image))
     for one in found:
         print(f"{one.title}: {', '.join(list(one.pictures)[:-1])}")
     print(f"Wrote {args.out}.")
