@@ -19,6 +19,7 @@ from demo.page import look, work
 from demo.page.form import HR_MODE, LR_MODE, Inputs
 from demo.page.handlers import Handlers
 from demo.page.page import Page
+from demo.page.results import figure_rows
 from demo.page.session import Session
 from demo.runs import served as demo_files
 from demo.runs.examples import THUMBNAIL, card, load_examples
@@ -479,3 +480,11 @@ def test_old_files_are_swept_and_the_others_stay(tmp_path, monkeypatch):
     demo_files.delete_old(60, keep)
     assert demo_files.files() == {tmp_path / "example.png", used}
     assert not old.parent.exists()
+
+
+def test_figures_keep_their_order_with_two_in_a_row_where_they_are_narrow():
+    rows = {tab.id: [[f.id for f in row] for row in figure_rows(tab.figures)] for tab in TABS}
+    assert rows["result"] == [["gift", "error"], ["gain"], ["compared"]]
+    assert rows["align"] == [["alignment"], ["agreeing"], ["views"]]
+    for tab in TABS:
+        assert [f for row in rows[tab.id] for f in row] == [figure.id for figure in tab.figures]

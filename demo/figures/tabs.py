@@ -110,17 +110,6 @@ RESULT = Tab(
     "What did the reference give?",
     (
         Figure(
-            "compared",
-            "With and without the reference, and the truth",
-            "The whole pictures, and below them a part, enlarged. Where no reference was given, "
-            "bicubic enlargement stands beside the result; the truth is known only when the small "
-            "photo was made from a sharp one.",
-            result.compared,
-            wide=True,
-            late=True,
-            missing=_later,
-        ),
-        Figure(
             "gift",
             "What the reference changed",
             "Distance in brightness between the results with and without the reference. Where it "
@@ -146,6 +135,17 @@ RESULT = Tab(
             late=True,
             missing=_unknown_or_later,
         ),
+        Figure(
+            "compared",
+            "With and without the reference, and the truth",
+            "The whole pictures, and below them a part, enlarged. Where no reference was given, "
+            "bicubic enlargement stands beside the result; the truth is known only when the small "
+            "photo was made from a sharp one.",
+            result.compared,
+            wide=True,
+            late=True,
+            missing=_later,
+        ),
     ),
 )
 
@@ -154,17 +154,6 @@ ALIGN = Tab(
     "Align",
     "How does the reference lie on your photo?",
     (
-        Figure(
-            "views",
-            "What each block took",
-            "Matching compares each block with every view of the references, as they are and "
-            "aligned, and so decides which is used. Click a block to follow it.",
-            alignment.views,
-            _PIXEL,
-            click=lr_pixel,
-            in_blocks=True,
-            missing=alignment.why_not_aligned,
-        ),
         Figure(
             "alignment",
             "Your photo in the reference",
@@ -184,6 +173,17 @@ ALIGN = Tab(
             "few of them are joined, spread over the photo.",
             alignment.agreeing,
             wide=True,
+            missing=alignment.why_not_aligned,
+        ),
+        Figure(
+            "views",
+            "What each block took",
+            "Matching compares each block with every view of the references, as they are and "
+            "aligned, and so decides which is used. Click a block to follow it.",
+            alignment.views,
+            _PIXEL,
+            click=lr_pixel,
+            in_blocks=True,
             missing=alignment.why_not_aligned,
         ),
     ),

@@ -93,10 +93,7 @@ class Results:
         self.archive = gr.File(label="Everything", visible=False, elem_id="archive")
 
     def _lay_out_figures(self, tab: Tab) -> None:
-        narrow = [figure for figure in tab.figures if not figure.wide]
-        rows = [narrow[i : i + 2] for i in range(0, len(narrow), 2)]
-        rows += [[figure] for figure in tab.figures if figure.wide]
-        for figures in rows:
+        for figures in figure_rows(tab.figures):
             with gr.Row():
                 for figure in figures:
                     with gr.Column(min_width=320):
@@ -126,6 +123,18 @@ class Results:
     def parts(self, names: Sequence[str]) -> list[Any]:
         """The components of the figures called ``names``."""
         return [part for name in names for part in self.slots[name].parts]
+
+
+def figure_rows(figures: Sequence[Figure]) -> list[list[Figure]]:
+    """Figures in their order: a wide one has a row of its own, others stand two in a row."""
+    rows: list[list[Figure]] = []
+    for figure in figures:
+        beside = rows and len(rows[-1]) == 1 and not rows[-1][0].wide and not figure.wide
+        if beside:
+            rows[-1].append(figure)
+        else:
+            rows.append([figure])
+    return rows
 
 
 def dependent(what: frozenset[str] | None = None, tab: Tab | None = None) -> list[str]:
