@@ -196,7 +196,7 @@ def test_other_programs_come_between_pieces(monkeypatch):
     assert order == [0, "other", 1, 2]
 
 
-def test_programs_have_a_quarter_of_the_time_while_visitors_want_it():
+def test_programs_have_one_part_of_the_time_while_visitors_want_it():
     turns, now = jobs.Turns(), [100.0]
     share = jobs.Share(turns, 4, lambda: now[0])
 

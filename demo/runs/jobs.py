@@ -190,7 +190,7 @@ class Share:
             self._used_until = now + (self._parts - 1) * (now - began)
 
 
-SHARE = Share(NETWORK, parts=4)
+SHARE = Share(NETWORK, parts=8)
 """What programs have had of the time."""
 
 Rank = tuple[bool, float]
