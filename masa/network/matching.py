@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +114,7 @@ def coarse_match(
     on_share: OnShare = ignore,
 ) -> CoarseMatch:
     """Best Ref pixel for the centre of every LR block: equations (1) to (3)."""
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts: list[_Best] = []
     for n in range(lr.shape[0]):
         search = _search(lr[n], ref[n], geometry, dilations)
         for first in range(0, geometry.blocks, _BLOCKS):
@@ -141,7 +142,7 @@ def part_scores(
         count = min(geometry.blocks, most_blocks)
         blocks = torch.arange(count, device=lr.device) * geometry.blocks // count
         found = [
-            torch.cat([search.best(some, ignore, part)[1] for some in blocks.split(_BLOCKS)])
+            torch.cat([search.best(some, ignore, part).score for some in blocks.split(_BLOCKS)])
             for part in parts
         ]
         return torch.stack(found)
@@ -245,15 +246,13 @@ class _FullSearch:
             maps.append(score / norm[row, column, 0])
         return maps
 
-    def best(
-        self, blocks: Tensor, on_share: OnShare, inside: slice | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The fields of :class:`CoarseMatch` for some blocks: ``(len(blocks), ...)`` each.
+    def best(self, blocks: Tensor, on_share: OnShare, inside: slice | None = None) -> _Best:
+        """The best places for some blocks.
 
         ``inside`` are the rows of Ref-down to search, all of them by default.
         """
         geometry, kernels = self._geometry, self.kernels(blocks)
-        found: tuple[Tensor, Tensor, Tensor] | None = None
+        found: _Best | None = None
         inside = inside or slice(0, geometry.ref_height)
         rows = self.rows_at_once(len(blocks))
         for top in range(inside.start, inside.stop, rows):
@@ -261,15 +260,12 @@ class _FullSearch:
             maps = [m.flatten(0, 1) for m in self.scores(kernels, slice(top, bottom))]
             index, score, per_dilation = _best_of(maps)
             index += top * geometry.ref_width
-            if found is None:
-                found = index, score, per_dilation
-            else:  # of equal scores the first wins
-                better = score > found[1]
-                found = (
-                    torch.where(better, index, found[0]),
-                    torch.where(better, score, found[1]),
-                    torch.where(better[:, None], per_dilation, found[2]),
-                )
+            if found is not None:
+                better = score > found.score  # of equal scores the first wins
+                index = torch.where(better, index, found.place)
+                score = torch.where(better, score, found.score)
+                per_dilation = torch.where(better[:, None], per_dilation, found.per_dilation)
+            found = _Best(index, score, per_dilation)
             on_share((bottom - inside.start) / (inside.stop - inside.start))
         assert found is not None
         return found
@@ -298,9 +294,7 @@ class _PrunedSearch:
         self._rough = _FullSearch(few_lr, few_ref, geometry, dilations)
         self._exact = _FullSearch(lr, ref, geometry, dilations)
 
-    def best(
-        self, blocks: Tensor, on_share: OnShare, inside: slice | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def best(self, blocks: Tensor, on_share: OnShare, inside: slice | None = None) -> _Best:
         """As :meth:`_FullSearch.best`."""
         width = self._geometry.ref_width
         inside = inside or slice(0, self._geometry.ref_height)
@@ -318,7 +312,7 @@ class _PrunedSearch:
         row, column = torch.div(index, width, rounding_mode="floor"), index % width
         maps = self._exact.scores_at(self._exact.kernels(blocks), row, column)
         place, score, per_dilation = _best_of(maps)
-        return index.gather(0, place[None])[0], score, per_dilation
+        return _Best(index.gather(0, place[None])[0], score, per_dilation)
 
 
 def _search(
@@ -329,11 +323,21 @@ def _search(
     return kind(lr, ref, geometry, dilations)
 
 
-def _best_of(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each dilation's scores ``(places, kernels)``: the number of the place with the highest
-    sum, that sum, and its summands ``(kernels, dilations)``."""
+class _Best(NamedTuple):
+    """The best places for some blocks, as :class:`CoarseMatch` has them, without ``N``."""
+
+    place: Tensor
+    score: Tensor
+    per_dilation: Tensor
+
+
+def _best_of(maps: Sequence[Tensor]) -> _Best:
+    """The best of the places for which each dilation has scores ``(places, blocks)``.
+
+    ``place`` counts these places.
+    """
     score, place = sum_shifted(maps).max(dim=0)
-    return place, score, torch.stack([m.gather(0, place[None])[0] for m in maps], dim=1)
+    return _Best(place, score, torch.stack([m.gather(0, place[None])[0] for m in maps], dim=1))
 
 
 def ref_corners(coarse_index: Tensor, geometry: Geometry) -> Tensor:

@@ -33,7 +33,7 @@ LEAST_AGREEING = 12
 
 _RATIO = 0.8  # Lowe's: a match is kept if its distance is below this share of the second best's
 _TOLERANCE = 4.0  # frame pixels (one LR pixel) between a feature and where the transform puts it
-_SIDE = 2  # the LR is enlarged this many times first, so that small features are found too
+_ENLARGED = 2  # the LR is enlarged this many times first, so that small features are found too
 _MOST_PIXELS = 1_500_000  # of either picture in which features are looked for
 _MOST_ZOOM = 8.0  # at most so many times nearer or farther than the photo
 _MOST_TILT = 4.0  # lengths of the frame's two axes in the reference, longest to shortest at most
@@ -118,7 +118,7 @@ class SoughtLR:
     @cached_property
     def features(self) -> Features | None:
         """Places in the frame, and descriptors; ``None`` if hardly any."""
-        return _features(self.rgb, _SIDE, SCALE)
+        return _features(self.rgb, _ENLARGED, SCALE)
 
 
 def align(lr: Pixels | SoughtLR, ref: Pixels) -> Alignment | None:
@@ -130,7 +130,7 @@ def align(lr: Pixels | SoughtLR, ref: Pixels) -> Alignment | None:
     lr = SoughtLR.of(lr)
     frame = SCALE * lr.rgb.shape[0], SCALE * lr.rgb.shape[1]
     ours = lr.features
-    theirs = None if ours is None else _features(ref, _SIDE / SCALE)
+    theirs = None if ours is None else _features(ref, _ENLARGED / SCALE)
     if ours is None or theirs is None:
         return None
     first, second = _alike(ours[1], theirs[1])
@@ -213,7 +213,7 @@ def _sampled(picture: Pixels, places: NDArray[np.float32]) -> Pixels:
 def _remaining_flow(lr: Pixels, view: Pixels) -> NDArray[np.float32]:
     """``(4h, 4w, 2)``: (x, y) from each frame pixel to where ``view`` shows the same."""
     height, width = lr.shape[:2]
-    size = _SIDE * width, _SIDE * height
+    size = _ENLARGED * width, _ENLARGED * height
 
     def comparable(rgb: Pixels) -> NDArray[np.float32]:
         """Grey, of the LR's detail, at the size of the flow."""
@@ -227,7 +227,7 @@ def _remaining_flow(lr: Pixels, view: Pixels) -> NDArray[np.float32]:
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     levels = (grey.clip(0, 255).astype(np.uint8) for grey in (ours, theirs))
     flow = search.calc(*levels, None)  # type: ignore[call-overload]  # None: nothing is known yet
-    factor = SCALE / _SIDE
+    factor = SCALE / _ENLARGED
     frame = (SCALE * width, SCALE * height)
     return np.asarray(cv2.resize(flow, frame, interpolation=cv2.INTER_LINEAR) * factor, np.float32)
 

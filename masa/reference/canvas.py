@@ -343,9 +343,11 @@ def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations:
     ``scores`` ``(views, blocks)`` are the best coarse scores of LR blocks in each view, sums of
     ``dilations`` cosines. The view that fits best comes first. Another is added as long as it
     raises the blocks' best scores by ``WORTH_READING`` on average. Aligned views have to fit better
-    by ``SOFTENED``, and those of less detail by up to ``COARSE``.
+    by ``SOFTENED``, and those of less detail by up to ``LACKING_DETAIL``.
     """
-    behind = [SOFTENED * (view.own is not None) + COARSE * (1 - view.detail) for view in views]
+    behind = [
+        SOFTENED * (view.own is not None) + LACKING_DETAIL * (1 - view.detail) for view in views
+    ]
     scores = scores - dilations * np.array(behind)[:, None]
     chosen: list[int] = []
     best = np.full(scores.shape[1], -np.inf)
@@ -364,7 +366,7 @@ WORTH_READING = 0.01
 SOFTENED = 0.01
 """Mean cosine similarity that an aligned view has to be ahead: sampling softens it a little."""
 
-COARSE = 0.1
+LACKING_DETAIL = 0.1
 """The same for one without any detail: of two photos of one scene, the sharper one is used."""
 
 
