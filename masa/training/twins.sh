@@ -7,13 +7,14 @@ if [ $# -ne 3 ]; then
   exit 2
 fi
 pairs=$1 scenes=$2 out=$3
+precision=${PRECISION:-fp32} # the same for all of them; bf16 is faster where the processor has it
 
 train() {
   local name=$1
   shift
   python -m masa train --data "$pairs" --val "$scenes" --out "$out/$name" --channels 32 \
     --optimizer muon --steps 6000 --batch 4 --crop 128 --lr 3e-4 --lr-final 1e-6 --ema 0.999 \
-    --orient together --hard 0.25 --precision bf16 --val-every 2000 "$@"
+    --orient together --hard 0.25 --precision "$precision" --val-every 2000 "$@"
 }
 
 # The paper's table 3. SAM's network is Model 4 of table 4 too.
