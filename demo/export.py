@@ -101,6 +101,7 @@ def run_numbers(x: Exploration) -> dict[str, Any]:
     scores = measure(x)
     found = {
         "weights": x.weights,
+        "weights_without_invented_detail": None if x.faithful is None else x.auto,
         "lr": [x.lr.width, x.lr.height],
         "references": [[columns, rows] for rows, columns in x.ref_sizes],
         "self_reference": x.self_reference,

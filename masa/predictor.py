@@ -224,12 +224,15 @@ class Predictor:
         dilations of the matching, for this run. With ``align``, references in which features of
         the LR are found are also seen in its frame (:mod:`masa.reference.alignment`), and matching
         decides which of all these views are used. Instead of its pixels, a reference may be given
-        as :func:`masa.reference.views.read_reference` made it for this LR. With ``matches`` of an
-        earlier run, their places and similarities are used instead of searching; ``ValueError`` if
-        that run's pictures were of other sizes.
+        as :func:`masa.reference.views.read_reference` made it for this LR. With ``matches``,
+        their places and similarities are used, and nothing is searched: those of an earlier run of
+        this predictor without ``align``, with the same LR and references of the same sizes in the
+        same order. Raises ``ValueError`` if they do not fit the pictures' sizes, or with ``align``.
 
         Matches are found on reduced pictures; of the full size only what they point to is encoded.
         """
+        if align and matches is not None:
+            raise ValueError("matches can be given for references that are not aligned alone")
         config = matching or self.config
         references = self._references(refs, lr_rgb, progress, align)
         sizes = canvas_sizes(lr_rgb.shape[:2], [ref.rgb.shape[:2] for ref in references], config)

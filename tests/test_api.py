@@ -229,17 +229,22 @@ def test_no_other_program_but_visitors_come_between_explaining_and_packing(photo
 def test_the_uploads_of_a_program_that_waits_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.05)
-    *uploaded, gone = paths = [tmp_path / name for name in ("lr.png", "ref.png", "gone.png")]
-    for path in uploaded:
+    photo, ref, gone = (tmp_path / name for name in ("lr.png", "ref.png", "gone.png"))
+    for path in (photo, ref):
         path.write_bytes(b"a picture")
         os.utime(path, (0, 0))
-    left = api._left(Request(*map(str, paths[:1]), tuple(map(str, paths[1:]))))
-    waiting = threading.Thread(target=jobs.finish, args=(jobs.follow(lambda told: 1), left))
+    left = api._left(Request(str(photo), (str(gone), str(ref))))
+    found = []
+
+    def wait():
+        found.append(jobs.finish(jobs.follow(lambda told: 1), left))
+
+    waiting = threading.Thread(target=wait)
     with taken(jobs.PROGRAMS):
         waiting.start()
-        wait_for(lambda: all(path.stat().st_mtime > 0 for path in uploaded), 10)
+        wait_for(lambda: photo.stat().st_mtime > 0 and ref.stat().st_mtime > 0, 10)
     waiting.join(10)
-    assert not gone.exists()
+    assert found == [1]
 
 
 def test_packing_ends_with_whoever_asked(photos):

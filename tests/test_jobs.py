@@ -1,6 +1,5 @@
 """The line for the network: turns, places in it, progress, and stopping."""
 
-import math
 import threading
 import time
 
@@ -200,38 +199,54 @@ def test_programs_have_one_part_of_the_time_while_visitors_want_it():
     turns, now = jobs.Turns(), [100.0]
     share = jobs.Share(turns, 4, lambda: now[0])
 
-    def fail_after_five_seconds():
-        with share.counted():
-            now[0] += 5
-            raise UserError("This takes time too.")
-
-    with taken(turns):
-        assert not share.is_used_up()
+    def work(seconds, fails=False):
         with share.counted() as from_now:
             now[0] += 50  # in line
             from_now()
-            now[0] += 5
-        for seconds in (0, 14.9):
             now[0] += seconds
-            assert share.is_used_up()
+            if fails:
+                raise UserError("This takes time too.")
+
+    with taken(turns):
+        assert not share.is_used_up()
+        work(5)
+        assert share.is_used_up()
+        now[0] += 14.9
+        assert share.is_used_up()
         now[0] += 0.2
         assert not share.is_used_up()
         with pytest.raises(UserError):
-            fail_after_five_seconds()
+            work(5, fails=True)
         assert share.is_used_up()
+    now[0] += 1
+    assert share.is_used_up()  # the visitor's next step may follow
+    now[0] += 2
     assert not share.is_used_up()  # nobody else is there
     waiting = turns.ask()
     assert share.is_used_up()
     waiting.end()
+    now[0] += 3
     with turns.spare():  # nobody asked for it
         assert not share.is_used_up()
+
+
+def test_a_short_run_does_not_make_up_for_a_long_one():
+    turns, now = jobs.Turns(), [100.0]
+    share = jobs.Share(turns, 4, lambda: now[0])
+    for seconds in (100, 1):
+        with share.counted():
+            now[0] += seconds
+    with taken(turns):
+        now[0] += 290
+        assert share.is_used_up()
 
 
 def test_a_program_after_another_makes_way_for_visitors(monkeypatch):
     network = jobs.Turns()
     monkeypatch.setattr(jobs, "NETWORK", network)
-    monkeypatch.setattr(jobs, "SHARE", jobs.Share(network, 4))
+    monkeypatch.setattr(jobs, "SHARE", jobs.Share(network, 10**6))
     monkeypatch.setattr(jobs, "_PERIOD", 0.01)
+    monkeypatch.setattr(jobs, "_PAUSE", 0.1)
     began, left = threading.Event(), threading.Event()
 
     def second():
@@ -239,7 +254,6 @@ def test_a_program_after_another_makes_way_for_visitors(monkeypatch):
 
     jobs.finish(follow(lambda progress: time.sleep(0.1)), lambda: False)
     with taken(network):
-        jobs.SHARE._used_until = math.inf
         with pytest.raises(jobs.Stopped):  # a program that leaves meanwhile is not waited for
             jobs.finish(follow(lambda progress: began.set()), lambda: left.set() or True)
         assert left.is_set() and not jobs.PROGRAMS._holder
@@ -250,6 +264,39 @@ def test_a_program_after_another_makes_way_for_visitors(monkeypatch):
         assert not network._line  # in no visitor's way
     program.join(10)
     assert began.is_set()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_a_program_waits_is_not_counted(waits, monkeypatch):
+    network, now = jobs.Turns(), [0.0]
+    share = jobs.Share(network, 2, lambda: now[0])
+    monkeypatch.setattr(jobs, "NETWORK", network)
+    monkeypatch.setattr(jobs, "SHARE", share)
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.05)
+
+    started = threading.Event()
+
+    def job(progress):
+        assert started.wait(10)
+        now[0] += 10
+
+    def waited():
+        steps = follow(job)
+        first = next(steps)
+        assert first.in_line == waits
+        now[0] += 1000
+        yield first
+        if waits:
+            before.end()
+            yield next(step for step in steps if not step.in_line)
+        started.set()
+        yield from steps
+
+    if waits:
+        before = network.ask()
+        before.wait()
+    jobs.finish(waited(), lambda: False)
+    assert share._used_until == now[0] + 10
 
 
 def test_closing_pieces_ends_the_turn(monkeypatch):

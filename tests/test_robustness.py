@@ -264,6 +264,8 @@ def test_matches_of_an_earlier_run_can_be_given(subject, networks):
     assert not np.array_equal(plain.rgb, pinned.rgb)
     assert not np.array_equal(plain.trace.matches.similarity, before.trace.matches.similarity)
     smaller = np.ascontiguousarray(darker[:64])
+    with pytest.raises(ValueError, match="not aligned"):
+        network.run(subject.lr, [darker], align=True, matches=before.trace.matches)
     with pytest.raises(ValueError, match="other sizes"):
         network.run(subject.lr, [smaller], matches=before.trace.matches)
 

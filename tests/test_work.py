@@ -127,8 +127,11 @@ def test_invented_detail_can_be_compared_with_none(files, tmp_path, monkeypatch)
     names = pictures_of(whole)
     left, _ = compared_files(whole, names["faithful"], names["result"])
     assert np.array_equal(read_photo(left).rgb, whole.faithful)
-    assert "The slider can show a result without invented detail" in report(whole)
-    assert "without_invented_detail.png" in dict(export(whole))
+    assert "The slider can show the result of masa-photo beside it" in report(whole)
+    assert "The slider can" not in report(crisp)
+    files_of = dict(export(whole))
+    assert "without_invented_detail.png" in files_of
+    assert b'"weights_without_invented_detail": "masa-photo"' in files_of["run.json"]
     assert list(complete(whole)) == []
     usual = paint(Request(*pictures))
     assert last(complete(usual)).faithful is None

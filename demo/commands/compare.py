@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from demo.figures.parts import Place, busiest, luma_change
-from demo.figures.sheet import MOST_PICTURES, Compared, comparison, side_shown
-from masa.commands.options import add_align, add_device, add_memory, add_refs, write
+from demo.figures.sheet import MOST_PICTURES, MOST_ROWS, Compared, comparison, side_shown
+from masa.commands.options import (
+    add_align,
+    add_device,
+    add_memory,
+    add_refs,
+    named_weights,
+    write,
+)
 from masa.errors import UserError
+from masa.machine.cache import FeatureCache
 from masa.measuring.evaluate import evaluate, predictor_upscale
 from masa.measuring.scenes import check_refs, detect_layout, find_scenes, positions
-from masa.pictures.degradation import PRESETS
+from masa.pictures.degradation import PRESETS, lr_from_hr
+from masa.pictures.photo import Pixels
+from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import WRITTEN, encode
 from masa.predictor import Predictor
-from masa.weights import find_weights, load_model
+from masa.weights import load_model
 
 EPILOG = """examples:
   python -m masa compare CUFED5 --refs 1 --networks masa-rec masa-photo --out sheet.png
@@ -25,7 +36,8 @@ EPILOG = """examples:
 
 DIR holds scenes, as for 'evaluate'. Each row is a scene and a way to make its LR, with bicubic
 enlargement first and the sharp photo last. It shows the part in which bicubic enlargement of the
-clean LR misses most. The numbers are PSNR on Y of whole results.
+clean LR misses most. The numbers are PSNR on Y of whole results. Files called 'best' or 'final' go
+by their folder's name.
 """
 
 
@@ -61,47 +73,58 @@ def run(args: argparse.Namespace) -> int:
     check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs)
     numbers = positions(scenes, args.only)
-    methods = {}
-    for path in dict.fromkeys(find_weights(given) for given in args.networks):
-        if path.stem in methods:
-            raise UserError(
-                f"Two of the networks are called '{path.stem}': rename one of the files."
-            )
-        model = load_model(path)
-        network = Predictor(model, args.device, args.precision, memory=args.memory)
-        methods[path.stem] = predictor_upscale(network, align=args.align == "auto")
-    columns = len(methods) + 2
-    if columns > MOST_PICTURES:
+    presets = [name for name in PRESETS if name in args.degrade]
+    if (rows := len(numbers) * len(presets)) > MOST_ROWS:
         raise UserError(
-            f"{len(methods)} networks are too many: choose {MOST_PICTURES - 2} or fewer."
+            f"{rows} rows are too many for a sheet: choose {MOST_ROWS} or fewer with --only and "
+            "--degrade."
         )
-    (first, upscale), *others = methods.items()
+    paths = named_weights(args.networks)
+    columns = len(paths) + 2
+    if columns > MOST_PICTURES:
+        raise UserError(f"{len(paths)} networks are too many: choose {MOST_PICTURES - 2} or fewer.")
+    features = FeatureCache(2 * len(paths))
+    upscales = [
+        predictor_upscale(
+            Predictor(
+                load_model(path),
+                args.device,
+                args.precision,
+                memory=args.memory,
+                features=features,
+            ),
+            align=args.align == "auto",
+        )
+        for path in paths.values()
+    ]
+    # Names of evaluate's own, which no network can have.
+    methods = ["bicubic", "masa", *(f"other {n}" for n in range(1, len(paths)))]
+    others = dict(zip(methods[2:], upscales[1:], strict=True))
     found: list[Compared] = []
-    for number in tqdm(numbers, unit="picture", disable=None):
-        place: Place | None = None
-        # The clean LR first: the part shown is chosen by it, and is the same for all.
-        for name in sorted(set(args.degrade), key=list(PRESETS).index):
-            (row,) = evaluate(
-                upscale,
-                scenes,
-                numbers=[number],
-                keep=len(scenes),
-                degradations=[PRESETS[name]],
-                others=dict(others),
-            )
-            results, hr = row.pictures, row.pictures["hr"]
-            if place is None:
-                side = side_shown(columns)
-                place = busiest(luma_change(hr, results["bicubic"]), side, side)
-            called = {"bicubic": "bicubic", "masa": first} | {other: other for other, _ in others}
-            shown = {
-                f"{called[method]} {score.psnr:.2f} dB": results[method]
-                for method, score in row.scores.items()
-            }
-            found.append(Compared(f"{row.name}, {name}", place, {**shown, "the sharp photo": hr}))
-    drawn = comparison(found)
-    write(args.out, encode(args.out.suffix, drawn.image))
+    for number, preset in tqdm([*product(numbers, presets)], unit="picture", disable=None):
+        (scene,) = evaluate(
+            upscales[0],
+            scenes,
+            numbers=[number],
+            keep=len(scenes),
+            degradations=[PRESETS[preset]],
+            others=others,
+        )
+        hr = scene.pictures["hr"]
+        place = _busiest(hr, side_shown(columns))
+        parts = {
+            f"{name} {scene.scores[method].psnr:.2f} dB": place.cut(scene.pictures[method])
+            for name, method in zip(["bicubic", *paths], methods, strict=True)
+        }
+        found.append(Compared(f"{scene.name}, {preset}", parts, place.cut(hr)))
+    write(args.out, encode(args.out.suffix, comparison(found).image))
     for one in found:
-        print(f"{one.title}: {', '.join(list(one.pictures)[:-1])}")
+        print(f"{one.title}: {', '.join(one.parts)}")
     print(f"Wrote {args.out}.")
     return 0
+
+
+def _busiest(hr: Pixels, side: int) -> Place:
+    """Where bicubic enlargement of the clean LR misses most."""
+    lr, hr = lr_from_hr(hr)
+    return busiest(luma_change(hr, enlarge_x4(lr)), side, side)

@@ -93,35 +93,32 @@ def _kept(curves: Sequence[Curve]) -> str:
             told.append(f"{curve.line} had no gain to lose")
             continue
         shares[curve.line] = left / gain
-        words = f"{curve.line} {minus(f'{left:.2f}')} of {gain:.2f} dB"
         losses = {
             "matching": curve.pinned.psnr - level.psnr,
-            _features(curve.family): curve.unchanged.psnr - curve.pinned.psnr,
+            "the changed features": curve.unchanged.psnr - curve.pinned.psnr,
         }
-        apart = [
+        words = [f"{left:.2f} of {gain:.2f} dB"]
+        words += [
             f"{who} {'lost' if loss > 0 else 'won'} {abs(loss):.2f}"
             for who, loss in losses.items()
             if abs(loss) >= _LEAST_TOLD
         ]
-        told.append(words + (f" ({', '.join(apart)})" if apart else ""))
+        told.append(minus(f"{curve.line} {left / gain:.0%} ({', '.join(words)})"))
     if not shares:
         return ""
     hardest = minus(curves[0].pinned.title) if curves[0].pinned else ""
-    most = [line for line, share in shares.items() if share > max(shares.values()) - _ALIKE]
-    if len(shares) == 1:
+    highest = max(shares.values())
+    most = [line for line, share in shares.items() if share > highest - _ALIKE]
+    if highest <= 0:
+        lead = f"Nothing is left of the reference's gain at {hardest}"
+    elif len(shares) == 1:
         lead = f"Kept of the reference's gain at {hardest}"
     elif len(most) == len(shares):
-        lead = f"No network keeps more of the reference's gain than another at {hardest}"
+        lead = f"No network keeps a larger share of the reference's gain than another at {hardest}"
     else:
         verb = "keeps" if len(most) == 1 else "keep"
-        lead = f"{' and '.join(most)} {verb} most of the reference's gain at {hardest}"
+        lead = f"{' and '.join(most)} {verb} the largest share of the reference's gain at {hardest}"
     return f"{lead}: {'; '.join(told)}."
-
-
-def _features(family: str) -> str:
-    """What is at fault where matches are those of the unchanged reference."""
-    is_light = family == NAMED or FAMILIES[family].is_light
-    return "adaptation" if is_light else "the changed texture"
 
 
 def _leaders(changes: Mapping[str, float]) -> tuple[list[str], float]:

@@ -113,7 +113,8 @@ def explain(
 ) -> tuple[str, dict[str, Any]]:
     """Enlarge a small photo four times and explain the result: every figure, map and number.
 
-    The network also runs without the references, and with either branch of its aggregation off.
+    The network also runs without the references, and with either branch of its aggregation off;
+    beside one that invents detail, one that does not runs too.
 
     {fields}
     Returns:
@@ -147,7 +148,7 @@ def robustness(
 
     Returns:
         A figure of quality against the change, and in the numbers what it says and every point;
-        "aligned" tells the two points of one network and value from each other.
+        "aligned" and "pinned" tell points of one network and value from each other.
     """
     with as_visible_errors():
         request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, AUTO, CLEAN, False)

@@ -23,10 +23,12 @@ PICTURES = {
 INVENTED = (
     "These weights were trained for sharp results, with perceptual and adversarial losses. Where "
     "neither photo nor reference shows detail, they invent some: it looks real, but need not be "
-    "what was there, and PSNR is lower for it. The slider can show a result without invented "
-    "detail beside it."
+    "what was there, and PSNR is lower for it."
 )
 """What a visitor should know of weights that invent detail."""
+
+BESIDE = "The slider can show the result of {} beside it, which invents none."
+"""Added as soon as there is such a result."""
 
 
 def pictures_of(x: Exploration) -> dict[str, str]:
@@ -57,7 +59,8 @@ def report(x: Exploration) -> str:
         result.scores_table(x, scores),
     ]
     if invents_detail(x.weights):
-        lines.insert(2, INVENTED)
+        beside = "" if x.faithful is None else f" {BESIDE.format(x.auto)}"
+        lines.insert(2, INVENTED + beside)
     if x.hint:
         lines.insert(0, f"*{x.hint}*")
     notes = [*x.notes, padding_words(x)]

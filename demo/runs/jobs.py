@@ -161,22 +161,29 @@ PROGRAMS = Turns()
 class Share:
     """Keeps programs to one part of the time in ``parts`` while visitors want to run.
 
-    A program may ask for far more than a visitor mostly does, and for the next thing at once.
+    Programs can ask for long runs, one straight after the other. Without this, visitors would wait
+    for each of them.
     """
 
     def __init__(
         self, visitors: Turns, parts: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._visitors, self._parts, self._clock = visitors, parts, clock
-        self._used_until = -math.inf
+        self._used_until = self._wanted = -math.inf
 
     def is_used_up(self) -> bool:
-        """Whether the next program has to wait, because visitors want the time."""
-        return self._clock() < self._used_until and self._visitors.are_wanted()
+        """Whether the next program has to wait, because visitors want the time.
+
+        To be asked often: between two steps of a visitor's run nobody seems to want it.
+        """
+        now = self._clock()
+        if self._visitors.are_wanted():
+            self._wanted = now
+        return now < self._used_until and now - self._wanted < _PAUSE
 
     @contextmanager
     def counted(self) -> Iterator[Callable[[], None]]:
-        """Count the time of the block, or since the latest call of what is yielded."""
+        """Counts the seconds of the block; to call what it yields sets the count back to 0."""
         began = self._clock()
 
         def from_now() -> None:
@@ -187,11 +194,12 @@ class Share:
             yield from_now
         finally:
             now = self._clock()
-            self._used_until = now + (self._parts - 1) * (now - began)
+            until = now + (self._parts - 1) * (now - began)
+            self._used_until = max(self._used_until, until)
 
 
 SHARE = Share(NETWORK, parts=8)
-"""What programs have had of the time."""
+"""Bounds what programs take of the network's time."""
 
 Rank = tuple[bool, float]
 """Whether in the background, and when it was asked for. The lowest rank is drawn first."""
@@ -297,6 +305,7 @@ def follow(job: Callable[[Progress], Value], admitted: bool = False) -> Steps[Va
             yield _in_line(turn)
         started = time.monotonic()
         thread.start()
+        yield Step(0.0, "Starting", None)
         while thread.is_alive():
             thread.join(_PERIOD)
             doing, share = latest
@@ -370,13 +379,15 @@ def finish(steps: Steps[Value], left: Callable[[], bool]) -> Value:
 
 
 def _next_piece(steps: Steps[Value], left: Callable[[], bool]) -> Finished[Value]:
+    in_line = True
     with SHARE.counted() as from_now:
         for step in steps:
             if isinstance(step, Finished):
                 return step
             _stop_if(left)
-            if step.in_line:
+            if in_line:
                 from_now()
+            in_line = step.in_line
     raise RuntimeError("A job ended without a result.")
 
 
@@ -387,10 +398,8 @@ def _stop_if(left: Callable[[], bool]) -> None:
 
 def _in_line(turn: Turn) -> Step:
     visitors, seconds = turn.before()
-    if not visitors:
-        return Step(0.0, "Waiting for the network", seconds, in_line=True)
-    doing = f"{visitors} visitor{'s' * (visitors > 1)} before you"
-    return Step(0.0, doing, seconds, in_line=True)
+    before = f"{visitors} visitor{'s' * (visitors > 1)} before you"
+    return Step(0.0, before if visitors else "Waiting for the network", seconds, in_line=True)
 
 
 def _seconds_left(share: float, elapsed: float) -> float | None:

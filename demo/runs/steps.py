@@ -95,10 +95,11 @@ def later_steps(x: Exploration) -> list[Callable[..., Exploration]]:
 
     Each takes the exploration and a ``progress``, and returns it with more.
     """
+    invents = invents_detail(x.weights) and not invents_detail(x.auto)
     steps = {
         without_reference: x.plain is None,
+        without_invention: invents and x.faithful is None,
         without_branches: not x.switched_off,
-        without_invention: x.faithful is None and invents_detail(x.weights),
     }
     return [step for step, is_missing in steps.items() if is_missing]
 

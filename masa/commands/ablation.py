@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from tqdm import tqdm
 
 from masa.commands import study
-from masa.commands.options import write
+from masa.commands.options import named_weights, write
 from masa.commands.study import Study
-from masa.errors import UserError
 from masa.measuring.ablation import (
     ALONE,
     NEAREST,
@@ -22,7 +19,6 @@ from masa.measuring.ablation import (
     measure_case,
     tables,
 )
-from masa.weights import find_weights
 
 EPILOG = """examples:
   python -m masa ablation CUFED5 --refs 1 --networks masa-sam masa-adain masa-base --out tables/
@@ -45,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns 0."""
-    paths = _named(args.networks)
+    paths = named_weights(args.networks)
     found = Study(args, "ablation.json")
     cases = light_cases()
     every = [NEAREST, ALONE, *cases]
@@ -64,18 +60,3 @@ def run(args: argparse.Namespace) -> int:
     print(text)
     write(args.out / "ablation.md", text)
     return 0
-
-
-def _named(networks: Sequence[str]) -> dict[str, Path]:
-    """Files by the names they have in the tables. Raises ``UserError``."""
-    named: dict[str, Path] = {}
-    for given in dict.fromkeys(networks):
-        path = find_weights(given)
-        name = path.resolve().parent.name if path.stem in ("best", "final") else path.stem
-        if name in named:
-            raise UserError(
-                f"Two of the networks are called '{name}', which names their rows: rename one of "
-                "the files."
-            )
-        named[name] = path
-    return named

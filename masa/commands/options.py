@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -11,7 +12,7 @@ from masa.files import write_whole
 from masa.machine.device import Device, Precision
 from masa.measuring.scenes import Refs
 from masa.predictor import DEFAULT_MEMORY, Predictor
-from masa.weights import AUTO, DEFAULT_WEIGHTS, load_model
+from masa.weights import AUTO, DEFAULT_WEIGHTS, find_weights, load_model
 
 AUTO_HELP = (
     "auto takes masa-photo for a photo that is small already, and masa-rec with --hr "
@@ -115,6 +116,23 @@ def references(text: str) -> Refs:
     if number < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is neither all nor a number from 1")
     return number
+
+
+def named_weights(given: Sequence[str]) -> dict[str, Path]:
+    """Files of weights by the names that tables and figures call them.
+
+    ``best`` and ``final`` are called as their folder is. Raises ``UserError`` for two of one name.
+    """
+    named: dict[str, Path] = {}
+    for file, path in {path.resolve(): path for path in map(find_weights, given)}.items():
+        name = file.parent.name if path.stem in ("best", "final") else path.stem
+        if name in named:
+            raise UserError(
+                f"Two of the networks are called '{name}', which names their results: rename one "
+                "of the files."
+            )
+        named[name] = path
+    return named
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -117,9 +117,9 @@ class Baseline:
 class Pinned:
     """One network's result with a change of the reference, matched as without the change.
 
-    The places and similarities are those of the unchanged reference. What this result lost against
-    that reference's, the changed features cost; what it has more than the :class:`Point` of the
-    same change, matching cost.
+    The places and similarities are those of the unchanged reference. The unchanged reference's PSNR
+    minus this one is what the changed features cost; this one minus the PSNR of the :class:`Point`
+    with the same change is what matching cost.
     """
 
     network: str
@@ -145,7 +145,7 @@ def sweep(
     An LR is encoded once per network. ``progress`` is told of the whole sweep; what it raises ends
     it. Raises ``UserError`` for pictures that cannot be used.
 
-    No features are held while the next result is not asked for.
+    No features are held while the next result is not asked for; with ``pin``, matches are.
     """
     substitutes = Substitutes(subject.other, subject.hr)
     photos = sum(rung.changes == "the photo" for rung in rungs)
@@ -194,7 +194,7 @@ def sweep(
 
     unchanged: dict[str, NDArray[np.int64]] = {}
     matches: dict[str, Matches] = {}
-    scores: dict[str, float] = {}  # of all networks together, by the change's title
+    scores = dict.fromkeys(to_pin, 0.0)  # PSNR of all networks together
     truth: dict[tuple[str, bool], Pixels] = {}
     for name in networks:
         for aligned in ways(rungs):
@@ -232,10 +232,11 @@ def sweep(
                 if rung.changes == "the photo":
                     doing = f"{name}: {rung.title}, no reference"
                     point = replace(point, baseline=alone(name, lr, doing)[0])
-                scores[rung.title] = scores.get(rung.title, 0) + point.psnr
+                if rung in scores:
+                    scores[rung] += point.psnr
                 yield point
     if to_pin:
-        hardest = min(to_pin, key=lambda rung: scores[rung.title])
+        hardest = min(to_pin, key=scores.__getitem__)
         refs = tuple(hardest.apply(ref, substitutes).rgb for ref in subject.refs)
         for name in networks:
             doing = f"{name}: {hardest.title}, matched as before"

@@ -324,17 +324,20 @@ def _search(
 
 
 class _Best(NamedTuple):
-    """The best places for some blocks, as :class:`CoarseMatch` has them, without ``N``."""
+    """The best places for some blocks: one picture's part of :class:`CoarseMatch`."""
 
     place: Tensor
+    """``(blocks,)`` int64: ``row * wr + column`` on the Ref-down grid."""
     score: Tensor
+    """``(blocks,)``."""
     per_dilation: Tensor
+    """``(blocks, dilations)``."""
 
 
 def _best_of(maps: Sequence[Tensor]) -> _Best:
     """The best of the places for which each dilation has scores ``(places, blocks)``.
 
-    ``place`` counts these places.
+    ``place`` is its number among these, from 0; the caller knows where on Ref-down that is.
     """
     score, place = sum_shifted(maps).max(dim=0)
     return _Best(place, score, torch.stack([m.gather(0, place[None])[0] for m in maps], dim=1))
