@@ -54,7 +54,7 @@ DEFAULT_MEMORY = 8 * 2**30
 
 
 class MemoryNeededError(UserError):
-    """Pictures that would take more memory than is allowed or there."""
+    """Pictures that would take more memory than is allowed or available."""
 
 
 def unwatched(share: float, doing: str) -> None:
@@ -132,9 +132,9 @@ class Predictor:
         ``device`` is auto, cpu, cuda or mps; ``precision`` auto, fp32, bf16 or fp16; ``limits``
         bound the pictures' sizes. ``memory`` bounds a run in bytes, not counting earlier LRs and
         references in ``features``, which several predictors may share; on a graphics card it is
-        never more than what is free there now. ``largest`` bounds the pieces that pictures are
-        worked on in, in LR pixels a side, as a run can be stopped only between the steps of a
-        piece. Raises ``UserError`` for a device or precision that cannot work.
+        never more than what is free there now. ``largest`` is the largest side of a tile,
+        in LR pixels: a run with smaller tiles can be stopped sooner. Raises ``UserError`` for a
+        device or precision that cannot work.
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -236,7 +236,7 @@ class Predictor:
         config = matching or self.config
         references = self._references(refs, lr_rgb, progress, align)
         sizes = canvas_sizes(lr_rgb.shape[:2], [ref.rgb.shape[:2] for ref in references], config)
-        # First of all: pictures that are refused must not be padded to a wider one's width.
+        # Before anything is padded: the canvas is as wide as the widest reference.
         tile = self.choose_tile(*sizes, keep)
         lr = lr_canvas(lr_rgb, config)
         cost = executed_cost(*sizes, config)
@@ -309,7 +309,7 @@ class Predictor:
         progress: Progress,
         align: bool,
     ) -> tuple[Reference, ...]:
-        """References as they are to be used: with ``align``, each was looked at for that."""
+        """References as they are to be used: with ``align``, the photo was looked for in each."""
         made, sought = [], SoughtLR(lr)
         for number, ref in enumerate(refs):
             if not isinstance(ref, Reference):

@@ -77,7 +77,7 @@ def test_words_say_how_the_reference_lies(photo):
     assert found.tilt == pytest.approx(1, abs=0.05)
     assert found.words == "turned by 25°, 1.5 times nearer"
     assert align(lr, photo).words == "upright and of the same scale"
-    assert "tilted" in align(lr, placed(photo, slant=0.4)[0]).words
+    assert "seen at a slant" in align(lr, placed(photo, slant=0.4)[0]).words
     assert align(lr, placed(photo, zoom=0.5)[0]).words == "2 times farther"
 
 

@@ -96,7 +96,7 @@ def test_paths_name_files_row_by_row(title):
 def test_the_readme_has_the_rooms_in_their_order():
     named = [
         path.removesuffix(".py").strip("/").replace("/", ".")
-        for row in section("Rooms, from bottom to top").splitlines()
+        for row in section("Rooms").splitlines()
         for path in paths_in(row)
         if row.startswith("| `")
     ]

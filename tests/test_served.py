@@ -183,7 +183,7 @@ def test_a_named_folder_is_swept_of_what_the_page_left_there(folder, monkeypatch
         """A thread of the sweep, which ends after its first round."""
 
         def __init__(self, target, args, **_):
-            assert target is served.sweep
+            assert target is served.delete_old_for_ever
             self.start = partial(served.delete_old, *args)
 
     monkeypatch.setattr(served.threading, "Thread", Once)
@@ -228,7 +228,7 @@ def swept(folder, keep_seconds, uses, seconds):
 
     use_what_is_due()
     with pytest.raises(Enough):
-        served.sweep(keep_seconds, clock=lambda: now, sleep=pass_by)
+        served.delete_old_for_ever(keep_seconds, clock=lambda: now, sleep=pass_by)
     return gone
 
 

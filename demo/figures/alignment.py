@@ -158,9 +158,16 @@ def pixel_under(x: Exploration, view: View, panel: str, row: int, column: int) -
     """
     if panel == "lr":
         return lr_pixel(x, view, panel, row, column)
-    found = x.alignments[int(panel.removeprefix("ref ")) - 1]
+    number = int(panel.removeprefix("ref ")) - 1
+    found = x.alignments[number]
     assert found is not None  # others have no panel
-    across, down = found.to_frame(np.array([(column, row)], np.float64))[0]
+    position = position_of(x, number, aligned=True)
+    if position is None:
+        across, down = found.to_frame(np.array([(column, row)], np.float64))[0]
+    else:  # as exactly as matches are placed, flow included; not a number where nothing shows it
+        place = x.ref.placements[position]
+        down, across = place.from_own(np.array(float(row)), np.array(float(column)))
+        down -= place.top
     height, width = found.size
     if not (-0.5 <= down < height - 0.5 and -0.5 <= across < width - 0.5):
         return None

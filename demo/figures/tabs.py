@@ -178,8 +178,9 @@ ALIGN = Tab(
         Figure(
             "views",
             "What each block took",
-            "Matching compares each block with every view of the references, as they are and "
-            "aligned, and so decides which is used. Click a block to follow it.",
+            "References are looked at as they are and aligned. Matching compares these views, "
+            "keeps those that help, and finds the best place for each block among them. Click a "
+            "block to follow it.",
             alignment.views,
             _PIXEL,
             click=lr_pixel,

@@ -174,7 +174,7 @@ class Share:
     def is_used_up(self) -> bool:
         """Whether the next program has to wait, because visitors want the time.
 
-        To be asked often: between two steps of a visitor's run nobody seems to want it.
+        Ask often: between two steps of a visitor's run, nobody wants it for a moment.
         """
         now = self._clock()
         if self._visitors.are_wanted():
@@ -213,8 +213,8 @@ def rank(background: bool = False) -> Rank:
 class DrawingTurns:
     """Lets threads draw one figure at a time, by rank.
 
-    Python runs one thread at a time anyway. Thirty that draw at once would delay one another, the
-    network, and the figure of whoever just clicked.
+    Drawing is mostly Python code, which runs in one thread at a time. Thirty that draw at once
+    would delay one another, the network, and the figure of whoever just clicked.
     """
 
     def __init__(self) -> None:
@@ -347,7 +347,7 @@ def follow_each(job: Callable[[Progress], Iterator[Value]]) -> Steps[Value]:
             if isinstance(step, Finished):
                 yield Finished(step.value, last=done >= 1)
                 continue
-            # In line for the next piece, what is there of the others stays done.
+            # While it waits for the next piece, the progress stays at the share that is done.
             left = _seconds_left(done, time.monotonic() - began)
             yield replace(step, share=done, seconds_left=left if done else step.seconds_left)
 

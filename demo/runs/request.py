@@ -41,7 +41,8 @@ class Request:
     """What a visitor asked for. Raises ``UserError`` for too many references, of which none is
     opened, and for an unknown degradation.
 
-    Two requests are equal if they are for the same network: ``auto`` is replaced when one is made.
+    ``auto`` is replaced at once by the name of the weights, so a request with ``auto`` and one with
+    that name are equal.
     """
 
     photo: Source
@@ -76,7 +77,8 @@ class Prepared:
     lr: Photo
     """``(h, w)`` pixels, with the visitor's transparency."""
     refs: tuple[Reference, ...]
-    """Reduced to what is allowed, then shifted; or aligned with the LR, from full size."""
+    """Reduced to what is allowed and shifted. If alignment is asked for, they are aligned from full
+    size, or, where there is a shift, after that."""
     hr: Pixels | None
     """``(4h, 4w, 3)``: the known target, cropped as the LR was made; ``None`` if unknown."""
     notes: tuple[str, ...] = ()

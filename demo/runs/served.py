@@ -50,7 +50,7 @@ def png(rgb: Pixels, alpha: Pixels | None = None) -> bytes:
     picture = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     if alpha is not None:
         picture = cv2.merge((*cv2.split(picture), alpha))
-    # On photos and maps, these are the fastest whose files are no larger than those of others.
+    # On photos and maps, the fastest settings that do not make larger files.
     fast = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     fast += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
     _, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 2, *fast])
@@ -306,7 +306,7 @@ def delete_old(
             _remove(path, time_used)
 
 
-def sweep(
+def delete_old_for_ever(
     age: float,
     keep: Collection[Path] = (),
     clock: Callable[[], float] = time.time,
@@ -324,7 +324,7 @@ def sweep(
 
 
 def delete_old_in_background(age: float) -> None:
-    """:func:`sweep` for as long as the process lives, in a thread.
+    """:func:`delete_old_for_ever` for as long as the process lives, in a thread.
 
     The examples stay. So do files that lie there now and are not this page's: those outside of
     subfolders that are named by a digest. What an earlier process left in such subfolders is
@@ -334,7 +334,9 @@ def delete_old_in_background(age: float) -> None:
         path for path in files() if not _DIGEST.fullmatch(path.parent.name) or _is_example(path)
     )
 
-    threading.Thread(target=sweep, args=(age, keep), name="delete-old", daemon=True).start()
+    threading.Thread(
+        target=delete_old_for_ever, args=(age, keep), name="delete-old", daemon=True
+    ).start()
 
 
 def _is_example(path: Path) -> bool:

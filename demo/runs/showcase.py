@@ -157,7 +157,7 @@ class Showcase:
         """:meth:`prepare` in a thread that does not keep the process alive, nor anybody waiting."""
 
         def work() -> None:
-            if sys.platform == "linux":  # where it is this thread's, and of those that it starts
+            if sys.platform == "linux":  # there, a thread has a priority of its own
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
             self.prepare()
 

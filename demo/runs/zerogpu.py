@@ -93,7 +93,7 @@ def _borrowing(
 
     @wraps(step)
     def either(*args: Any, progress: Progress = unwatched, **options: Any) -> Any:
-        if LocalContext.request.get(None) is None:  # the quota is a visitor's, and there is none
+        if LocalContext.request.get(None) is None:  # no visitor's request: no quota to borrow from
             return step(*args, progress=progress, **options)
         progress(0.05, "Computing on a GPU")
         try:

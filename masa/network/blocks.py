@@ -14,10 +14,10 @@ from torch import Tensor
 from masa.config import MASAConfig, Size
 
 FULL_SEARCH = 2**26
-"""Pairs of an LR block and a place in the reference up to which coarse matching compares all of
-them by all channels, as in the paper: those of an LR of 256 x 256 and a reference of 1024 x 1024.
-Their number grows with the square of the pixels: with four times the pixels of both, they would
-take a quarter of a run, with sixteen times more than half."""
+"""Up to so many pairs of an LR block and a place in the reference, coarse matching compares all
+of them by all channels, as in the paper: those of an LR of 256 x 256 and a reference of 1024 x
+1024. An LR of 512 x 512 would spend a quarter of its run on this, one of 1024 x 1024 more than
+half."""
 
 
 @dataclass(frozen=True)

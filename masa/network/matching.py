@@ -30,7 +30,7 @@ from masa.network.progress import OnShare, between, ignore
 _EPS = 1e-12  # smallest norm a patch is divided by
 
 SCORE_BYTES = 24 * 2**20
-"""Bytes of scores held at a time: little enough for a processor's cache, much enough for efficient
+"""Bytes of scores held at a time: small enough for a processor's cache, large enough for fast
 convolutions. So memory does not grow with (LR pixels x Ref pixels)."""
 
 

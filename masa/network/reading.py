@@ -41,7 +41,8 @@ class RefFeatures:
 
     pyramid: Pyramid
     """Of the reference: level 1 is transferred at x4, level 2 at x2, level 3 at x1. Parts that were
-    not read hold any values; memory that nothing is written to is not taken from the system."""
+    not read are uninitialised. The system gives memory only when it is written to, so they cost
+    none."""
     down: Tensor
     """Level 1 of Ref-down, ``(N, C, hr, wr)``: what the LR is matched with."""
     parts: Parts | None = None
@@ -137,9 +138,10 @@ def _boxes(parts: Parts, height: int, width: int) -> list[Tile]:
 
 
 def cover(wanted: Parts, halo: int) -> list[Tile]:
-    """Disjoint rectangles over all ``wanted`` cells, with few cells together.
+    """Disjoint rectangles that cover all ``wanted`` parts and are cheap to read.
 
-    Each counts with ``halo`` more cells on each side, inside the grid. The smallest rectangle
+    A rectangle costs the number of its parts, with ``halo`` more parts on each side, inside the
+    grid. The smallest rectangle
     around all of them is cut in two where that saves most, and so are its halves, as long as a cut
     saves a tenth: a small piece takes longer than its number of cells suggests.
     """

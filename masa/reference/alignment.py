@@ -6,8 +6,8 @@ frames lie on each other; the reference is then sampled once, from its own full-
 photo's camera would have seen it.
 
 Two grids of (x, y) pixel centres meet here, both from (0, 0): the *frame*, the photo's own picture
-at x4, and the *reference's own* pixels. Before the features are compared, both pictures are brought
-to twice the LR's size or less.
+at x4, and the *reference's own* pixels. Before the features are compared, the LR is enlarged twice
+and the reference reduced to half, each to 1.5 megapixels at most.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Alignment:
 
     @property
     def zoom(self) -> float:
-        """Own pixels to a frame pixel, along a side, in the middle of the frame.
+        """Own pixels per frame pixel, along a side, in the middle of the frame.
 
         Above 1, the reference was taken from nearer than the photo.
         """
@@ -99,7 +99,7 @@ class Alignment:
         elif self.zoom <= 1 / 1.05:
             found.append(f"{1 / self.zoom:.2g} times farther")
         if self.tilt >= 1.15:
-            found.append(f"tilted: {self.tilt:.2g} times longer one way than the other")
+            found.append(f"seen at a slant, stretched {self.tilt:.2g} times in one direction")
         return ", ".join(found) or "upright and of the same scale"
 
 

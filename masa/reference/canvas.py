@@ -1,6 +1,7 @@
 """From pictures of any size to what the network takes, and coordinates back again.
 
-Four grids meet here, and only this file maps between them. On all of them, (row, column) are those
+Four grids meet here, and this file maps between them. (From the photo's frame to own pixels, the
+homography is :mod:`masa.reference.alignment`'s.) On all of them, (row, column) are those
 of pixel centres, from (0, 0):
 
 - *LR*: the network's LR, which is the visitor's padded at the bottom and right: LR pixel (r, c) is
