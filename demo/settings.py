@@ -88,5 +88,8 @@ RUNS_PER_ADDRESS = QUEUE // 2
 SESSIONS_PER_ADDRESS = SESSIONS // 2
 """New sessions of one address within ``KEEP_SECONDS``: half of all places stay for others."""
 
+CALLS_PER_ADDRESS = 1000
+"""Requests of one address's programs within ``KEEP_SECONDS``."""
+
 BYTES_PER_ADDRESS = 2**30
 """What one address may send within ``KEEP_SECONDS``, the time for which uploads are kept."""

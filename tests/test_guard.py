@@ -25,7 +25,7 @@ from demo.page.form import LR_MODE
 from demo.page.front import Front
 from demo.page.guard import MAX_REQUEST, MAX_SMALL, MOST_FILES, MOST_OPENED, MOST_VALUES, Guard
 from demo.page.sent import MOST_TEXTS
-from demo.runs.served import FULL, Quota
+from demo.runs.served import FULL, Quota, is_served
 from demo.runs.showcase import Showcase
 from demo.settings import REQUESTS_PER_ADDRESS
 from masa.pictures.write import encode
@@ -69,6 +69,7 @@ UNUSED = [
     ("GET", "/gradio_api/file/https://example.com/"),
     ("GET", "/gradio_api/file=/etc/passwd"),
     ("GET", "/gradio_api/file=%00"),
+    ("GET", "/gradio_api/file=" + "a/" * 600),
     ("GET", "/gradio_api/proxy=https://example.hf.space/"),
     ("POST", "/gradio_api/process_recording"),
     ("POST", "/gradio_api/component_server"),
@@ -154,6 +155,30 @@ def test_a_file_that_was_deleted_is_called_that(http):
     assert answer.json()["detail"] == guard.DELETED
 
 
+def test_a_name_that_no_file_can_have_is_of_a_file_that_was_deleted(http):
+    answer = http.get(f"{API}/file={get_upload_folder()}/{'a' * 300}")
+    assert_refused(answer, 404)
+    assert answer.json()["detail"] == guard.DELETED
+
+
+def test_a_long_path_is_not_looked_at(monkeypatch):
+    """To look at each of its parts would take hours."""
+    monkeypatch.delattr(Path, "resolve")
+    assert not is_served("a/" * 5_000_000)
+
+
+@pytest.mark.parametrize("name", ["a:b", "a b", "a:123456", "[::1", "a,b:c"])
+def test_an_odd_name_of_the_server_is_refused(http, name):
+    assert_refused(http.get("/config", headers={"X-Forwarded-Host": name}), 400)
+
+
+@pytest.mark.parametrize(
+    "name", ["masa.example.org", "a.hf.space:443", "[2001:db8::1]:7860", "a, b.c:80"]
+)
+def test_usual_names_of_the_server_pass(http, name):
+    assert http.get("/config", headers={"X-Forwarded-Host": name}).status_code == 200
+
+
 def test_a_query_has_a_bound(http):
     assert_refused(http.get(f"{API}/upload_progress?upload_id={'a' * 3000}"), 414)
 
@@ -180,6 +205,23 @@ def test_a_body_that_opens_too_much_is_refused_before_it_is_parsed(http):
             answer = http.post(f"{API}/{path}", content=body)
             assert_refused(answer, 413)
             assert answer.json()["detail"] == guard.TOO_COMPLICATED
+
+
+def test_text_outside_of_pictures_is_short():
+    long = "a" * guard.MAX_TEXT
+    bodies = {
+        200: {"data": ["data:image/png;base64," + long, {"url": "data:" + long}]},
+        413: {"data": ["data:image/png;base64,AAAA", long]},
+    }
+    with small() as (http, _):
+        for status, body in bodies.items():
+            answer = http.post(f"{API}/queue/join", json.dumps(body).encode())
+            assert answer.status_code == status
+        assert_refused(answer, 413)
+        escaped = json.dumps({"data": ["data:" + "\u00e4" * (MOST_VALUES + 1)]}).encode()
+        assert_refused(http.post(f"{API}/queue/join", escaped), 413)
+        odd = b'{"data": ["data:' + b"a" * guard.MAX_TEXT  # it has no end
+        assert_refused(http.post(f"{API}/queue/join", odd), 413)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
@@ -276,6 +318,13 @@ UPLOADS = {
     "a file of another name": (form(1, name="other"), 400),
     "no form": ({"content": b"data"}, 400),
     "no boundary": ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400),
+    "a boundary that is too long": (
+        {
+            "content": b"x",
+            "headers": {"Content-Type": "multipart/form-data; boundary=" + "x" * 300},
+        },
+        400,
+    ),
     "another boundary": (form(1) | {"content": b"--y\r\n"}, 400),
     "a second name of a part": (
         form(1, field='; filename="a"\r\nContent-Disposition: form-data; name="files"'),
@@ -390,6 +439,37 @@ def test_what_an_address_sends_is_bounded(monkeypatch):
         assert http.post(f"{API}/queue/join", b" " * 900, headers=first).status_code == 200
         assert_refused(http.post(f"{API}/queue/join", b" " * 900, headers=first), 429)
         assert http.post(f"{API}/queue/join", b" " * 900, headers=other).status_code == 200
+
+
+def test_each_file_counts_as_a_place_on_the_disk(monkeypatch):
+    monkeypatch.setattr(guard, "BYTES_PER_ADDRESS", 3.5 * guard.FILE_BYTES)
+    for count, status in ((3, 200), (4, 429)):
+        with small() as (http, _):
+            answer = http.post(f"{API}/upload", **form(count))
+            assert answer.status_code == status
+    assert_refused(answer, 429)
+
+
+def test_an_answer_that_nobody_takes_ends(monkeypatch):
+    monkeypatch.setattr(guard, "SEND_SECONDS", 0.05)
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"never taken"})
+        raise AssertionError("this is not reached")
+
+    async def send(message):
+        sent.append(message["type"])
+        if len(sent) > 1:
+            await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "GET", "path": "/config", "query_string": b"", "headers": []}
+    scope |= {"client": ("10.0.0.1", 1), "app": FastAPI()}
+    scope["app"].get_blocks = lambda: None
+    watched = Guard(app)
+    asyncio.run(asyncio.wait_for(watched(scope, None, send), 10))
+    assert len(sent) == 2 and not watched._open
 
 
 def test_without_room_for_files_none_is_taken():
@@ -590,12 +670,14 @@ def test_pictures_as_text_do_not_wait_in_memory():
     """They are files before they wait: of the request only their paths are left."""
 
     class Body:
-        data, session_hash = [TEXT, [TEXT] * 5, 1], None
+        data, session_hash = [TEXT, [TEXT] * 4, 1], None
+        event_data, oauth_token = {"index": TEXT}, "a" * 10**6
 
     asyncio.run(Front(analytics_enabled=False)._admit(Body, "10.9.9.9"))
     photo, references, number = Body.data
-    assert {Path(path).read_bytes() for path in (photo, *references)} == {PHOTO}
-    assert number == 1
+    written = (photo, *references, Body.event_data["index"])
+    assert {Path(path).read_bytes() for path in written} == {PHOTO}
+    assert number == 1 and Body.oauth_token is None
 
 
 def upload(http, before=""):

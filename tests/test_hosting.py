@@ -26,11 +26,21 @@ from serving import ROOT, served_apart, wait_for
 
 from demo import serve
 from demo.page.bounds import MOST_ADDRESSES
-from demo.page.guard import BODY_SECONDS, MAX_REQUEST, MOST_FILES, MOST_OPENED, MOST_VALUES
+from demo.page.guard import (
+    BODY_SECONDS,
+    FILE_BYTES,
+    MAX_REQUEST,
+    MAX_TEXT,
+    MOST_FILES,
+    MOST_OPENED,
+    MOST_VALUES,
+    SEND_SECONDS,
+)
 from demo.page.sent import MOST_TEXTS
 from demo.settings import (
     AMPLE,
     BYTES_PER_ADDRESS,
+    CALLS_PER_ADDRESS,
     DRAWN_MEMORY,
     FEATURE_MEMORY,
     FEATURES,
@@ -160,10 +170,17 @@ def test_the_hosting_page_states_the_limits_that_hold():
     page = {
         "files in one upload": f"{MOST_FILES}",
         "pictures as text in one request": f"{MOST_TEXTS}",
-        "brackets and braces opened in one request, and commas": f"{MOST_OPENED} and {MOST_VALUES}",
+        "brackets and braces opened in one request, and commas and backslashes": (
+            f"{MOST_OPENED} and {MOST_VALUES}"
+        ),
+        "text in one request outside of pictures": f"{MAX_TEXT // 2**10} KB",
+        "time in which the next part of an answer has to be taken": f"{SEND_SECONDS // 60} minutes",
         "time in which a request has to arrive": f"{BODY_SECONDS // 60} minutes",
         "open requests, of one address and of all": f"{REQUESTS_PER_ADDRESS} and {REQUESTS}",
-        "what one address may send": f"{BYTES_PER_ADDRESS // 2**30} GB in an hour",
+        f"what one address may send, each file counting as {FILE_BYTES // 2**10} KB more": (
+            f"{BYTES_PER_ADDRESS // 2**30} GB in an hour"
+        ),
+        "requests of one address's programs": f"{CALLS_PER_ADDRESS} in an hour",
         "new sessions of one address": f"{SESSIONS_PER_ADDRESS} in an hour",
         "runs and other events of one address that wait or run": f"{RUNS_PER_ADDRESS}",
         "runs that wait in line, of visitors and of programs": f"{QUEUE} each",

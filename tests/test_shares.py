@@ -16,16 +16,19 @@ import pytest
 from helpers import is_one_sentence
 from serving import free_port, wait_for
 
+from demo.page.bounds import Allowance
 from demo.page.front import (
     MAX_SESSION_NAME,
+    MOST_MESSAGES,
     ODD_SESSION,
+    TOO_MANY_CALLS,
     TOO_MANY_RUNS,
     TOO_MANY_SESSIONS,
     Front,
     app_options,
 )
 from demo.page.upkeep import SILENT_SECONDS, Connections, Upkeep
-from demo.settings import RUNS_PER_ADDRESS, SESSIONS, SESSIONS_PER_ADDRESS
+from demo.settings import CALLS_PER_ADDRESS, RUNS_PER_ADDRESS, SESSIONS, SESSIONS_PER_ADDRESS
 
 API = "/gradio_api"
 
@@ -137,6 +140,42 @@ def test_a_known_session_is_not_counted_again(small):
     for _ in range(2 * SESSIONS_PER_ADDRESS):
         assert small.join("10.0.0.3", session=session).status_code == 200
         small.listen(session, "10.0.0.3")
+
+
+def test_a_call_opens_no_session_that_was_not_counted(small):
+    mine = new()
+    small.join("10.0.0.2", "kept", session=mine, value=None)
+    small.listen(mine)
+    statuses = [call(small, session=new()).status_code for _ in range(SESSIONS + 1)]
+    assert statuses.count(200) <= SESSIONS_PER_ADDRESS + 1
+    assert mine in small.blocks.state_holder.session_data
+    before = len(small.blocks.state_holder.session_data)
+    answer = call(small, "10.0.0.4", session="a" * (MAX_SESSION_NAME + 1))
+    assert_refused(answer, 400, ODD_SESSION)
+    assert len(small.blocks.state_holder.session_data) == before
+
+
+def call(small, address="10.0.0.1", session=None):
+    """As a program does."""
+    body = {"data": [3], "session_hash": session}
+    return small.http.post(f"{API}/call/told", json=body, headers={"X-Real": address})
+
+
+def test_calls_of_one_address_are_bounded(small, monkeypatch):
+    monkeypatch.setattr(small.blocks, "_calls", Allowance(2, 3600))
+    for status in (200, 200, 429):
+        answer = call(small)
+        assert answer.status_code == status
+    assert_refused(answer, 429, TOO_MANY_CALLS)
+    assert call(small, "10.0.0.2").status_code == 200
+
+
+def test_messages_can_be_deleted_twice_and_have_more_room_than_addresses_fill(small):
+    messages = small.blocks._queue.pending_messages_per_session
+    assert messages.max_size == MOST_MESSAGES > 10 * CALLS_PER_ADDRESS
+    messages["a"] = 1
+    for _ in range(2):
+        del messages["a"]
 
 
 def test_a_session_has_a_short_name(small):

@@ -21,18 +21,19 @@ from gradio.components.base import _Keywords
 from gradio.context import LocalContext
 from gradio.data_classes import ListFiles
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
-from gradio.utils import get_space
+from gradio.utils import LRUCache, get_space
 from starlette.middleware import Middleware
 
 from demo.page.bounds import Allowance
 from demo.page.guard import Guard
 from demo.page.kept import Kept, Pages, Shelf
-from demo.page.once import Answers
+from demo.page.once import Answers, Sessions
 from demo.page.sent import check_texts, checked, file_path
 from demo.page.upkeep import upkeep
 from demo.runs.exploration import Exploration
 from demo.runs.served import full_disk, room
 from demo.settings import (
+    CALLS_PER_ADDRESS,
     KEEP_SECONDS,
     RUNS_PER_ADDRESS,
     SESSION_MEMORY,
@@ -66,6 +67,10 @@ TOO_MANY_SESSIONS = (
     "Your address has opened as many pages as this server takes of one within an hour: use one "
     "that is open, or please come back later."
 )
+TOO_MANY_CALLS = (
+    f"Programs of your address have sent {CALLS_PER_ADDRESS} requests within an hour, as many as "
+    "this page takes of one: please come back later."
+)
 MAX_SESSION_NAME = 100
 """Characters."""
 
@@ -97,6 +102,19 @@ def photos_field(label: str) -> gr.File:
     return field
 
 
+MOST_MESSAGES = 20 * CALLS_PER_ADDRESS
+"""Sessions and calls whose messages wait to be fetched, at most; of Gradio's 2,000 places, one
+address could take all."""
+
+
+class Messages(LRUCache[str, Any]):
+    """Gradio's, in which what is gone already can be deleted: two may listen to one session."""
+
+    def __delitem__(self, key: str) -> None:
+        if key in self:
+            super().__delitem__(key)
+
+
 class Front(gr.Blocks):
     """Blocks that answer every request with a result or with one sentence.
 
@@ -114,6 +132,7 @@ class Front(gr.Blocks):
         super().__init__(**options)
         self.shelf = Shelf(memory_bound(memory_limit(), SESSION_MEMORY))
         self._sessions = Allowance(SESSIONS_PER_ADDRESS, KEEP_SECONDS)
+        self._calls = Allowance(CALLS_PER_ADDRESS, KEEP_SECONDS)
         self._starts = starts
         self.keep_seconds = keep_seconds
         self._pages = Pages(keep_seconds)
@@ -126,6 +145,7 @@ class Front(gr.Blocks):
         # takes 7 % of a core while nobody is there.
         self._queue.sleep_when_free = _LOOKS_AGAIN
         self._queue.progress_update_sleep_when_free = _LOOKS_AGAIN
+        self._queue.pending_messages_per_session = Messages(MOST_MESSAGES)
         push = self._queue.push
 
         async def push_admitted(body: Any, request: Request, username: str | None) -> Any:
@@ -143,12 +163,16 @@ class Front(gr.Blocks):
         session = body.session_hash
         if session is not None and len(session) > MAX_SESSION_NAME:
             raise HTTPException(400, ODD_SESSION)
+        self._check_places(address)  # before anything of it is written
+        body.oauth_token = None
         try:
-            check_texts(body.data)
+            check_texts([body.data, body.event_data])
         except UserError as error:
             raise HTTPException(413, str(error)) from None
         try:
-            body.data = await run_in_threadpool(checked, body.data)
+            body.data, body.event_data = await run_in_threadpool(
+                checked, (body.data, body.event_data)
+            )
         except UserError as error:  # there is no room for them
             raise HTTPException(507, str(error)) from None
         except InvalidPathError:
@@ -158,6 +182,18 @@ class Front(gr.Blocks):
         except Exception:  # the request's content decides which
             raise HTTPException(400, NOT_FITTING) from None
         # Nothing is awaited from here on, so no other event changes what is counted.
+        self._check_places(address)
+        if session is None:
+            if not self._calls.take(address):
+                raise HTTPException(429, TOO_MANY_CALLS)
+        elif session not in self.state_holder:
+            if not self._sessions.take(address):
+                raise HTTPException(429, TOO_MANY_SESSIONS)
+            if isinstance(self.state_holder, Sessions):
+                self.state_holder.open(session)
+
+    def _check_places(self, address: str) -> None:
+        """Raises ``HTTPException`` if no more events can wait, or no more of this address."""
         line = self._queue
         if line.max_size is not None and len(line) >= line.max_size:
             raise HTTPException(503, LINE_FULL)
@@ -167,9 +203,6 @@ class Front(gr.Blocks):
         )
         if under_way >= RUNS_PER_ADDRESS:
             raise HTTPException(429, TOO_MANY_RUNS)
-        known = (None, *self.state_holder.session_data, *line.pending_event_ids_session)
-        if session not in known and not self._sessions.take(address):
-            raise HTTPException(429, TOO_MANY_SESSIONS)
 
     async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Gradio's, for events that have a callback, with what they carry as a mapping."""
@@ -362,7 +395,13 @@ def app_options(proxy_header: str | None = None) -> dict[str, Any]:
     """
     if proxy_header is None and get_space() is not None:
         proxy_header = "X-Forwarded-For"
-    odd = (RequestValidationError, TypeError, ValueError, LookupError, AttributeError)
+    odd = (
+        RequestValidationError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+    )
     return {
         "middleware": [
             Middleware(Guard, proxy_header=proxy_header, room=room),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers
@@ -61,6 +61,15 @@ RECOUNT = 2**23
 BODY_SECONDS = 600
 """Time in which a body has to arrive."""
 
+MAX_TEXT = 2**18
+"""Bytes of one JSON body outside of pictures; a form has a few thousand."""
+
+FILE_BYTES = 2**16
+"""What each file of an upload counts, beside its bytes: it takes a place on the disk."""
+
+SEND_SECONDS = 120
+"""Time in which a visitor has to take the next part of an answer."""
+
 MAX_QUERY = 2000
 """Bytes of what follows the question mark."""
 
@@ -89,7 +98,11 @@ _UPLOAD = "/gradio_api/upload"
 _MCP = re.compile(r"/gradio_api/mcp(/[\w/-]*)?", re.ASCII)
 """Where agents call, if the server was started for them."""
 
+_HOST = re.compile(r"([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+"""A name of this server, from which Gradio makes addresses."""
+
 UNKNOWN = "This page has nothing at this address: see /gradio_api/info for what it offers."
+ODD_HOST = "This request calls the server by a name that no server has: check the address."
 DELETED = "This file is no longer on the server: make it again, or upload it again."
 TOO_LARGE = "This request is too large: send smaller or fewer pictures."
 TOO_COMPLICATED = "This request holds too many values: send only the fields of the form."
@@ -141,7 +154,9 @@ class Guard:
             scope["client"] = (address, 0)  # so that what stands behind need not ask again
             try:
                 with self._counted(address):
-                    await self._pass(scope, receive, send)
+                    await self._pass(scope, receive, _impatient(send))
+            except NobodyTakes:
+                return  # the server closes the connection
             except Refused as refusal:
                 answer = JSONResponse({"detail": refusal.sentence}, refusal.status)
                 await answer(scope, receive, send)
@@ -163,6 +178,10 @@ class Guard:
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(scope["query_string"]) > MAX_QUERY:
             raise Refused(414, TOO_LONG_A_QUERY)
+        headers = Headers(scope=scope)
+        named = [headers.get(name, "") for name in ("host", "x-forwarded-host")]
+        if not all(_HOST.fullmatch(host.strip()) for n in named if n for host in n.split(",")):
+            raise Refused(400, ODD_HOST)
         path = get_route_path(scope)  # decoded, and as Gradio's own routes see it
         fetched, posted = scope["method"] in ("GET", "HEAD"), scope["method"] == "POST"
         for_agents = _MCP.fullmatch(path) and scope["app"].get_blocks().mcp_server
@@ -173,7 +192,7 @@ class Guard:
         elif posted and _TOLD_SMALL.fullmatch(path):
             await self._pass_json(scope, receive, send, MAX_SMALL)
         elif fetched and _is_file(path):
-            if not Path(path.removeprefix(SERVED_AT)).exists():  # Gradio would call it forbidden
+            if not _exists(path.removeprefix(SERVED_AT)):  # Gradio would call it forbidden
                 raise Refused(404, DELETED)
             await self._app(scope, receive, send)
         elif for_agents or (fetched and _READ.fullmatch(path)):
@@ -188,7 +207,7 @@ class Guard:
         try:
             async for chunk in self._received(scope, receive, most):
                 opened += chunk.count(b"{") + chunk.count(b"[")
-                values += chunk.count(b",")
+                values += chunk.count(b",") + chunk.count(b"\\")  # what is escaped takes long too
                 if opened > MOST_OPENED or values > MOST_VALUES:
                     raise Refused(413, TOO_COMPLICATED)
                 size += len(chunk)
@@ -202,8 +221,12 @@ class Guard:
             return
         finally:
             self._buffered -= buffered
-        whole: list[Message] = [{"type": "http.request", "body": b"".join(chunks)}]
+        body = b"".join(chunks)
         chunks.clear()
+        if _outside_pictures(body) > MAX_TEXT:
+            raise Refused(413, TOO_COMPLICATED)
+        whole: list[Message] = [{"type": "http.request", "body": body}]
+        del body
 
         async def replay() -> Message:
             return whole.pop() if whole else await receive()
@@ -227,7 +250,9 @@ class Guard:
                 if chunk is None:
                     whole = True
                     return {"type": "http.request", "body": b""}
+                before = parts.files
                 parts.count(chunk)
+                self._take(scope, (parts.files - before) * FILE_BYTES)
                 uncounted += len(chunk)
                 if uncounted > RECOUNT:
                     uncounted = 0
@@ -272,14 +297,34 @@ class Guard:
             most -= len(chunk)
             if most < 0:
                 raise Refused(413, TOO_LARGE)
-            if not self._sent.take(scope["client"][0], len(chunk)):
-                raise Refused(429, TOO_MUCH_SENT)
+            self._take(scope, len(chunk))
             yield chunk
             more = message.get("more_body", False)
+
+    def _take(self, scope: Scope, size: int) -> None:
+        if not self._sent.take(scope["client"][0], size):
+            raise Refused(429, TOO_MUCH_SENT)
 
 
 class ClientLeft(Exception):  # noqa: N818 - no error of the page
     """Raised where a body breaks off: there is nobody to answer."""
+
+
+class NobodyTakes(Exception):  # noqa: N818 - no error of the page
+    """Raised where an answer is not taken: its request must not stay open for ever."""
+
+
+def _impatient(send: Send) -> Send:
+    """``send`` that waits for ``SEND_SECONDS`` at most. Raises :class:`NobodyTakes`."""
+
+    async def timed(message: Message) -> None:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+        except TimeoutError:
+            raise NobodyTakes from None
+
+    return timed
 
 
 class Parts:
@@ -291,35 +336,37 @@ class Parts:
 
     def __init__(self, content_type: str) -> None:
         kind, options = parse_options_header(content_type)
-        self._files = 0
+        self.files = 0
+        """That began so far."""
         self._name = self._value = b""
         self._is_file = False
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise Refused(400, NO_UPLOAD)
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._field,
-                "on_header_value": self._add_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-            },
-        )
+        calls = {
+            "on_part_begin": self._begin,
+            "on_header_field": self._field,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+        }
+        try:
+            self._parser = MultipartParser(boundary, calls)  # type: ignore[arg-type]
+        except FormParserError:  # of a boundary that is too long
+            raise Refused(400, NO_UPLOAD) from None
 
     def count(self, chunk: bytes) -> None:
         """Look at the next bytes. Raises :class:`Refused`."""
         try:
             self._parser.write(chunk)
-        except MultipartParseError:
+        except FormParserError:
             raise Refused(400, NO_UPLOAD) from None
 
     def _begin(self) -> None:
         self._name = self._value = b""
         self._is_file = False
-        self._files += 1
-        if self._files > MOST_FILES:
+        self.files += 1
+        if self.files > MOST_FILES:
             raise Refused(413, TOO_MANY_FILES)
 
     def _field(self, data: bytes, start: int, end: int) -> None:
@@ -337,6 +384,22 @@ class Parts:
     def _end_headers(self) -> None:
         if not self._is_file:
             raise Refused(400, NO_FILES)
+
+
+def _outside_pictures(body: bytes) -> int:
+    """Bytes of JSON that are not in the text of a picture (``data:``)."""
+    outside, at = len(body), 0
+    while (start := body.find(b'"data:', at)) >= 0 and (end := body.find(b'"', start + 1)) >= 0:
+        outside -= end - start
+        at = end + 1
+    return outside
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _is_file(path: str) -> bool:

@@ -80,12 +80,21 @@ def _key(scope: Scope) -> Key:
 
 
 class Sessions(StateHolder):
-    """Gradio's sessions of visitors, without a description of every component in each."""
+    """Gradio's sessions of visitors, without a description of every component in each.
+
+    Gradio begins one for whatever name a request has; here only :meth:`open` does, and of another
+    name nothing is kept.
+    """
 
     def __getitem__(self, session_id: str) -> SessionState:
         if session_id not in self.session_data:
-            self.session_data[session_id] = Undescribed(self.blocks)
+            return Undescribed(self.blocks)
         return super().__getitem__(session_id)
+
+    def open(self, session_id: str) -> None:
+        """Begin a session."""
+        self.session_data[session_id] = Undescribed(self.blocks)
+        self.update(session_id)
 
 
 class Undescribed(SessionState):

@@ -19,6 +19,7 @@ from demo.settings import LIMITS
 from masa.errors import UserError
 
 _LARGEST = 1e15
+_LONGEST_KEY = 1000  # characters
 
 MOST_TEXTS = 1 + LIMITS.max_references
 """Pictures that one request may hold as text: a photo and its references."""
@@ -60,6 +61,8 @@ def checked(value: Any) -> Any:
         if "path" in value or "url" in value:
             place = value.get("path") or value.get("url")
             return {"path": file_path(place), "meta": {"_type": "gradio.FileData"}}
+        if any(len(key) > _LONGEST_KEY for key in value):
+            raise ValueError("a name that no value has")
         return {key: checked(item) for key, item in value.items()}
     return value
 

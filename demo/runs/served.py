@@ -43,6 +43,7 @@ _RECOUNT = 5.0  # seconds after which the folder is counted again, as Gradio wri
 _LOG_AGAIN = 600.0  # seconds for which a full disk is not logged again
 _DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")  # folders of this page, and of Gradio
 _LOCK = "lock"
+_LONGEST_PATH = 1000  # characters
 
 
 def png(rgb: Pixels, alpha: Pixels | None = None) -> bytes:
@@ -120,6 +121,8 @@ def remove_leftovers() -> None:
 
 def is_served(path: str) -> bool:
     """Whether a path lies in the folder that the page serves from, where uploads are."""
+    if len(path) > _LONGEST_PATH:  # of which to look at each part would take long
+        return False
     return Path(path).resolve().is_relative_to(folder().resolve())
 
 
