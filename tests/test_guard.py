@@ -145,6 +145,16 @@ def test_a_hosts_files_are_served_and_no_others(http, tmp_path):
         link.unlink()
 
 
+def test_files_are_sent_as_they_are(http):
+    """To compress a large one would keep everybody waiting."""
+    text = b"some text " * 10_000
+    (path,) = http.post(f"{API}/upload", files={"files": ("a.txt", text)}).json()
+    answer = http.get(f"{API}/file={path}", headers={"Accept-Encoding": "gzip, br"})
+    assert answer.content == text and answer.headers["content-length"] == str(len(text))
+    page = http.get("/config", headers={"Accept-Encoding": "gzip"})
+    assert page.headers["content-encoding"] == "gzip"  # made once
+
+
 def test_a_file_that_was_deleted_is_called_that(http):
     """Gradio would say that it is not allowed."""
     path = upload(http)["path"]

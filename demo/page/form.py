@@ -232,7 +232,7 @@ def likely_mode(photo: str) -> str | None:
     ``None`` if the file is unreadable; the error is told when the photo is used.
     """
     try:
-        width, height = picture_size(Path(photo))
+        width, height = picture_size(Path(photo), strangers=True)
     except ImageError:
         return None
     return LR_MODE if width * height <= LIMITS.max_lr_pixels else HR_MODE

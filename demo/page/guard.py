@@ -95,6 +95,8 @@ _TOLD_SMALL = re.compile(r"/gradio_api/(cancel|reset)/?", re.ASCII)
 
 _UPLOAD = "/gradio_api/upload"
 
+_AS_IT_IS = (b"content-encoding", b"identity")
+
 _MCP = re.compile(r"/gradio_api/mcp(/[\w/-]*)?", re.ASCII)
 """Where agents call, if the server was started for them."""
 
@@ -194,7 +196,7 @@ class Guard:
         elif fetched and _is_file(path):
             if not _exists(path.removeprefix(SERVED_AT)):  # Gradio would call it forbidden
                 raise Refused(404, DELETED)
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _uncompressed(send))
         elif for_agents or (fetched and _READ.fullmatch(path)):
             await self._app(scope, receive, send)
         else:
@@ -325,6 +327,18 @@ def _impatient(send: Send) -> Send:
             raise NobodyTakes from None
 
     return timed
+
+
+def _uncompressed(send: Send) -> Send:
+    """``send`` whose answer Gradio does not compress: pictures and archives are so already, and a
+    large text would keep everybody waiting."""
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], _AS_IT_IS]}
+        await send(message)
+
+    return told
 
 
 class Parts:

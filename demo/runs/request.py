@@ -214,7 +214,10 @@ def run(request: Request, progress: Progress, keep: bool = False) -> FinishedRun
 def expected_work(request: Request) -> int:
     """About how many multiply-adds a request takes, from its pictures' headers; 0 if unreadable."""
     try:
-        sizes = [picture_size(Path(str(source))) for source in (request.photo, *request.refs)]
+        sizes = [
+            picture_size(Path(str(source)), strangers=True)
+            for source in (request.photo, *request.refs)
+        ]
     except ImageError:  # read_photo will say what is wrong with it
         return 0
     (width, height), *refs = sizes

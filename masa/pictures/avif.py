@@ -46,17 +46,18 @@ def check_stored_size(data: bytes, pixels: int) -> None:
 
 
 def _stored_pixels(item: memoryview) -> int:
-    """Pixels of the largest frame in the AV1 data of one picture."""
-    header, most = None, 0
+    """Pixels of all frames in the AV1 data of one picture; each is decoded, shown or not."""
+    header, stored = None, 0
     for count, (kind, content) in enumerate(_obus(item)):
         if count == _MOST_OBUS:
             raise ValueError("too many parts")
         if kind == _SEQUENCE_HEADER:
             header = _sequence_header(_Reader(content))
-            most = max(most, header.width * header.height)
-        elif kind in _FRAME_HEADERS and (header is None or _sets_size(_Reader(content), header)):
-            raise ValueError("a frame of another size")
-    return most
+        elif kind in _FRAME_HEADERS:
+            if header is None or _sets_size(_Reader(content), header):
+                raise ValueError("a frame of another size")
+            stored += header.width * header.height
+    return stored
 
 
 class _Reader:

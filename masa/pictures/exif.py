@@ -2,6 +2,8 @@
 
 from PIL import ExifTags, Image
 
+from masa.pictures.structure import MOST_EXIF
+
 _TAG, _IFD = ExifTags.Base, ExifTags.IFD
 _SUBJECT_AREA = 0x9214  # in pixels; Pillow has no name for it
 
@@ -44,6 +46,13 @@ _UPRIGHT = 1
 _SRGB = 1
 
 
+def has_usual_exif(image: Image.Image) -> bool:
+    """Whether a picture's EXIF data are no longer than a camera's: of others, to read them may take
+    very long."""
+    held = (image.info.get(name, b"") for name in ("exif", "Raw profile type exif"))
+    return sum(map(len, held)) <= MOST_EXIF
+
+
 def exif_of(image: Image.Image) -> bytes | None:
     """EXIF data for an upright sRGB picture of any size made from ``image``; ``None`` without any.
 
@@ -51,6 +60,8 @@ def exif_of(image: Image.Image) -> bytes | None:
     Dropped are sizes, places in pixels, the thumbnail, the maker's own notes and everything that
     describes the file's storage. Data that cannot be understood are dropped as a whole.
     """
+    if not has_usual_exif(image):
+        return None
     try:
         exif, kept = image.getexif(), Image.Exif()
         for tag in _KEPT & exif.keys():

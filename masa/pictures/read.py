@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 from PIL.JpegImagePlugin import JpegImageFile
 
 from masa.pictures.avif import check_stored_size, is_avif, still_picture
-from masa.pictures.exif import exif_of
+from masa.pictures.exif import exif_of, has_usual_exif
 from masa.pictures.formats import FORMATS_IN_WORDS, PILLOW_FORMATS
 from masa.pictures.heif import decode_heif, is_heif, open_heif
 from masa.pictures.levels import deep_grey, full_scale, to_levels
@@ -28,6 +28,7 @@ from masa.pictures.photo import (
     picture_called,
     safe_name,
 )
+from masa.pictures.structure import check_structure
 from masa.pictures.transparency import fill_hidden
 from masa.pictures.truncated_jpeg import read_what_is_there
 
@@ -69,7 +70,8 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
     less than a quarter is there is refused, as are other files that stop early.
 
     The limits are checked on the header, before any pixel is decoded, and an AVIF file that holds
-    far more than its header says is refused too. Pillow's own limit,
+    far more than its header says is refused too, and so is one that would take very long to open
+    (:mod:`masa.pictures.structure`). Pillow's own limit,
     ``PIL.Image.MAX_IMAGE_PIXELS``, is left as it is and still applies where it is the lower one.
 
     Raises ``ImageError`` for every picture that cannot be used, and ``TypeError`` for another
@@ -102,12 +104,16 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
     return _from_bytes(data, name, role, limits)
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path, strangers: bool = False) -> tuple[int, int]:
     """(Width, height) by the header of a picture file, before it is turned upright.
 
-    Nothing is decoded, and no limit applies. Raises ``ImageError`` for what is no picture.
+    Nothing is decoded, and no limit applies. Of ``strangers``, the whole file is looked at first,
+    as for :func:`read_photo`. Raises ``ImageError`` for what is no picture.
     """
-    with _as_image_errors(f"The picture '{safe_name(str(path))}'"):
+    subject = f"The picture '{safe_name(str(path))}'"
+    with _as_image_errors(subject):
+        if strangers:
+            check_structure(path.read_bytes(), subject)
         with path.open("rb") as file:
             start = file.read(512)
         if is_heif(start):
@@ -165,6 +171,7 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
             image = decode_heif(file)
             photo = _to_photo(image, {}, subject, name)
         return replace(photo, exif=exif_of(image))
+    check_structure(data, subject)
     if is_avif(data):
         data = still_picture(data)
     with _as_image_errors(subject):
@@ -247,6 +254,8 @@ def _check_tiff_layout(tags: Mapping[int, Any], subject: str, limits: Limits) ->
 def _orientation(image: Image.Image) -> int:
     """What EXIF data say of how the picture is stored; 1, upright, if they say nothing usable."""
     try:
+        if not has_usual_exif(image):
+            return 1
         stored = image.getexif().get(ExifTags.Base.Orientation, 1)
         return stored if stored in _AS_STORED else 1
     except Exception:  # broken EXIF data should not cost the visitor the picture

@@ -1,0 +1,131 @@
+"""Files that take far more than their size suggests are refused before Pillow opens them."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from helpers import is_one_sentence, picture
+from PIL import Image
+
+from masa.pictures.avif import _av1_items, _stored_pixels
+from masa.pictures.photo import ImageError
+from masa.pictures.read import picture_size, read_photo
+from masa.pictures.structure import MOST_EXIF
+
+RGB = picture(48, 64, 1)
+
+
+def saved(kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(tags, held, order="<", big=False):
+    """A TIFF whose ``tags`` all point to the same ``held`` bytes."""
+    magic, number, count = (43, "Q", "Q") if big else (42, "I", "H")
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", magic)
+    head += struct.pack(f"{order}HH", 8, 0) if big else b""
+    first = len(head) + struct.calcsize(f"{order}{number}")
+    entry = struct.calcsize(f"{order}HH{number}{number}")
+    data = first + struct.calcsize(f"{order}{count}") + tags * entry + 8
+    directory = struct.pack(f"{order}{count}", tags)
+    for tag in range(tags):
+        directory += struct.pack(f"{order}HH{number}{number}", 1000 + tag, 1, held, data)
+    return head + struct.pack(f"{order}{number}", first) + directory + bytes(8 + held)
+
+
+def scans(times):
+    """A progressive JPEG with one of its scans so many times more."""
+    data = saved("JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    return data[:-2] + data[start:-2] * times + data[-2:]
+
+
+def exif(parts, size=60_000):
+    data = saved("JPEG")
+    part = b"\xff\xe1" + struct.pack(">H", 8 + size) + b"Exif\0\0" + bytes(size)
+    return data[:2] + part * parts + data[2:]
+
+
+def notes(size):
+    data = saved("GIF")
+    blocks = b"".join(b"\xc8" + b"a" * 200 for _ in range(size // 200))
+    start = 13 + 3 * (2 << (data[10] & 7))
+    return data[:start] + b"!\xfe" + blocks + b"\0" + data[start:]
+
+
+ODD = {
+    "a TIFF whose tags share their bytes": tiff(1500, 10**6),
+    "another order": tiff(1500, 10**6, ">"),
+    "a large TIFF": tiff(1500, 10**6, big=True),
+    "a TIFF of too many tags": tiff(5000, 4),
+    "a JPEG of too many scans": scans(200),
+    "a JPEG of too many parts": b"\xff\xd8" + b"\xff\xe2\x00\x02" * 20_000,
+    "EXIF of too many parts": exif(3),
+    "a GIF with a long comment": notes(100_000),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_takes_very_long_to_open_is_refused_unopened(name, monkeypatch, tmp_path):
+    def open_none(*args, **options):
+        raise AssertionError("the file was opened")
+
+    monkeypatch.setattr(Image, "open", open_none)
+    (tmp_path / "odd").write_bytes(ODD[name])
+    for read in (
+        lambda: read_photo(ODD[name]),
+        lambda: read_photo(tmp_path / "odd"),
+        lambda: picture_size(tmp_path / "odd", strangers=True),
+    ):
+        with pytest.raises(ImageError, match="take very long to open") as raised:
+            read()
+        assert is_one_sentence(str(raised.value))
+
+
+USUAL = {
+    "a progressive JPEG": saved("JPEG", progressive=True),
+    "some scans more": scans(20),
+    "a JPEG with a film behind it": saved("JPEG") + b"\xff\xda\x00\x08" * 5000,
+    "a JPEG with restarts": saved("JPEG", restart_marker_blocks=1),
+    "EXIF of two parts": exif(1),
+    "a GIF with a comment": notes(1000),
+    "a TIFF": saved("TIFF"),
+    "a compressed TIFF": saved("TIFF", compression="tiff_lzw"),
+    "a large TIFF": saved("TIFF", big_tiff=True),
+}
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_usual_files_pass(name, tmp_path):
+    found = read_photo(USUAL[name]).rgb
+    assert np.abs(found.astype(int) - RGB).mean() < 40
+    (tmp_path / "usual").write_bytes(USUAL[name])
+    assert picture_size(tmp_path / "usual", strangers=True) == (64, 48)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("start", [b"\xff\xd8", b"II*\0", b"MM\0*", b"II+\0", b"GIF89a"])
+def test_damaged_files_are_left_to_pillow(start):
+    rng = np.random.default_rng(0)
+    for size in (*range(40), 300, 3000):
+        data = start + rng.bytes(size)
+        with pytest.raises(ImageError):
+            read_photo(data)
+
+
+def test_very_long_exif_is_not_read():
+    upright, turned = Image.Exif(), Image.Exif()
+    turned[0x0112] = 6
+    turned[0x010E] = "a" * (MOST_EXIF + 1)
+    upright[0x010E] = "a lamp"
+    for found, kept in ((upright, True), (turned, False)):
+        photo = read_photo(saved("PNG", exif=found))
+        assert np.array_equal(photo.rgb, RGB) and (photo.exif is not None) == kept
+
+
+def test_each_frame_of_an_avif_counts():
+    (item,) = _av1_items(memoryview(saved("AVIF")))
+    assert _stored_pixels(memoryview(bytes(item) * 3)) == 3 * _stored_pixels(item) > 0
