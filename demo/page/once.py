@@ -44,7 +44,7 @@ class Answers:
             await self._app(scope, receive, send)
             return
         asked = dict(scope, method="GET")  # of the answer to HEAD, the server sends no body
-        if path != "/gradio_api/info":
+        if path == "/":
             asked["query_string"] = b""  # the page's script alone reads it
         key = _key(asked)
         answer = self._kept.get(key)
