@@ -175,6 +175,10 @@ def test_a_named_folder_is_swept_of_what_the_page_left_there(folder, monkeypatch
     other.write_bytes(b"x")
     for path in (*paths.values(), other):
         age(path, 100)
+    for name in ("tmp0ab_cdef", "tmp-of-the-host"):
+        paths[name] = folder / name
+        paths[name].write_bytes(b"x")
+        age(paths[name], 100)
     fresh = folder / ("3" * 64) / "fresh"
     fresh.parent.mkdir()
     fresh.write_bytes(b"x")
@@ -188,7 +192,8 @@ def test_a_named_folder_is_swept_of_what_the_page_left_there(folder, monkeypatch
 
     monkeypatch.setattr(served.threading, "Thread", Once)
     served.delete_old_in_background(60)
-    assert served.files() == {paths["foreign"], paths[example.name], fresh}
+    stays = {paths["foreign"], paths["tmp-of-the-host"], paths[example.name], fresh}
+    assert served.files() == stays
 
 
 # ------------------------------------------------------------------------------- the sweep

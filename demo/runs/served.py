@@ -42,6 +42,7 @@ FULL = "The page's disk is full: please try again in a few minutes."
 _RECOUNT = 5.0  # seconds after which the folder is counted again, as Gradio writes there too
 _LOG_AGAIN = 600.0  # seconds for which a full disk is not logged again
 _DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")  # folders of this page, and of Gradio
+_UPLOADING = re.compile(r"tmp[a-z0-9_]{8}")  # Gradio's name of an upload until it is whole
 _LOCK = "lock"
 _LONGEST_PATH = 1000  # characters
 
@@ -330,16 +331,22 @@ def delete_old_in_background(age: float) -> None:
     """:func:`delete_old_for_ever` for as long as the process lives, in a thread.
 
     The examples stay. So do files that lie there now and are not this page's: those outside of
-    subfolders that are named by a digest. What an earlier process left in such subfolders is
-    deleted like everything else.
+    subfolders that are named by a digest, but for uploads that were cut off. What an earlier
+    process left is deleted like everything else.
     """
     _QUOTA.kept = keep = frozenset(
-        path for path in files() if not _DIGEST.fullmatch(path.parent.name) or _is_example(path)
+        path for path in files() if not _is_the_pages(path) or _is_example(path)
     )
 
     threading.Thread(
         target=delete_old_for_ever, args=(age, keep), name="delete-old", daemon=True
     ).start()
+
+
+def _is_the_pages(path: Path) -> bool:
+    """Whether this page, or an earlier process of it, wrote a file in the folder."""
+    cut_off = path.parent == folder() and _UPLOADING.fullmatch(path.name)
+    return bool(cut_off or _DIGEST.fullmatch(path.parent.name))
 
 
 def _is_example(path: Path) -> bool:
