@@ -76,7 +76,7 @@ def take_tabs(page: Page, folder: Path, whole: bool) -> None:
     for name, (label, rows) in TABS.items():
         if name == "align":
             page.locator("#examples button", has_text=TURNED).click()
-            page.locator("#report", has_text="tilted").wait_for(timeout=PATIENT)
+            page.locator("#report", has_text="at a slant").wait_for(timeout=PATIENT)
         page.get_by_role("tab", name=label).click()
         if name == "laboratory":
             page.wait_for_selector("#lab-preview img", timeout=PATIENT)
