@@ -395,13 +395,7 @@ def app_options(proxy_header: str | None = None) -> dict[str, Any]:
     """
     if proxy_header is None and get_space() is not None:
         proxy_header = "X-Forwarded-For"
-    odd = (
-        RequestValidationError,
-        TypeError,
-        ValueError,
-        LookupError,
-        AttributeError,
-    )
+    odd = (RequestValidationError, TypeError, ValueError, LookupError, AttributeError)
     return {
         "middleware": [
             Middleware(Guard, proxy_header=proxy_header, room=room),
