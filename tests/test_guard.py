@@ -24,7 +24,7 @@ from demo.page.bounds import Allowance, address_of
 from demo.page.form import LR_MODE
 from demo.page.front import Front
 from demo.page.guard import MAX_REQUEST, MAX_SMALL, MOST_FILES, MOST_OPENED, MOST_VALUES, Guard
-from demo.page.sent import MOST_TEXTS
+from demo.page.sent import MOST_TEXTS, checked
 from demo.runs.served import FULL, Quota, is_served
 from demo.runs.showcase import Showcase
 from demo.settings import REQUESTS_PER_ADDRESS
@@ -672,6 +672,13 @@ def test_a_full_disk_under_an_upload_is_a_sentence_and_logged_once(http, monkeyp
         assert answer.json()["detail"] == FULL
     assert len(caplog.records) == 1 and "is full" in caplog.text
     assert kept() == before
+
+
+def test_a_long_name_of_a_value_is_refused():
+    """It is no picture, even if it begins like one."""
+    assert checked({"a" * 1000: 1}) == {"a" * 1000: 1}
+    with pytest.raises(ValueError, match="no value"):
+        checked([{"data:" + "a" * 1000: 1}])
 
 
 def test_pictures_as_text_do_not_wait_in_memory():

@@ -36,6 +36,15 @@ def tiff(tags, held, order="<", big=False):
     return head + struct.pack(f"{order}{number}", first) + directory + bytes(8 + held)
 
 
+def directories(count):
+    """A TIFF that says it has so many directories of a camera, all of them empty."""
+    first = 8 + 2 * count
+    entries = b"".join(struct.pack("<HHII", 0x8769, 4, 1, 8 + 2 * n) for n in range(count))
+    return (
+        b"II*\0" + struct.pack("<I", first) + bytes(2 * count) + struct.pack("<H", count) + entries
+    )
+
+
 def scans(times):
     """A progressive JPEG with one of its scans so many times more."""
     data = saved("JPEG", progressive=True)
@@ -61,6 +70,7 @@ ODD = {
     "another order": tiff(1500, 10**6, ">"),
     "a large TIFF": tiff(1500, 10**6, big=True),
     "a TIFF of too many tags": tiff(5000, 4),
+    "a TIFF of too many directories": directories(40),
     "a JPEG of too many scans": scans(200),
     "a JPEG of too many parts": b"\xff\xd8" + b"\xff\xe2\x00\x02" * 20_000,
     "EXIF of too many parts": exif(3),
