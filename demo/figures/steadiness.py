@@ -103,7 +103,8 @@ def _kept(curves: Sequence[Curve]) -> str:
             for who, loss in losses.items()
             if abs(loss) >= _LEAST_TOLD
         ]
-        told.append(minus(f"{curve.line} {left / gain:.0%} ({', '.join(words)})"))
+        numbers = minus(f"{left / gain:.0%} ({', '.join(words)})")
+        told.append(f"{curve.line} {numbers}")  # a name keeps its hyphens
     if not shares:
         return ""
     hardest = minus(curves[0].pinned.title) if curves[0].pinned else ""

@@ -40,10 +40,12 @@ Matching finds little in a reference that is turned or of another scale. So with
 The changes called "photo ..." leave the reference alone and change the small photo: it gets JPEG
 blocks, noise or blur. A sharp photo is first made small cleanly then, and every value has its own
 result without a reference and its own bicubic enlargement.
+
 Where the sharp photo is known, and the change leaves what the reference shows in its place (light,
 colour, blur, noise, JPEG), every network runs once more: with the hardest of the changes, but with
 the matches of the unchanged reference. What is lost even so, the changed features lost; adaptation
 is there to prevent that in changes of light. The rest, matching lost.
+
 Of a small photo larger than {LR_SIDE} x {LR_SIDE} pixels, or a sharp one larger than
 {SCALE * LR_SIDE} x {SCALE * LR_SIDE}, the middle is used."""
 
