@@ -16,11 +16,15 @@ from demo.figures.result import measure
 from demo.figures.tabs import FIGURES, TABS
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
-from demo.runs.jobs import DRAWING, Finished, Step, Steps, rank
+from demo.runs.jobs import DRAWING, Finished, Step, Steps, Turns, after_others, rank
 from demo.runs.served import png
+from demo.settings import ARCHIVE_QUEUE
 from masa.measuring.evaluate import finite
 from masa.reference.alignment import Alignment
 from masa.reference.canvas import RefCanvas
+
+ARCHIVES = Turns(ARCHIVE_QUEUE, "archives")
+"""Where archives wait to be packed."""
 
 SNIPPET = '''"""Repeats this run with the Python package; put the pictures beside this file."""
 
@@ -148,7 +152,14 @@ def for_json(value: Any) -> Any:
 
 
 def pack(x: Exploration, view: View | None = None) -> Steps[bytes]:
-    """:func:`export` as one zip file; of the same run and view, always the same bytes."""
+    """:func:`export` as one zip file; of the same run and view, always the same bytes.
+
+    One archive is packed at a time. Raises ``UserError`` if too many wait.
+    """
+    return after_others(ARCHIVES, _packed(x, view))
+
+
+def _packed(x: Exploration, view: View | None) -> Steps[bytes]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for number, (name, data) in enumerate(export(x, view)):

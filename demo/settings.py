@@ -54,6 +54,9 @@ QUEUE = 40
 PREVIEW_QUEUE = 8
 """Previews of the laboratory that may wait while one is made."""
 
+ARCHIVE_QUEUE = 8
+"""Archives that may wait while one is packed: each is in memory as a whole until it is written."""
+
 KEEP_SECONDS = 3600
 """Age at which uploaded and computed files are deleted, and a session's results forgotten."""
 

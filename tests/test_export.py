@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 from asking import last
-from helpers import picture
+from helpers import picture, taken
 from PIL import ExifTags, Image
 from serving import ROOT
 
-from demo.export import pack
+from demo.export import ARCHIVES, pack
 from demo.figures.places import matched_cells
 from demo.figures.tabs import FIGURES
 from demo.runs import request
@@ -42,6 +42,14 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
     assert np.array_equal(read_photo(tmp_path / "repeated.png").rgb, x.result)
+
+
+def test_one_archive_is_packed_at_a_time(x):
+    with taken(ARCHIVES):
+        packing = pack(x)
+        assert next(packing).in_line
+        packing.close()
+    assert not ARCHIVES.are_wanted()
 
 
 def test_downloads_hold_nothing_that_a_camera_noted(tmp_path):

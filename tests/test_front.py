@@ -6,10 +6,15 @@ from types import SimpleNamespace
 
 import gradio as gr
 import httpx
+import numpy as np
 import pytest
+from helpers import is_one_sentence
 from serving import free_port
 
+from demo.figures.parts import Place
+from demo.laboratory import Sweep
 from demo.page.front import Front, Shelf
+from demo.runs.rematch import DenseMatch
 
 KEEP = 60
 
@@ -120,6 +125,28 @@ def test_an_example_counts_once_however_many_look_at_it(x):
     looking = [shelf.put(x) for _ in range(9)]
     assert shelf.bytes() == 2 * size
     assert shelf.get(own) is not None and all(shelf.get(kept) is x for kept in looking)
+
+
+def test_all_that_is_large_is_on_the_shelf_and_missed_only_where_needed(x):
+    page = Front(starts=("begin",))
+    page.shelf = Shelf(most_bytes=1)
+    sweep = Sweep(
+        "gain", True, Place(0, 0, 8, 8), {"bicubic": np.zeros((8, 8, 3), np.uint8)}, "", None
+    )
+    dense = DenseMatch(x.matches, np.zeros((2, 8, 8), np.int64), 1, 1, 1.0)
+    for large in (sweep, dense, x):
+        kept = page._shelved(large)
+        assert page._taken(kept, "choose") is large and kept.bytes >= large.kept_bytes() > 100
+        other = page._shelved(dataclasses.replace(x))
+        if large is dense:  # it is made anew
+            assert page._taken(kept, "choose") is None
+        else:
+            with pytest.raises(gr.Error) as raised:
+                page._taken(kept, "choose")
+            assert is_one_sentence(raised.value.message)
+            assert ("sweep" in raised.value.message) == (large is sweep)
+        assert page._taken(kept, "begin") is None and page._taken(other, "choose") is not None
+    assert page._shelved("small") == "small"
 
 
 def test_what_follows_an_update_does_not_take_it_back():

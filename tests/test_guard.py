@@ -458,6 +458,39 @@ def test_each_file_counts_as_a_place_on_the_disk(monkeypatch):
     assert_refused(answer, 429)
 
 
+@pytest.mark.parametrize(
+    "path", ["queue/data?session_hash=nobody", "queue/data?session_hash=", "call/super_resolve/abc"]
+)
+def test_messages_that_nobody_waits_for_are_refused_before_an_answer_begins(http, path, caplog):
+    answer = http.get(f"{API}/{path}")
+    assert_refused(answer, 404)
+    assert answer.json()["detail"] == guard.NOBODYS
+    assert not [r for r in caplog.records if r.exc_info]
+
+
+def test_a_large_script_is_sent_as_it_is(http, monkeypatch):
+    """To compress it would keep everybody waiting."""
+    path = "/theme.css"
+    size = len(http.get(path, headers={"Accept-Encoding": "identity"}).content)
+    found = []
+    for most in (size, size - 1):
+        monkeypatch.setattr(guard, "MOST_COMPRESSED", most)
+        answer = http.get(path, headers={"Accept-Encoding": "gzip"})
+        found.append(answer.headers.get("content-encoding"))
+        assert len(answer.content) == size
+    assert found == ["gzip", "identity"]
+
+
+def test_a_host_is_not_needed_in_http_1_0(http, caplog):
+    with socket.create_connection((http.base_url.host, http.base_url.port), 60) as connection:
+        connection.sendall(b"GET /config HTTP/1.0\r\nOrigin: http://localhost\r\n\r\n")
+        connection.settimeout(60)
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert f'"root":"{str(http.base_url).rstrip("/")}"'.encode() in answer
+    assert not [r for r in caplog.records if r.exc_info]
+
+
 def test_an_answer_that_nobody_takes_ends(monkeypatch):
     monkeypatch.setattr(guard, "SEND_SECONDS", 0.05)
     sent = []

@@ -36,9 +36,11 @@ from demo.page.guard import (
     MOST_VALUES,
     SEND_SECONDS,
 )
+from demo.page.once import ANSWERS_PER_ADDRESS
 from demo.page.sent import MOST_TEXTS
 from demo.settings import (
     AMPLE,
+    ARCHIVE_QUEUE,
     BYTES_PER_ADDRESS,
     CALLS_PER_ADDRESS,
     DRAWN_MEMORY,
@@ -185,7 +187,11 @@ def test_the_hosting_page_states_the_limits_that_hold():
         "runs and other events of one address that wait or run": f"{RUNS_PER_ADDRESS}",
         "runs that wait in line, of visitors and of programs": f"{QUEUE} each",
         "previews of the laboratory that wait in line": f"{PREVIEW_QUEUE}",
-        "memory of all visitors' last runs": f"{SESSION_MEMORY // 2**30} GB",
+        "archives that wait in line": f"{ARCHIVE_QUEUE}",
+        "names of this server that one address may ask for anew": (
+            f"{ANSWERS_PER_ADDRESS} in a minute"
+        ),
+        "memory of all visitors' last runs, trials and sweeps": f"{SESSION_MEMORY // 2**30} GB",
         "memory of features kept for the next run": f"{FEATURE_MEMORY // 2**30} GB",
         "memory of drawn figures of the examples": f"{DRAWN_MEMORY // 2**20} MB",
         "sessions": f"{SESSIONS}",

@@ -59,6 +59,40 @@ def test_jobs_run_one_at_a_time():
     assert most == [1, 1, 1, 1]
 
 
+def test_steps_after_others_wait_and_say_so(monkeypatch):
+    monkeypatch.setattr(jobs, "_PERIOD_IN_LINE", 0.01)
+    turns, began = jobs.Turns(1, "archives"), []
+
+    def steps():
+        began.append(1)
+        yield Step(0.5, "packing", None)
+        yield Finished(7)
+
+    waiting = jobs.after_others(turns, steps())
+    with taken(turns):
+        assert next(waiting).in_line and next(waiting).doing == "1 visitor before you"
+        with pytest.raises(UserError, match="1 archives are waiting already"):
+            next(jobs.after_others(turns, steps()))
+        assert not began
+    rest = [step for step in waiting if isinstance(step, Finished) or not step.in_line]
+    assert rest == [Step(0.5, "packing", None), Finished(7)]
+    assert not turns.are_wanted()
+
+
+def test_steps_that_are_left_give_their_turn_back():
+    turns = jobs.Turns()
+
+    def steps():
+        yield Step(0.5, "packing", None)
+        raise AssertionError("this is not reached")
+
+    left = jobs.after_others(turns, steps())
+    next(left)
+    assert turns.are_wanted()
+    left.close()
+    assert not turns.are_wanted()
+
+
 def test_visitors_go_before_background_work(monkeypatch):
     monkeypatch.setattr(jobs, "_PAUSE", 0.2)
     turns, began, order = jobs.Turns(), threading.Event(), []

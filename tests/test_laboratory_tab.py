@@ -1,6 +1,7 @@
 """What happens on the laboratory's tab, called as plain functions."""
 
 import contextlib
+import dataclasses
 import threading
 
 import gradio as gr
@@ -8,13 +9,18 @@ import numpy as np
 import pytest
 from helpers import is_one_sentence, picture, taken, work_until_stopped
 
+from demo import laboratory
+from demo.figures import robustness as figures
 from demo.laboratory import Sweep, SweepRequest
 from demo.page import laboratory_tab
 from demo.page.form import CUSTOM, HR_MODE, LR_MODE
+from demo.page.kept import Shelf
 from demo.page.laboratory_tab import LaboratoryTab, choose, trial_of, watch
+from demo.page.page import Page
 from demo.page.session import Session
-from demo.runs.jobs import NETWORK, Step
+from demo.runs.jobs import DRAWING, NETWORK, Step
 from demo.runs.request import Request
+from demo.runs.showcase import Showcase
 from masa.errors import UserError
 from masa.measuring.ladder import NAMED
 from masa.pictures.read import read_photo
@@ -129,6 +135,35 @@ def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
     assert whole.shape == (64, 80, 3)
     assert updates[tab.found].truth is None
     assert ("The sharp photo", "truth") not in updates[tab.compared].choices
+
+
+def test_its_figures_are_drawn_one_at_a_time(pair, tab, monkeypatch):
+    drawn = []
+
+    def noted(place, name):
+        draw = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *a: drawn.append((name, DRAWING._busy)) or draw(*a))
+
+    for name in ("quality", "matching", "statistics", "preview"):
+        noted(figures, name)
+    noted(laboratory, "strips")
+    list(tab.sweep(Session(), *values(pair)))
+    tab.show_preview(Session(), *values(pair))
+    assert set(drawn) == {
+        (name, True) for name in ("quality", "matching", "statistics", "preview", "strips")
+    }
+
+
+def test_stop_needs_no_sweep_that_was_forgotten(found):
+    page = Page(Showcase([]), 60)
+    blocks, tab = page.blocks, page.results.laboratory
+    blocks.shelf = Shelf(most_bytes=1)
+    kept, _ = blocks._shelved(found), blocks._shelved(dataclasses.replace(found))
+    stops = [f for f in blocks.fns.values() if (tab.stop._id, "click") in f.targets and f.fn]
+    assert [blocks._taken(kept, stop.name) for stop in stops] == [None]
+    choosing = [f for f in blocks.fns.values() if (tab.line._id, "input") in f.targets and f.fn]
+    with pytest.raises(gr.Error, match="This sweep was forgotten"):
+        blocks._taken(kept, choosing[0].name)
 
 
 def test_a_click_on_a_mark_shows_its_result(found, tab, monkeypatch):

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse
 from gradio import utils
 from gradio.blocks import BlocksConfig
+from helpers import is_one_sentence
 from test_shares import Small, new
 
 from demo.page.once import MOST_ANSWERS, Answers
@@ -23,6 +24,7 @@ class App:
 
         @self.app.get("/")
         @self.app.get("/config")
+        @self.app.get("/gradio_api/info")
         @self.app.get("/other")
         def page(request: Request):
             with self.lock:
@@ -32,16 +34,16 @@ class App:
             threading.Event().wait(0.02)
             with self.lock:
                 self.at_once -= 1
-            status = 400 if "wrong" in request.url.query else 200
+            status = 400 if "wrong" in request.url.netloc else 200
             return PlainTextResponse(str(request.url), status)
 
         self.app.add_middleware(Answers)
 
-    def get(self, *paths, method="GET", host="page"):
+    def get(self, *paths, method="GET", host="page", address="10.0.0.1"):
         """Answers to requests that come at once."""
 
         async def all_at_once():
-            transport = httpx.ASGITransport(app=self.app)
+            transport = httpx.ASGITransport(app=self.app, client=(address, 0))
             async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
                 return await asyncio.gather(*(client.request(method, path) for path in paths))
 
@@ -63,11 +65,37 @@ def test_the_script_of_the_page_alone_reads_what_follows_its_address():
         "http://page/"
     }
     assert len(app.asked) == 1
-    assert app.get("/config?page=a")[0].text == "http://page/config?page=a"
+    assert app.get("/config?page=a")[0].text == "http://page/config"
 
 
-def test_other_names_of_the_server_get_answers_of_their_own():
+def test_one_flag_of_the_api_is_read():
+    app = App()
+    plain, other, *flagged = app.get(
+        *(
+            f"/gradio_api/info?{query}"
+            for query in ("", "a=b", "all_endpoints=1&a", "all_endpoints=2")
+        )
+    )
+    assert plain.text == other.text == "http://page/gradio_api/info"
+    assert {a.text for a in flagged} == {"http://page/gradio_api/info?all_endpoints=true"}
+    assert len(app.asked) == 2
+
+
+def test_many_new_names_of_one_address_are_refused(monkeypatch):
+    monkeypatch.setattr("demo.page.once.ANSWERS_PER_ADDRESS", 2)
+    app = App()
+    for name, status in (("one", 200), ("two", 200), ("three", 429), ("two", 200)):
+        answer = app.get("/config", host=name)[0]
+        assert answer.status_code == status
+    assert app.asked == ["http://one/config", "http://two/config"]
+    assert app.get("/config", host="three", address="10.0.0.2")[0].status_code == 200
+    refused = app.get("/config", host="four")[0].json()
+    assert is_one_sentence(refused["detail"])
+
+
+def test_other_names_of_the_server_get_answers_of_their_own(monkeypatch):
     """And cannot make the page keep more and more, or make many at once."""
+    monkeypatch.setattr("demo.page.once.ANSWERS_PER_ADDRESS", 100)
     app = App()
     names = [f"name{number}" for number in range(2 * MOST_ANSWERS)]
     for name in names:
@@ -77,17 +105,23 @@ def test_other_names_of_the_server_get_answers_of_their_own():
     assert len(app.asked) == len(names)
     app.get("/config", host=names[0])
     assert len(app.asked) == len(names) + 1
-    app.get(*(f"/config?number={number}" for number in range(10)))
     assert app.most == 1
+
+
+def test_one_answer_is_made_at_a_time():
+    app = App()
+    for paths in (("/", "/config", "/gradio_api/info", "/gradio_api/info?all_endpoints=true"),) * 2:
+        app.get(*paths)
+    assert len(app.asked) == 4 and app.most == 1
 
 
 def test_what_may_differ_is_asked_each_time():
     app = App()
-    for path in ("/other", "/config?wrong"):
+    for path, host in (("/other", "page"), ("/config", "wrong")):
         app.asked.clear()
-        app.get(path)
-        answer = app.get(path)[0]
-        assert len(app.asked) == 2 and answer.status_code == (400 if "wrong" in path else 200)
+        app.get(path, host=host)
+        answer = app.get(path, host=host)[0]
+        assert len(app.asked) == 2 and answer.status_code == (400 if host == "wrong" else 200)
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,11 @@ ROOT = Path(served.__file__).resolve().parents[2]
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder to serve from, and a quota of 1000 bytes."""
+    """An empty folder to serve from, and a quota of 1000 bytes, of which none counts twice."""
     own = tmp_path / "files"
     own.mkdir()
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(own))
+    monkeypatch.setattr(served, "FILE_BYTES", 0)
     monkeypatch.setattr(served, "_QUOTA", Quota(1000))
     monkeypatch.setattr(served, "_logged", -served._LOG_AGAIN)
     return own
@@ -58,6 +59,22 @@ def test_a_quota_is_at_most_half_of_what_is_free(folder, monkeypatch):
     assert served.room() == 300
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     assert served.room() == 100  # of the quota 300 are left, but others filled the disk
+
+
+def test_each_file_counts_as_a_place_on_the_disk(folder, monkeypatch):
+    monkeypatch.setattr(served, "FILE_BYTES", 300)
+    served.serve(b"a", "a.png")
+    assert served.room() == 699
+    (folder / "upload").touch()  # by Gradio
+    monkeypatch.setattr(served, "_RECOUNT", -1.0)
+    assert served.room() == 399
+    served.serve(b"b", "a.png")
+    with pytest.raises(UserError, match="disk is full"):
+        served.serve(b"c", "a.png")
+    for path in served.files():
+        age(path, 2 * SPARED_SECONDS)
+    served.serve(b"d", "a.png")
+    assert len(served.files()) == 3
 
 
 def test_old_files_make_room_and_recent_ones_are_spared(folder, caplog):

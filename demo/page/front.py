@@ -24,13 +24,15 @@ from gradio.exceptions import ComponentProcessingError, InvalidPathError
 from gradio.utils import LRUCache, get_space
 from starlette.middleware import Middleware
 
+from demo.laboratory import Sweep
 from demo.page.bounds import Allowance
 from demo.page.guard import Guard
-from demo.page.kept import Kept, Pages, Shelf
+from demo.page.kept import Kept, Large, Pages, Shelf
 from demo.page.once import Answers, Sessions
 from demo.page.sent import check_texts, checked, file_path
 from demo.page.upkeep import upkeep
 from demo.runs.exploration import Exploration
+from demo.runs.rematch import DenseMatch
 from demo.runs.served import full_disk, room
 from demo.settings import (
     CALLS_PER_ADDRESS,
@@ -78,7 +80,12 @@ _LOOKS_AGAIN = 0.02  # seconds that an event waits at most to be noticed
 
 LINE_FULL = "Too many visitors are waiting already: please come back in a minute."
 ODD_SESSION = "The name of this session is too long: leave the field session_hash out."
-FORGOTTEN = "This run was forgotten to make room for those of other visitors: press Enlarge again."
+FORGOTTEN: dict[type, str] = {
+    Exploration: "This run was forgotten to make room for those of other visitors: press Enlarge "
+    "again.",
+    Sweep: "This sweep was forgotten to make room for runs of other visitors: run it again.",
+}
+"""What to say where something is needed that was forgotten; the rest is only made anew."""
 
 
 def photos_field(label: str) -> gr.File:
@@ -118,14 +125,14 @@ class Messages(LRUCache[str, Any]):
 class Front(gr.Blocks):
     """Blocks that answer every request with a result or with one sentence.
 
-    Callbacks are given, and return, whole explorations; sessions hold handles on a shared
-    :class:`Shelf`.
+    Callbacks are given, and return, whole explorations, dense matches and sweeps; sessions hold
+    handles on a shared :class:`Shelf`.
     """
 
     def __init__(
         self, starts: Collection[str] = (), keep_seconds: float = KEEP_SECONDS, **options: Any
     ) -> None:
-        """``starts``: names of callbacks that make a run, and may find the last one forgotten.
+        """``starts``: names of callbacks that may find what a session held forgotten.
 
         ``keep_seconds`` after a visitor last did something, what the session holds is forgotten.
         """
@@ -253,10 +260,10 @@ class Front(gr.Blocks):
             raise gr.Error(NOT_FITTING, print_exception=False) from None
         return [self._taken(v, block_fn.name) if isinstance(v, Kept) else v for v in values]
 
-    def _taken(self, kept: Kept, callback: str) -> Exploration | None:
+    def _taken(self, kept: Kept, callback: str) -> Large | None:
         x = self.shelf.get(kept)
-        if x is None and callback not in self._starts:
-            raise gr.Error(FORGOTTEN, print_exception=False)
+        if x is None and kept.kind in FORGOTTEN and callback not in self._starts:
+            raise gr.Error(FORGOTTEN[kept.kind], print_exception=False)
         return x
 
     async def call_function(self, *args: Any, **options: Any) -> Any:
@@ -270,7 +277,7 @@ class Front(gr.Blocks):
             raise gr.Error(OUR_FAULT, print_exception=False) from None
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
-        """Gradio's, after putting explorations on the shelf; of a mapping only what it holds.
+        """Gradio's, after putting on the shelf what is large; of a mapping only what it holds.
 
         Gradio would make every component anew that a mapping does not mention: with thirty visitors
         who wait, whose progress bar alone moves, it would be busy with nothing else. A generator
@@ -326,7 +333,8 @@ class Front(gr.Blocks):
         return [[] if old == new else [["replace", [], new]] for old, new in pairs]
 
     def _shelved(self, value: Any) -> Any:
-        return self.shelf.put(value) if isinstance(value, Exploration) else value
+        large = isinstance(value, (Exploration, DenseMatch, Sweep))
+        return self.shelf.put(value) if large else value
 
 
 def client_left() -> bool:

@@ -19,13 +19,13 @@ from fastapi.responses import JSONResponse
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette._utils import get_route_path
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.page.bounds import Allowance, address_of
+from demo.runs.served import FILE_BYTES, is_served
 from demo.runs.served import FULL as NO_ROOM
-from demo.runs.served import is_served
 from demo.settings import (
     BYTES_PER_ADDRESS,
     KEEP_SECONDS,
@@ -64,11 +64,12 @@ BODY_SECONDS = 600
 MAX_TEXT = 2**18
 """Bytes of one JSON body outside of pictures; a form has a few thousand."""
 
-FILE_BYTES = 2**16
-"""What each file of an upload counts, beside its bytes: it takes a place on the disk."""
-
 SEND_SECONDS = 120
 """Time in which a visitor has to take the next part of an answer."""
+
+MOST_COMPRESSED = 2**20
+"""Bytes of an answer above which it is not compressed, as that would keep everybody waiting. Of
+Gradio's scripts, only one is larger, for plots of a kind that this page has none of."""
 
 MAX_QUERY = 2000
 """Bytes of what follows the question mark."""
@@ -93,6 +94,9 @@ _TOLD = re.compile(r"/gradio_api/(queue/join|call/(v2/)?\w+/?)", re.ASCII)
 _TOLD_SMALL = re.compile(r"/gradio_api/(cancel|reset)/?", re.ASCII)
 """Where JSON is posted that names an event."""
 
+_FETCHED = re.compile(r"/gradio_api/(queue/data|call/(?:v2/)?\w+/(?P<call>\w+))", re.ASCII)
+"""Where the messages of a session, or of a program's call, are fetched."""
+
 _UPLOAD = "/gradio_api/upload"
 
 _AS_IT_IS = (b"content-encoding", b"identity")
@@ -104,6 +108,7 @@ _HOST = re.compile(r"([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNOREC
 """A name of this server, from which Gradio makes addresses."""
 
 UNKNOWN = "This page has nothing at this address: see /gradio_api/info for what it offers."
+NOBODYS = "There are no messages for this session or call: they were fetched, or never asked for."
 ODD_HOST = "This request calls the server by a name that no server has: check the address."
 DELETED = "This file is no longer on the server: make it again, or upload it again."
 TOO_LARGE = "This request is too large: send smaller or fewer pictures."
@@ -198,7 +203,9 @@ class Guard:
                 raise Refused(404, DELETED)
             await self._app(scope, receive, _uncompressed(send))
         elif for_agents or (fetched and _READ.fullmatch(path)):
-            await self._app(scope, receive, send)
+            if (messages := _FETCHED.fullmatch(path)) and not _waits(scope, messages["call"]):
+                raise Refused(404, NOBODYS)
+            await self._app(scope, receive, _uncompressed(send, above=MOST_COMPRESSED))
         else:
             raise Refused(404, UNKNOWN)
 
@@ -329,16 +336,47 @@ def _impatient(send: Send) -> Send:
     return timed
 
 
-def _uncompressed(send: Send) -> Send:
-    """``send`` whose answer Gradio does not compress: pictures and archives are so already, and a
-    large text would keep everybody waiting."""
+def _uncompressed(send: Send, above: int = -1) -> Send:
+    """``send`` whose answer Gradio does not compress if it is known to have more bytes than
+    ``above``: pictures and archives are so already, and a large text would keep everybody waiting.
+    """
 
     async def told(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.start" and _length(message) > above:
             message = {**message, "headers": [*message["headers"], _AS_IT_IS]}
         await send(message)
 
     return told
+
+
+def _length(start: Message) -> int:
+    """Bytes of the answer that begins so; 0 if it does not say."""
+    return int(Headers(raw=start["headers"]).get("content-length", 0))
+
+
+def _waits(scope: Scope, call: str | None) -> bool:
+    """Whether messages wait, or will, for a program's ``call`` or else for the query's session.
+
+    Gradio notices only in the midst of its answer, and then logs an error.
+    """
+    session = call or QueryParams(scope["query_string"]).get("session_hash")
+    return session in scope["app"].get_blocks()._queue.pending_messages_per_session
+
+
+def with_host(app: ASGIApp) -> ASGIApp:
+    """``app``, for which a request has a host even where HTTP/1.0 needs none.
+
+    Gradio's own middleware, in front of the guard, fails without one.
+    """
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "host" not in Headers(scope=scope):
+            host, port = scope.get("server") or ("localhost", None)
+            own = f"{host}:{port}" if port else host
+            scope["headers"] = [*scope["headers"], (b"host", own.encode())]
+        await app(scope, receive, send)
+
+    return named
 
 
 class Parts:

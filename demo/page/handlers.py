@@ -25,7 +25,6 @@ from demo.runs.jobs import Rank, Step, Steps, rank
 from demo.runs.rematch import DenseMatch
 from demo.runs.served import serve, serve_png
 from demo.runs.showcase import Showcase
-from masa.network.matching import Matches
 
 Value = TypeVar("Value")
 
@@ -55,7 +54,9 @@ class Handlers:
     def guess_mode(self, session: Session, photo: str | None) -> Any:
         """A photo was uploaded: what it is, unless the visitor said so before."""
         session.touched = True
-        mode = None if session.told_mode or photo is None else likely_mode(photo)
+        if session.told_mode or photo is None:
+            return gr.skip()
+        mode = look.in_turn(partial(likely_mode, photo))
         return gr.skip() if mode is None else mode
 
     def show_degradations(self, mode: str) -> Any:
@@ -171,16 +172,16 @@ class Handlers:
         session: Session,
         run: int,
         x: Exploration | None,
-        dense: tuple[Matches, DenseMatch] | None,
+        dense: DenseMatch | None,
         block: int,
         factor: float,
         dilations: list[int],
     ) -> Iterator[Updates]:
         """Other settings of the matching, beside dense matching."""
         x = existing(x)
-        known = dense[1] if dense is not None and dense[0] is x.matches else None
+        known = dense if dense is not None and dense.of is x.matches else None
         trying = work.try_matching(x, known, block, factor, dilations)
-        steps = self._told(trying, partial(self._tried, x))
+        steps = self._told(trying, self._tried)
         number = session.begin("trial")
         yield from while_wanted(
             lambda: session.is_shown(run) and session.is_newest("trial", number), steps
@@ -320,9 +321,9 @@ class Handlers:
     def _packed(self, archive: bytes) -> Updates:
         return {self.results.archive: gr.File(value=serve(archive, "masa.zip"), visible=True)}
 
-    def _tried(self, x: Exploration, trial: MatchingTrial) -> Updates:
+    def _tried(self, trial: MatchingTrial) -> Updates:
         filled = self.results.trial.fill(trial.figure, after=trial.painted)
-        return {self.results.dense: (x.matches, trial.dense), **filled}
+        return {self.results.dense: trial.dense, **filled}
 
     def _drawn(
         self, x: Exploration, view: View, names: Sequence[str], place: Rank | None = None

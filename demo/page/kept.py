@@ -7,34 +7,43 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from gradio import utils
 from gradio.state_holder import SessionState
 
 from demo.page.sent import MOST_TEXTS
-from demo.runs.exploration import Exploration
 from demo.runs.served import in_use
 from demo.settings import SESSION_MEMORY
 
 
-class Kept:
-    """What a session holds of its run: a handle whose content may be taken back."""
+class Large(Protocol):
+    """A run, or what else takes megabytes."""
 
-    def __init__(self, x: Exploration) -> None:
-        self.x: Exploration | None = x
+    def kept_bytes(self) -> int:
+        """Memory that it holds."""
+        ...
+
+
+class Kept:
+    """What a session holds of something large: a handle whose content may be taken back."""
+
+    def __init__(self, x: Large) -> None:
+        self.x: Large | None = x
         self.bytes = x.kept_bytes()
+        self.kind = type(x)
 
 
 class Shelf:
-    """Every session's run, the least recently used of which are forgotten to stay in memory."""
+    """What sessions hold that is large; what was not used for longest is forgotten to stay in
+    memory."""
 
     def __init__(self, most_bytes: int = SESSION_MEMORY) -> None:
         self._most = most_bytes
         self._kept: list[weakref.ref[Kept]] = []  # the last one was used last
         self._lock = threading.Lock()
 
-    def put(self, x: Exploration) -> Kept:
+    def put(self, x: Large) -> Kept:
         """A handle for ``x``; others are emptied if all together hold too much."""
         kept = Kept(x)
         with self._lock:
@@ -48,7 +57,7 @@ class Shelf:
                     other.x = None
         return kept
 
-    def get(self, kept: Kept) -> Exploration | None:
+    def get(self, kept: Kept) -> Large | None:
         """What ``kept`` stands for; ``None`` if it was forgotten."""
         with self._lock:
             self._use(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -294,7 +295,8 @@ class LaboratoryTab:
         try:
             trial = trial_of(values)
             copies = laboratory.changed_pictures(trial)
-            return self.preview.fill(figures.preview(copies, changed_by(trial.family)))
+            draw = partial(figures.preview, copies, changed_by(trial.family))
+            return self.preview.fill(look.in_turn(draw))
         except OSError:
             return self.preview.empty(GONE)
         except UserError as error:
@@ -338,7 +340,7 @@ class LaboratoryTab:
             self.found: sweep,
             **self.quality.fill(_quality(sweep, None)[0]),
             **self.matching.fill(_matching(sweep, None)[0]),
-            **self.strips.fill(laboratory.strips(sweep)),
+            **self.strips.fill(look.in_turn(partial(laboratory.strips, sweep))),
             self.line: gr.Dropdown(choices=list(sweep.lines)),
             self.value: gr.Dropdown(choices=sweep.choices()),
         }
@@ -397,19 +399,18 @@ class LaboratoryTab:
             **self.matching.fill(_matching(sweep, at)[0]),
         }
         if kept.statistics:
-            updates |= self.statistics.fill(
-                figures.statistics(kept.line, kept.title, kept.statistics)
-            )
+            draw = partial(figures.statistics, kept.line, kept.title, kept.statistics)
+            updates |= self.statistics.fill(look.in_turn(draw))
         return updates
 
 
 def _quality(
     sweep: Sweep, chosen: tuple[str, float] | None
 ) -> tuple[Drawn, tuple[figures.Spot, ...]]:
-    return figures.quality(sweep.curves, sweep.measured, chosen)
+    return look.in_turn(partial(figures.quality, sweep.curves, sweep.measured, chosen))
 
 
 def _matching(
     sweep: Sweep, chosen: tuple[str, float] | None
 ) -> tuple[Drawn, tuple[figures.Spot, ...]]:
-    return figures.matching(sweep.curves, chosen)
+    return look.in_turn(partial(figures.matching, sweep.curves, chosen))

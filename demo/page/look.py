@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from collections.abc import Callable
+from typing import TypeGuard, TypeVar
 from weakref import WeakKeyDictionary
 
 from demo.figures.figure import Drawn, Panel, pick
@@ -13,6 +14,8 @@ from demo.runs.exploration import Exploration
 from demo.runs.jobs import DRAWING, Rank, rank
 from masa.network.matching import Matches
 
+Value = TypeVar("Value")
+
 _PANELS: WeakKeyDictionary[Matches, dict[str, tuple[Panel, ...]]] = WeakKeyDictionary()
 """Where pictures lie in the figures of a run, by figure: a click then need not draw it again.
 
@@ -20,13 +23,21 @@ They are the same for every view and after later steps of a run, which keeps its
 """
 
 
-def drawn(x: Exploration, view: View, name: str, place: Rank | None = None) -> Drawn | None:
-    """The figure called ``name``, drawn when its ``place`` among all that are asked for comes.
+def in_turn(make: Callable[[], Value], place: Rank | None = None) -> Value:
+    """What ``make`` returns, called when its ``place`` among all that are asked for comes.
 
-    ``None`` if the exploration lacks what it shows. Every figure of the tabs is drawn here.
+    For what takes a moment, such as a figure: of many that ask at once, one is served at a time.
     """
     with DRAWING.held(place or rank()):
-        found = FIGURES[name].draw(x, view.clipped(x))
+        return make()
+
+
+def drawn(x: Exploration, view: View, name: str, place: Rank | None = None) -> Drawn | None:
+    """The figure called ``name``, drawn :func:`in_turn`.
+
+    ``None`` if the exploration lacks what it shows. Every figure of a run is drawn here.
+    """
+    found = in_turn(lambda: FIGURES[name].draw(x, view.clipped(x)), place)
     if found is not None:
         _PANELS.setdefault(x.matches, {})[name] = found.panels
     return found

@@ -6,18 +6,36 @@ import asyncio
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
+from fastapi.responses import JSONResponse
 from gradio.blocks import Blocks
 from gradio.state_holder import SessionState, StateHolder
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ANSWERS = frozenset({"/", "/config", "/gradio_api/info", "/gradio_api/openapi.json"})
-"""Addresses whose answers depend on nothing but what :func:`_key` holds."""
+from demo.page.bounds import Allowance
+
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "/": (),
+    "/config": (),
+    "/gradio_api/info": ("all_endpoints",),
+    "/gradio_api/openapi.json": (),
+}
+"""Addresses whose answers depend on nothing but what :func:`_key` holds, and which flags they read
+after the question mark. The page's own script reads others."""
 
 MOST_ANSWERS = 16
 """Answers that are kept at most; each is the whole page, for one name of the server."""
+
+ANSWERS_PER_ADDRESS = 32
+"""Answers that are made for one address within a minute, for names that were not asked for yet."""
+
+TOO_MANY_NAMES = (
+    "Your address calls this server by one new name after the other: use one, or come back in a "
+    "minute."
+)
 
 _TELL_ROOT = ("host", "x-forwarded-host", "x-forwarded-proto", "x-gradio-server")
 """Headers from which Gradio tells its own address, which is part of the answer."""
@@ -36,6 +54,7 @@ class Answers:
         self._app = app
         self._kept: OrderedDict[Key, list[Message]] = OrderedDict()  # the last one was asked last
         self._making = asyncio.Lock()
+        self._made_for = Allowance(ANSWERS_PER_ADDRESS, 60)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from what is kept, or let the app answer, and keep that."""
@@ -44,13 +63,18 @@ class Answers:
             await self._app(scope, receive, send)
             return
         asked = dict(scope, method="GET")  # of the answer to HEAD, the server sends no body
-        if path == "/":
-            asked["query_string"] = b""  # the page's script alone reads it
+        given = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        asked["query_string"] = urlencode({f: "true" for f in ANSWERS[path] if f in given}).encode()
         key = _key(asked)
         answer = self._kept.get(key)
         if answer is None:
             async with self._making:
-                answer = self._kept.get(key) or await self._made(key, asked, receive)
+                answer = self._kept.get(key)
+                if answer is None and not self._made_for.take((scope["client"] or ("",))[0]):
+                    refusal = JSONResponse({"detail": TOO_MANY_NAMES}, 429)
+                    await refusal(scope, receive, send)
+                    return
+                answer = answer or await self._made(key, asked, receive)
         if key in self._kept:
             self._kept.move_to_end(key)
         start, *body = answer

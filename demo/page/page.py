@@ -13,7 +13,7 @@ from demo.page.api import offer_api
 from demo.page.form import CUSTOM, Form
 from demo.page.front import Front, app_options
 from demo.page.handlers import Handlers
-from demo.page.laboratory_tab import ID
+from demo.page.laboratory_tab import ID, LaboratoryTab
 from demo.page.results import LATE, Results, dependent
 from demo.page.session import Session
 from demo.page.style import CSS, MOVE_BY_KEYS, SHOW_RESULTS, TAKE_PICTURES, THEME
@@ -43,7 +43,7 @@ class Page:
 
     def __init__(self, showcase: Showcase, keep_seconds: float) -> None:
         self.blocks = Front(
-            starts=(Handlers.enlarge.__name__,),
+            starts=(Handlers.enlarge.__name__, LaboratoryTab.halt.__name__),
             keep_seconds=keep_seconds,
             title="MASA-SR",
             analytics_enabled=False,

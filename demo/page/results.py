@@ -29,7 +29,7 @@ class Results:
         self.explored = gr.State(None, time_to_live=keep_seconds)
         """Its exploration."""
         self.dense = gr.State(None, time_to_live=keep_seconds)
-        """Matches of a run, and their dense matching, which further trials use again."""
+        """Dense matching of a run, which further trials use again."""
         self.open_tab = gr.State(TABS[0].id)
         self.bar = gr.HTML(elem_id="bar")
         self.network = gr.HTML(network_svg(TABS[0].id), elem_id="network", js_on_load=OPEN_TAB)

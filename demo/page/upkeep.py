@@ -18,6 +18,7 @@ except ImportError:  # Windows
 from gradio.routes import App, file_upload_statuses
 from uvicorn import Server
 
+from demo.page.guard import with_host
 from demo.page.once import Sessions
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,8 @@ async def upkeep(app: App) -> AsyncGenerator[None, None]:
     sessions = Sessions()
     sessions.set_blocks(app.get_blocks())
     app.state_holder = sessions
+    if app.middleware_stack is not None:
+        app.middleware_stack = with_host(app.middleware_stack)
     task = asyncio.create_task(_work(app))
     try:
         yield

@@ -211,7 +211,7 @@ def rank(background: bool = False) -> Rank:
 
 
 class DrawingTurns:
-    """Lets threads draw one figure at a time, by rank.
+    """Lets threads draw one figure at a time, or do what else takes a moment, by rank.
 
     Drawing is mostly Python code, which runs in one thread at a time. Thirty that draw at once
     would delay one another, the network, and the figure of whoever just clicked.
@@ -319,6 +319,21 @@ def follow(job: Callable[[Progress], Value], admitted: bool = False) -> Steps[Va
             raise RuntimeError("The thread of this job ended.") from failure[0]
         raise failure[0]
     yield Finished(outcome[0])
+
+
+def after_others(turns: Turns, steps: Steps[Value]) -> Steps[Value]:
+    """``steps``, once their turn in ``turns`` has come, which lasts until they end.
+
+    Raises ``UserError`` if too many are waiting.
+    """
+    turn = turns.ask()
+    try:
+        with closing(steps):
+            while not turn.wait(_PERIOD_IN_LINE):
+                yield _in_line(turn)
+            yield from steps
+    finally:
+        turn.end()
 
 
 def follow_each(job: Callable[[Progress], Iterator[Value]]) -> Steps[Value]:

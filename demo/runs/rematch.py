@@ -33,12 +33,18 @@ LR_BLOCKS = (4, 8, 16, 32)
 class DenseMatch:
     """The best place in all of the reference for LR pixels, found by comparing with every place."""
 
+    of: Matches
+    """Those of the run whose features were compared."""
     position: NDArray[np.int64]
     """``(2, h, w)``: (row, column) on the Ref-down grid; -1 where it was not searched."""
     step: int
     """Only every ``step``-th row and column of the LR was searched, from ``step // 2`` on."""
     multiply_adds: int
     seconds: float
+
+    def kept_bytes(self) -> int:
+        """Memory that this holds, besides the run."""
+        return self.position.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +89,7 @@ def dense_match(
         step += 1
     position = match_densely(x.lr_features, x.ref_features, patch, step, on_share)
     seconds = time.perf_counter() - start
-    return DenseMatch(position.numpy(), step, searched * per_pixel, seconds)
+    return DenseMatch(x.matches, position.numpy(), step, searched * per_pixel, seconds)
 
 
 def _whole_blocks(x: Exploration, config: MASAConfig) -> Size:

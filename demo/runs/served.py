@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 
 FULL = "The page's disk is full: please try again in a few minutes."
 
+FILE_BYTES = 2**16
+"""What each file counts beside its bytes, in the quota and of a visitor's allowance: it takes a
+place on the disk, of which there are only so many."""
+
 _RECOUNT = 5.0  # seconds after which the folder is counted again, as Gradio writes there too
 _LOG_AGAIN = 600.0  # seconds for which a full disk is not logged again
 _DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")  # folders of this page, and of Gradio
@@ -155,7 +159,7 @@ def serve(data: bytes, name: str) -> str:
     with _USING, suppress(FileNotFoundError):
         os.utime(path)  # still in use: age counts from here
         return str(path)
-    _QUOTA.take(len(data))
+    _QUOTA.take(len(data) + FILE_BYTES)
     partial = place / f".{os.getpid()}-{os.urandom(4).hex()}"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -263,14 +267,14 @@ def room(wanted: int = 0) -> int:
 
 
 def _by_age() -> list[tuple[float, int, Path]]:
-    """Time of last use, size and path of all files, the oldest first."""
+    """Time of last use, counted bytes and path of all files, the oldest first."""
     found = []
     for path in files():
         try:
             status = path.stat()
         except OSError:  # deleted meanwhile
             continue
-        found.append((status.st_mtime, status.st_size, path))
+        found.append((status.st_mtime, status.st_size + FILE_BYTES, path))
     return sorted(found)
 
 
