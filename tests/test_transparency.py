@@ -1,11 +1,12 @@
 """Colours under full transparency never reach what is seen."""
 
+import cv2
 import numpy as np
 import pytest
 from photos import heic, noise, stored
 from PIL import Image
 
-from masa.pictures.photo import Photo
+from masa.pictures import transparency
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, reduce_x4, resize_to_fit
 from masa.pictures.transparency import fill_hidden
@@ -68,7 +69,8 @@ def test_reduced_references_keep_theirs():
 def test_each_hidden_pixel_takes_the_nearest_visible_colour():
     rgb, alpha = noise(20, 31), noise(20, 31, 0, seed=1)
     alpha[alpha < 200] = 0
-    filled = fill_hidden(rgb, alpha)
+    filled = rgb.copy()
+    fill_hidden(filled, alpha)
     ys, xs = np.nonzero(alpha)
     for y, x in np.ndindex(alpha.shape):
         if alpha[y, x]:
@@ -83,7 +85,38 @@ def test_each_hidden_pixel_takes_the_nearest_visible_colour():
 def test_far_pixels_are_filled_too():
     rgb, alpha = np.zeros((300, 9000, 3), np.uint8), np.zeros((300, 9000), np.uint8)
     rgb[-1, -1], alpha[-1, -1] = (200, 100, 50), 1
-    assert (fill_hidden(rgb, alpha) == [200, 100, 50]).all()
+    fill_hidden(rgb, alpha)
+    assert (rgb == [200, 100, 50]).all()
+
+
+def test_a_large_picture_is_filled_in_blocks_as_well_as_at_once(monkeypatch):
+    rgb, alpha = noise(90, 130), np.zeros((90, 130), np.uint8)
+    alpha[20:31, 36:90:3] = 255
+    alpha[70, 5:8] = 1
+    at_once, in_blocks = rgb.copy(), rgb.copy()
+    fill_hidden(at_once, alpha)
+    monkeypatch.setattr(transparency, "_BLOCK", 32)
+    monkeypatch.setattr(transparency, "REACH", 12)
+    fill_hidden(in_blocks, alpha)
+    near = cv2.dilate(alpha, np.ones((17, 17), np.uint8)) > 0  # up to 8 each way, 11.3 askew
+    assert (in_blocks[near] == at_once[near]).all() and not near.all()
+    seen = {tuple(colour) for colour in rgb[alpha > 0]}
+    mean = tuple(np.rint(rgb[alpha > 0].mean(0)).astype(int))
+    assert {tuple(colour) for colour in in_blocks.reshape(-1, 3)} == seen | {mean}
+
+
+def test_a_large_transparent_picture_takes_little_memory(monkeypatch):
+    most = []
+    search = cv2.distanceTransformWithLabels
+    monkeypatch.setattr(
+        cv2,
+        "distanceTransformWithLabels",
+        lambda a, *b, **c: most.append(a.size) or search(a, *b, **c),
+    )
+    rgb, alpha = np.zeros((3000, 2500, 3), np.uint8), np.zeros((3000, 2500), np.uint8)
+    alpha[::700, ::600] = 255
+    fill_hidden(rgb, alpha)
+    assert len(most) == 9 and max(most) < 2 * 2**20
 
 
 def test_faint_pixels_are_seen_and_keep_their_colours():
@@ -95,8 +128,9 @@ def test_faint_pixels_are_seen_and_keep_their_colours():
 @pytest.mark.parametrize("alpha", [0, 255, None])
 def test_nothing_hidden_or_nothing_else(alpha):
     rgb = noise(20, 20)
-    plane = None if alpha is None else np.full((20, 20), alpha, np.uint8)
-    assert fill_hidden(rgb, plane) is rgb
+    before, plane = rgb.copy(), None if alpha is None else np.full((20, 20), alpha, np.uint8)
+    fill_hidden(rgb, plane)
+    np.testing.assert_array_equal(rgb, before)
     if alpha is not None:
         photo = read_photo(stored(np.dstack([rgb, plane]), "PNG"))
         np.testing.assert_array_equal(photo.rgb, rgb)
@@ -104,9 +138,10 @@ def test_nothing_hidden_or_nothing_else(alpha):
 
 
 def test_what_is_given_stays_as_it_is():
-    rgb, alpha = noise(20, 20), np.zeros((20, 20), np.uint8)
-    alpha[3:9, 4:7] = 90
-    before = rgb.copy()
-    assert fill_hidden(rgb, alpha) is not rgb
-    np.testing.assert_array_equal(rgb, before)
-    assert Photo(fill_hidden(rgb, alpha)).rgb.flags.c_contiguous
+    given = noise(20, 20, 4)
+    given[:, :, 3] = 0
+    given[3:9, 4:7, 3] = 90
+    before = given.copy()
+    photo = read_photo(given)
+    np.testing.assert_array_equal(given, before)
+    assert photo.rgb.flags.c_contiguous and (photo.rgb != given[:, :, :3]).any()

@@ -231,7 +231,8 @@ def _to_photo(
         as_stored(rgb)[top : top + rows] = np.asarray(_to_srgb(colour, profile))
         if alpha is not None and transparency is not None:
             as_stored(alpha)[top : top + rows] = transparency
-    return Photo(fill_hidden(rgb, alpha), alpha, name)
+    fill_hidden(rgb, alpha)
+    return Photo(rgb, alpha, name)
 
 
 def _check_tiff_layout(tags: Mapping[int, Any], subject: str, limits: Limits) -> None:
@@ -310,4 +311,6 @@ def _from_array(array: np.ndarray, role: Role, limits: Limits) -> Photo:
     if levels.ndim == 2:
         return Photo(np.repeat(levels[:, :, None], 3, axis=2))
     alpha = levels[:, :, 3].copy() if levels.shape[2] == 4 else None
-    return Photo(fill_hidden(np.ascontiguousarray(levels[:, :, :3]), alpha), alpha)
+    rgb = np.ascontiguousarray(levels[:, :, :3])
+    fill_hidden(rgb, alpha)
+    return Photo(rgb, alpha)
