@@ -23,7 +23,7 @@ from masa.measuring.evaluate import finite
 from masa.reference.alignment import Alignment
 from masa.reference.canvas import RefCanvas
 
-ARCHIVES = Turns(ARCHIVE_QUEUE, "archives")
+ARCHIVES = Turns(ARCHIVE_QUEUE, "archives", most_each=ARCHIVE_QUEUE // 2)
 """Where archives wait to be packed."""
 
 SNIPPET = '''"""Repeats this run with the Python package; put the pictures beside this file."""
@@ -151,12 +151,13 @@ def for_json(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def pack(x: Exploration, view: View | None = None) -> Steps[bytes]:
+def pack(x: Exploration, view: View | None = None, admitted: bool = False) -> Steps[bytes]:
     """:func:`export` as one zip file; of the same run and view, always the same bytes.
 
-    One archive is packed at a time. Raises ``UserError`` if too many wait.
+    One archive is packed at a time. Raises ``UserError`` if too many wait, unless who asks was
+    ``admitted`` before.
     """
-    return after_others(ARCHIVES, _packed(x, view))
+    return after_others(ARCHIVES, _packed(x, view), admitted)
 
 
 def _packed(x: Exploration, view: View | None) -> Steps[bytes]:

@@ -168,7 +168,7 @@ def _something_else(request: Request) -> Pixels:
     return read_photo(example.refs[0]).rgb
 
 
-PREVIEWS = Turns(PREVIEW_QUEUE, "previews")
+PREVIEWS = Turns(PREVIEW_QUEUE, "previews", most_each=PREVIEW_QUEUE // 2)
 """Taken by who makes a preview, which decodes pictures as a run does, but beside the network."""
 
 

@@ -301,3 +301,11 @@ def test_the_documents_curl_runs(document):
     file, numbers = json.loads(data.removeprefix("data: "))
     assert numbers["references"] == [[80, 72]]
     assert read_photo(httpx.get(file["url"]).content).rgb.shape == (64, 96, 3)
+
+
+def test_a_full_line_of_archives_loses_no_run(photos, monkeypatch):
+    """A program has waited for the network by then."""
+    monkeypatch.setattr("demo.export.ARCHIVES", jobs.Turns(0, "archives"))
+    *_, last = api.explained(Request(str(photos / "lr.png")))
+    path, numbers = last.value
+    assert zipfile.is_zipfile(path) and numbers["weights"]

@@ -8,10 +8,11 @@ import os
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import PlainTextResponse
 from gradio.utils import get_upload_folder
 from helpers import is_one_sentence, picture
@@ -22,7 +23,7 @@ from starlette.formparsers import MultiPartException
 from demo.page import guard
 from demo.page.bounds import Allowance, address_of
 from demo.page.form import LR_MODE
-from demo.page.front import Front
+from demo.page.front import NOT_FITTING, Front
 from demo.page.guard import MAX_REQUEST, MAX_SMALL, MOST_FILES, MOST_OPENED, MOST_VALUES, Guard
 from demo.page.sent import MOST_TEXTS, checked
 from demo.runs.served import FULL, Quota, is_served
@@ -250,6 +251,82 @@ def test_what_forms_open_passes_by_far():
 def test_a_body_that_names_an_event_is_small(http):
     body = json.dumps({"event_id": "a" * MAX_SMALL, "session_hash": "b", "fn_index": 1})
     assert_refused(http.post(f"{API}/cancel", content=body), 413)
+
+
+PICTURE = '{"data": ["data:%s"], "name": "%s"}'
+
+
+@pytest.mark.parametrize(
+    ("picture", "name", "status"),
+    [
+        ("A" * 2**19, "a", None),
+        ("A" * 2**19, r"\ud83d\ude00", None),  # as Python's clients write it
+        ("A" * 2**19, "😀", 413),
+        ("A" * 2**19 + r"\ud83d\ude00", "a", 413),
+        ("A" * guard.MOST_TEXT_OF_PICTURE, "a", 413),
+        ("A", "a" * 2**19, 413),
+    ],
+)
+def test_a_large_body_holds_pictures_and_little_else(http, picture, name, status):
+    """Letters beyond ASCII would make four bytes of each of a picture's."""
+    body = (PICTURE % (picture, name)).encode()
+    answer = http.post(f"{API}/queue/join", content=body)
+    if status is None:
+        assert answer.json() == {"detail": NOT_FITTING}  # for Gradio has read the body
+    else:
+        assert_refused(answer, status)
+
+
+def test_a_small_body_may_hold_any_letters(http):
+    answer = http.post(f"{API}/queue/join", content=(PICTURE % ("A", "😀")).encode())
+    assert answer.json() == {"detail": NOT_FITTING}
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "1.2.3.4.5:80"])
+@pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host", "X-Gradio-Server"])
+def test_names_that_no_server_can_have(http, header, host, caplog):
+    value = f"http://{host}" if header == "X-Gradio-Server" else host
+    for path in ("/config", "/config/", "/gradio_api/info"):
+        assert http.get(path, headers={header: value}).status_code in (200, 400)
+    assert not [r for r in caplog.records if r.exc_info]
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_messages_that_are_forgotten_while_somebody_listens_end(began):
+    sent = []
+
+    async def app(scope, receive, send):
+        if began:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("Caught handled exception, but response already started.") from (
+            HTTPException(404)
+        )
+
+    async def send(message):
+        sent.append(message["type"])
+
+    queue = SimpleNamespace(
+        pending_event_ids_session={"a": {"event"}}, pending_messages_per_session={}
+    )
+    scope = {"type": "http", "method": "GET", "path": f"{API}/queue/data", "headers": []}
+    scope |= {"query_string": b"session_hash=a", "client": ("10.0.0.1", 1), "app": FastAPI()}
+    scope["app"].get_blocks = lambda: SimpleNamespace(_queue=queue, mcp_server=None)
+    if began:
+        asyncio.run(Guard(app)(scope, None, send))
+        assert sent == ["http.response.start", "http.response.body"]
+    else:
+        with pytest.raises(RuntimeError):
+            asyncio.run(Guard(app)(scope, None, send))
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"event_id": {}}', b"[" * 400])
+def test_what_names_no_event_cannot_be_cancelled(http, body):
+    assert_refused(http.post(f"{API}/cancel", content=body), 400)
+
+
+def test_an_unknown_event_may_be_cancelled(http):
+    body = {"event_id": "x", "session_hash": "y", "fn_index": 0}
+    assert http.post(f"{API}/cancel", json=body).json() == {"success": True}
 
 
 @pytest.mark.parametrize("length_known", [True, False])

@@ -25,6 +25,8 @@ from PIL import Image
 from serving import ROOT, served_apart, wait_for
 
 from demo import serve
+from demo.export import ARCHIVES
+from demo.laboratory import PREVIEWS
 from demo.page.bounds import MOST_ADDRESSES
 from demo.page.guard import (
     BODY_SECONDS,
@@ -186,8 +188,12 @@ def test_the_hosting_page_states_the_limits_that_hold():
         "new sessions of one address": f"{SESSIONS_PER_ADDRESS} in an hour",
         "runs and other events of one address that wait or run": f"{RUNS_PER_ADDRESS}",
         "runs that wait in line, of visitors and of programs": f"{QUEUE} each",
-        "previews of the laboratory that wait in line": f"{PREVIEW_QUEUE}",
-        "archives that wait in line": f"{ARCHIVE_QUEUE}",
+        "previews of the laboratory that wait in line, of one address and of all": (
+            f"{PREVIEWS._most_each} and {PREVIEW_QUEUE}"
+        ),
+        "archives that wait in line, of one address and of all": (
+            f"{ARCHIVES._most_each} and {ARCHIVE_QUEUE}"
+        ),
         "names of this server that one address may ask for anew": (
             f"{ANSWERS_PER_ADDRESS} in a minute"
         ),

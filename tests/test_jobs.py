@@ -1,11 +1,13 @@
 """The line for the network: turns, places in it, progress, and stopping."""
 
+import contextvars
 import threading
 import time
+from functools import partial
 
 import pytest
 from asking import last
-from helpers import taken, work_until_stopped
+from helpers import is_one_sentence, taken, work_until_stopped
 from serving import wait_for
 
 from demo.page.messages import progress_bar
@@ -142,6 +144,62 @@ def test_clicks_are_drawn_before_tabs_are_filled():
     for thread in threads:
         thread.join()
     assert order == ["click", "earlier", "later"]
+
+
+def asked_by(address, ask):
+    """What ``ask`` returns, asked for by an address."""
+    context = contextvars.copy_context()
+    context.run(jobs.ASKING.set, address)
+    return context.run(ask)
+
+
+def test_an_address_that_waits_comes_after_those_that_do_not():
+    turns = jobs.Turns()
+    order = ["a", "a", "a", "b", "c", "b", "", ""]
+    asked = [(name, asked_by(name, turns.ask)) for name in order]
+    names = {turn: f"{name}{n}" for n, (name, turn) in enumerate(asked)}
+    assert [names[t] for t in turns._line] == ["a0", "b3", "c4", "6", "7", "a1", "b5", "a2"]
+    assert asked[0][1].wait(0)
+    running = asked_by("a", turns.ask)
+    assert turns._line[-1] is running and turns._line.index(asked_by("d", turns.ask)) == 4
+    assert asked[1][1].before()[0] == 6
+
+
+def test_an_address_has_so_many_places():
+    turns = jobs.Turns(4, "previews", most_each=2)
+    for _ in range(2):
+        asked_by("a", turns.ask)
+    with pytest.raises(UserError, match="2 previews of your address") as raised:
+        asked_by("a", turns.ask)
+    assert is_one_sentence(str(raised.value))
+    asked_by("b", turns.ask)
+    asked_by("a", lambda: turns.ask(admitted=True))
+
+
+def test_clicks_of_one_address_do_not_keep_others_waiting():
+    turns, order, threads = jobs.DrawingTurns(), [], []
+
+    def draw(name):
+        with turns.held(jobs.rank()):
+            order.append(name)
+
+    with turns.held(jobs.rank()):
+        for name in ["a", "a", "a", "b"]:
+            target = partial(asked_by, name, partial(draw, name))
+            threads.append(threading.Thread(target=target))
+            threads[-1].start()
+            wait_for(lambda: len(turns._waiting) == len(threads), 5)
+    for thread in threads:
+        thread.join()
+    assert order == ["a", "b", "a", "a"]
+
+
+def test_what_nobody_looks_at_yet_is_drawn_in_time(monkeypatch):
+    monkeypatch.setattr(jobs, "_IN_BACKGROUND", 0.05)
+    background = jobs.rank(background=True)
+    assert background > jobs.rank()
+    time.sleep(0.06)
+    assert background < jobs.rank()
 
 
 def test_a_program_that_left_stops_its_run():

@@ -142,6 +142,17 @@ def app_with(sessions, answers):
     return SimpleNamespace(get_blocks=lambda: blocks, iterators_to_reset=set(), state_holder=holder)
 
 
+def test_messages_of_what_still_runs_are_kept():
+    """Even if its event was cancelled, and nobody waits for the end."""
+    app = app_with([], ["running", "ended"])
+    queue = app.get_blocks()._queue
+    for events in queue.pending_event_ids_session.values():
+        events.clear()
+    queue.event_ids_to_events["event"] = SimpleNamespace(session_hash="running")
+    Upkeep(app, KEEP).tidy()
+    assert set(queue.pending_messages_per_session) == {"running"}
+
+
 def test_closed_pages_and_answers_nobody_came_for_are_forgotten_in_time():
     start = now = 1_000_000.0
     sessions = [("closed", True, start), ("later", True, start + 50), ("open", False, start)]

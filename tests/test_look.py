@@ -2,24 +2,24 @@
 
 import dataclasses
 import threading
-import time
 
 import cv2
 import numpy as np
 import pytest
+from helpers import taken
+from serving import wait_for
 
 from demo.figures.figure import Drawn, Panel, pick
 from demo.figures.tabs import FIGURES, TABS
 from demo.figures.view import View
-from demo.page import look
-from demo.page.form import LR_MODE
-from demo.page.handlers import Handlers
+from demo.page import form, look
+from demo.page.form import LR_MODE, likely_mode
 from demo.page.page import Page
-from demo.page.session import Session
-from demo.runs.jobs import DRAWING, rank
+from demo.runs.jobs import DRAWING
 from demo.runs.request import Request
 from demo.runs.showcase import Showcase
 from demo.runs.steps import paint
+from demo.settings import PREVIEW_QUEUE
 from masa.pictures.write import write_photo
 
 
@@ -43,23 +43,21 @@ def shown():
 
 
 def test_what_takes_a_moment_is_done_one_at_a_time(tmp_path):
-    """Drawing for the laboratory, and a look at an uploaded file, as well as figures."""
-    write_photo(tmp_path / "small.png", np.zeros((8, 8, 3), np.uint8))
-    do = Handlers(None, None, None)
+    assert look.in_turn(lambda: DRAWING._busy) and not DRAWING._busy
+    path = str(tmp_path / "small.png")
+    write_photo(path, np.zeros((8, 8, 3), np.uint8))
     found = []
-    guess = threading.Thread(
-        target=lambda: found.append(do.guess_mode(Session(), str(tmp_path / "small.png")))
-    )
-    with DRAWING.held(rank()):
+    guess = threading.Thread(target=lambda: found.append(likely_mode(path)))
+    with taken(form._GUESSES):
         guess.start()
-        end = time.monotonic() + 20
-        while not DRAWING._waiting:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_for(lambda: form._GUESSES._line, 20)
         assert not found
+        waiting = [form._GUESSES.ask() for _ in range(PREVIEW_QUEUE - 1)]
+        assert likely_mode(path) is None  # too many wait
+        for turn in waiting:
+            turn.end()
     guess.join(20)
     assert found == [LR_MODE]
-    assert look.in_turn(lambda: DRAWING._busy) and not DRAWING._busy
 
 
 def test_what_is_not_to_be_had_is_explained(files, shown):

@@ -24,6 +24,7 @@ class App:
 
         @self.app.get("/")
         @self.app.get("/config")
+        @self.app.get("/config/")
         @self.app.get("/gradio_api/info")
         @self.app.get("/other")
         def page(request: Request):
@@ -152,6 +153,21 @@ def test_an_answer_is_kept_as_it_is_before_it_is_compressed(small):
         assert answer.headers.get("content-encoding", "identity") == accepted
         assert answer.json()["openapi"]
     assert len(sizes) == 1
+
+
+def test_a_path_may_end_with_a_stroke():
+    app = App()
+    app.get("/config/")
+    app.get("/config/")
+    assert app.asked == ["http://page/config/"]
+
+
+def test_the_api_is_described_for_the_name_it_is_asked_by(small):
+    """Also for the second name: Gradio keeps what it made for the first."""
+    for name in ("evil.example", "good.example"):
+        told = small.http.get("/gradio_api/info", headers={"Host": name}).text
+        assert f"http://{name}" in told
+        assert told.count("http://") == told.count(f"http://{name}")
 
 
 def test_each_name_of_the_server_is_told_its_own(small):

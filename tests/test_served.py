@@ -96,6 +96,15 @@ def test_old_files_make_room_and_recent_ones_are_spared(folder, caplog):
     assert served.serve(b"g" * 400, "a.png")
 
 
+def test_files_that_are_used_for_ever_are_not_spared_for_ever(folder, monkeypatch):
+    monkeypatch.setattr(served, "_RECOUNT", -1.0)
+    first = Path(served.serve(b"a" * 600, "a.png"))
+    assert served.room(700) == 400 and first.exists()
+    monkeypatch.setattr(served, "KEEP_SECONDS", 0.0)
+    served.in_use(str(first))
+    assert served.room(700) == 1000 and not first.exists()
+
+
 def test_room_is_made_for_uploads_too(folder):
     old, recent = (Path(served.serve(letter * 400, "a.png")) for letter in (b"a", b"b"))
     age(old, 2 * SPARED_SECONDS)

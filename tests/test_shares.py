@@ -13,7 +13,7 @@ import gradio as gr
 import httpx
 import psutil
 import pytest
-from helpers import is_one_sentence
+from helpers import is_one_sentence, taken
 from serving import free_port, wait_for
 
 from demo.page.bounds import Allowance
@@ -28,6 +28,7 @@ from demo.page.front import (
     app_options,
 )
 from demo.page.upkeep import SILENT_SECONDS, Connections, Upkeep
+from demo.runs.jobs import ASKING, Turns, after_others
 from demo.settings import CALLS_PER_ADDRESS, RUNS_PER_ADDRESS, SESSIONS, SESSIONS_PER_ADDRESS
 
 API = "/gradio_api"
@@ -47,6 +48,16 @@ class Small:
             for number in range(3):
                 yield f"{value} {number}"
 
+        self.turns = Turns()
+
+        def asking(value):
+            for _ in range(2):
+                yield ASKING.get()
+
+        def in_line(value):
+            for _ in after_others(self.turns, (step for step in ())):
+                yield str(value)
+
         with Front(keep_seconds=keep_seconds, analytics_enabled=False) as self.blocks:
             given, words, state = gr.Slider(0, 10, 3), gr.Textbox(), gr.State([])
             file, go = gr.File(), gr.Button()
@@ -54,8 +65,11 @@ class Small:
             go.click(wait, given, words, api_name="wait", **free)
             go.click(str, given, words, api_name="told", **free)
             go.click(steps, given, words, api_name="steps", **free)
+            go.click(in_line, given, words, api_name="in_line", **free)
+            go.click(asking, given, words, api_name="asking", **free)
             go.click(lambda kept: [*kept, 1], state, state, api_name="kept", **free)
             go.click(lambda file: file, file, file, api_name="file", **free)
+            go.click(wait, words, words, api_name="wait_words", **free)
         self.blocks.queue(max_size=40, api_open=False)
         _, url, _ = self.blocks.launch(
             prevent_thread_lock=True,
@@ -97,6 +111,66 @@ def small():
 def assert_refused(answer, status, sentence):
     assert answer.status_code == status, answer.text
     assert answer.json() == {"detail": sentence} and is_one_sentence(sentence)
+
+
+def test_what_is_cancelled_gives_its_place_back(small):
+    """And what another event's name is given for goes on."""
+    session = new()
+    with taken(small.turns):
+        event = small.join("10.0.0.1", "in_line", session=session).json()["event_id"]
+        wait_for(lambda: small.turns._line, 20)
+        body = {"session_hash": session, "fn_index": small.ids["in_line"]}
+        for name in ("x", "x", event, event):
+            assert small.turns._line
+            answer = small.http.post(f"{API}/cancel", json=body | {"event_id": name})
+            assert answer.json() == {"success": True}
+            time.sleep(0.25)
+        wait_for(lambda: not small.turns._line, 20)
+    assert "process_completed" in small.listen(session)
+    wait_for(lambda: not small.blocks._queue.event_ids_to_events, 20)
+    with taken(small.turns):  # nobody stands before
+        pass
+
+
+def test_what_is_cancelled_again_and_again_still_counts(small):
+    """Its thread goes on until its step ends."""
+    for _ in range(RUNS_PER_ADDRESS):
+        session = new()
+        event = small.join("10.0.0.1", "wait", session=session).json()["event_id"]
+        wait_for(lambda event=event: event in running(small), 20)
+        body = {"session_hash": session, "fn_index": small.ids["wait"], "event_id": event}
+        assert small.http.post(f"{API}/cancel", json=body).status_code == 200
+    assert_refused(small.join("10.0.0.1", "wait"), 429, TOO_MANY_RUNS)
+
+
+def running(small):
+    jobs = [job for job in small.blocks._queue.active_jobs if job]
+    return {event._id for job in jobs for event in job}
+
+
+def test_a_waiting_event_holds_no_pictures_that_came_as_text(small):
+    text = "data:text/plain;base64," + "QUFB" * 20_000
+    answer = small.join("10.0.0.1", "wait_words", value=text)
+    assert answer.status_code == 200, answer.text
+    wait_for(lambda: running(small), 20)
+    (event,) = small.blocks._queue.event_ids_to_events.values()
+    held = [vars(event.request), vars(event.data.request), event.data.data]
+    assert not [values for values in held if "QUFBQUFB" in str(values)]
+
+
+def test_each_step_knows_which_address_asks(small):
+    for address in ("10.0.0.1", "10.0.0.2"):
+        session = new()
+        small.join(address, "asking", session=session)
+        told = small.listen(session)
+        assert told.count(f'"{address}"') >= 1 and told.count("10.0.0.") == told.count(address)
+
+
+def test_a_programs_own_session_is_found(small):
+    """Gradio takes one with a call, whose messages then lie under it."""
+    body = {"data": [3], "session_hash": new()}
+    event = small.http.post(f"{API}/call/told", json=body).json()["event_id"]
+    assert '["3"]' in small.http.get(f"{API}/call/told/{event}").text
 
 
 def test_runs_that_nobody_listens_to_take_an_addresses_share(small):

@@ -2,16 +2,18 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 from helpers import is_one_sentence, picture
-from PIL import Image
+from PIL import Image, ImageCms
 
+from masa.pictures import truncated_jpeg
 from masa.pictures.avif import _av1_items, _stored_pixels
 from masa.pictures.photo import ImageError
 from masa.pictures.read import picture_size, read_photo
-from masa.pictures.structure import MOST_EXIF
+from masa.pictures.structure import MOST_EXIF, MOST_PROFILE, MOST_SCANS, is_usual_profile
 
 RGB = picture(48, 64, 1)
 
@@ -65,7 +67,29 @@ def notes(size):
     return data[:start] + b"!\xfe" + blocks + b"\0" + data[start:]
 
 
+def strips(count):
+    """A TIFF that lists so many strips, each in one byte."""
+    tags = struct.pack("<H", 1) + struct.pack("<HHII", 273, 1, count, 26)
+    return b"II*\0" + struct.pack("<I", 8) + tags + bytes(4 + count)
+
+
+def chunks(count):
+    """A PNG with so many empty parts more."""
+    data = saved("PNG")
+    empty = b"\0\0\0\0miSa"
+    return data[:33] + (empty + struct.pack(">I", zlib.crc32(b"miSa"))) * count + data[33:]
+
+
+def junk(size, of=b"\xff"):
+    data = saved("JPEG")
+    return data[:2] + of * size + data[2:]
+
+
 ODD = {
+    "a TIFF of too many strips": strips(100_000),
+    "a PNG of too many parts": chunks(30_000),
+    "a JPEG that begins with nothing": junk(100_000),
+    "a JPEG that begins with other things": junk(100_000, b"a"),
     "a TIFF whose tags share their bytes": tiff(1500, 10**6),
     "another order": tiff(1500, 10**6, ">"),
     "a large TIFF": tiff(1500, 10**6, big=True),
@@ -96,6 +120,8 @@ def test_what_takes_very_long_to_open_is_refused_unopened(name, monkeypatch, tmp
 
 
 USUAL = {
+    "a PNG of many parts": chunks(100),
+    "a JPEG with some bytes between": junk(100),
     "a progressive JPEG": saved("JPEG", progressive=True),
     "some scans more": scans(20),
     "a JPEG with a film behind it": saved("JPEG") + b"\xff\xda\x00\x08" * 5000,
@@ -117,13 +143,65 @@ def test_usual_files_pass(name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-@pytest.mark.parametrize("start", [b"\xff\xd8", b"II*\0", b"MM\0*", b"II+\0", b"GIF89a"])
+@pytest.mark.parametrize(
+    "start", [b"\xff\xd8", b"II*\0", b"MM\0*", b"II+\0", b"GIF89a", b"\x89PNG"]
+)
 def test_damaged_files_are_left_to_pillow(start):
     rng = np.random.default_rng(0)
     for size in (*range(40), 300, 3000):
         data = start + rng.bytes(size)
         with pytest.raises(ImageError):
             read_photo(data)
+
+
+def profile(*tags, size=0):
+    """A colour profile that says it has these tags, and so many bytes more."""
+    table = b"".join(struct.pack(">4sII", tag, 0, 0) for tag in tags)
+    return bytes(128) + struct.pack(">I", len(tags)) + table + bytes(size)
+
+
+def test_profiles_that_take_very_long_are_not_applied(monkeypatch):
+    assert is_usual_profile(profile(b"rXYZ", b"A2B0", size=1000))
+    assert is_usual_profile(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    odd = {
+        "a chain of elements": profile(b"rXYZ", b"D2B0"),
+        "a chain the other way": profile(b"B2D3"),
+        "very many tags": profile(*[b"rXYZ"] * 200),
+        "a very long one": profile(size=MOST_PROFILE),
+    }
+    assert not any(map(is_usual_profile, odd.values()))
+
+    def apply_none(*args):
+        raise AssertionError("the profile was opened")
+
+    monkeypatch.setattr(ImageCms, "ImageCmsProfile", apply_none)
+    for data in odd.values():
+        image = Image.fromarray(RGB)
+        image.info["icc_profile"] = data
+        np.testing.assert_array_equal(read_photo(image).rgb, RGB)
+
+
+def test_a_profile_is_opened_once_for_a_picture(monkeypatch):
+    opened = []
+    build = ImageCms.buildTransform
+    monkeypatch.setattr(ImageCms, "buildTransform", lambda *a: opened.append(a) or build(*a))
+    monkeypatch.setattr("masa.pictures.read._STRIP", 64)
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    read_photo(saved("PNG", icc_profile=data))
+    assert len(opened) == 1
+
+
+def test_scans_behind_the_end_of_a_jpeg_are_not_counted():
+    """Each would be looked at when the file is found to be broken off."""
+    looked = []
+
+    class Noted(bytes):
+        def __getitem__(self, at):
+            looked.append(at)
+            return bytes.__getitem__(self, at)
+
+    truncated_jpeg._is_coarsely_there(Noted((b"\xff\xda" + bytes(8)) * 5000), 1)
+    assert len(looked) < 3 * MOST_SCANS
 
 
 def test_very_long_exif_is_not_read():

@@ -12,15 +12,15 @@ from gradio.helpers import Examples
 
 from demo.laboratory import FOR_COMPARISON
 from demo.runs.examples import Example, card
+from demo.runs.jobs import Turns
 from demo.runs.request import Request
 from demo.runs.served import in_use
-from demo.settings import LIMITS
+from demo.settings import LIMITS, PREVIEW_QUEUE
 from masa.config import SCALE
 from masa.errors import UserError
 from masa.pictures.degradation import PRESETS as DEGRADATIONS
 from masa.pictures.degradation import preset_called
 from masa.pictures.formats import SUFFIXES
-from masa.pictures.photo import ImageError
 from masa.pictures.read import picture_size
 from masa.pictures.shifts import PRESETS, RANGES, Shift
 from masa.weights import (
@@ -35,6 +35,7 @@ HR_MODE = "It is sharp: make the small photo from it"
 LR_MODE = "It is small: enlarge it"
 CUSTOM = "custom"
 SHIFTS = [*PRESETS, CUSTOM]
+_GUESSES = Turns(PREVIEW_QUEUE, "uploads", most_each=PREVIEW_QUEUE // 2)
 CLEAN = "clean"
 """The degradation that is chosen at first, and the only one for a photo that is small already."""
 
@@ -229,10 +230,12 @@ def chosen_shift(name: str, amounts: Mapping[str, float]) -> Shift:
 def likely_mode(photo: str) -> str | None:
     """Whether a photo is small or sharp, by its size: small if it may be enlarged as it is.
 
-    ``None`` if the file is unreadable; the error is told when the photo is used.
+    ``None`` if the file is unreadable, which is told when the photo is used, or if too many wait
+    to have theirs looked at.
     """
     try:
-        width, height = picture_size(Path(photo), strangers=True)
-    except ImageError:
+        with _GUESSES.held():
+            width, height = picture_size(Path(photo), strangers=True)
+    except UserError:
         return None
     return LR_MODE if width * height <= LIMITS.max_lr_pixels else HR_MODE

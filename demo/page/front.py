@@ -22,6 +22,7 @@ from gradio.context import LocalContext
 from gradio.data_classes import ListFiles
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
 from gradio.utils import LRUCache, get_space
+from httpx import InvalidURL
 from starlette.middleware import Middleware
 
 from demo.laboratory import Sweep
@@ -32,6 +33,7 @@ from demo.page.once import Answers, Sessions
 from demo.page.sent import check_texts, checked, file_path
 from demo.page.upkeep import upkeep
 from demo.runs.exploration import Exploration
+from demo.runs.jobs import ASKING
 from demo.runs.rematch import DenseMatch
 from demo.runs.served import full_disk, room
 from demo.settings import (
@@ -157,6 +159,9 @@ class Front(gr.Blocks):
 
         async def push_admitted(body: Any, request: Request, username: str | None) -> Any:
             await self._admit(body, request.client.host if request.client else "")
+            # The event keeps the request, and this its body with all pictures that came as text.
+            vars(request).pop("_json", None)
+            vars(request)["_body"] = b""
             return await push(body=body, request=request, username=username)
 
         self._queue.push = push_admitted  # type: ignore[method-assign]
@@ -215,6 +220,8 @@ class Front(gr.Blocks):
         """Gradio's, for events that have a callback, with what they carry as a mapping."""
         if (args[0] if args else options["block_fn"]).fn is None:
             raise gr.Error(NOT_FITTING, print_exception=False)
+        request = options.get("request")
+        ASKING.set(request.client.host if request and request.client else "")
         event = options.get("event_data")
         if event is not None and not isinstance(event._data, dict):
             options["event_data"] = gr.EventData(event.target, {})
@@ -403,7 +410,14 @@ def app_options(proxy_header: str | None = None) -> dict[str, Any]:
     """
     if proxy_header is None and get_space() is not None:
         proxy_header = "X-Forwarded-For"
-    odd = (RequestValidationError, TypeError, ValueError, LookupError, AttributeError)
+    odd = (
+        RequestValidationError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        InvalidURL,
+    )
     return {
         "middleware": [
             Middleware(Guard, proxy_header=proxy_header, room=room),

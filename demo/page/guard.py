@@ -8,14 +8,17 @@ the list below, its body is small and simple, and its sender has not too much un
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastapi import HTTPException
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from gradio.server_messages import ProcessCompletedMessage
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette._utils import get_route_path
@@ -61,6 +64,9 @@ RECOUNT = 2**23
 BODY_SECONDS = 600
 """Time in which a body has to arrive."""
 
+MOST_TEXT_OF_PICTURE = int(1.4 * LIMITS.max_file_bytes)
+"""Bytes of a picture as text: base64 takes four characters for three bytes."""
+
 MAX_TEXT = 2**18
 """Bytes of one JSON body outside of pictures; a form has a few thousand."""
 
@@ -91,7 +97,8 @@ _READ = re.compile(
 _TOLD = re.compile(r"/gradio_api/(queue/join|call/(v2/)?\w+/?)", re.ASCII)
 """Where JSON is posted that may hold photos as text."""
 
-_TOLD_SMALL = re.compile(r"/gradio_api/(cancel|reset)/?", re.ASCII)
+_CANCEL = re.compile(r"/gradio_api/cancel/?", re.ASCII)
+_RESET = re.compile(r"/gradio_api/reset/?", re.ASCII)
 """Where JSON is posted that names an event."""
 
 _FETCHED = re.compile(r"/gradio_api/(queue/data|call/(?:v2/)?\w+/(?P<call>\w+))", re.ASCII)
@@ -109,6 +116,11 @@ _HOST = re.compile(r"([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNOREC
 
 UNKNOWN = "This page has nothing at this address: see /gradio_api/info for what it offers."
 NOBODYS = "There are no messages for this session or call: they were fetched, or never asked for."
+NO_EVENT = "This request names no event: send its event_id."
+NOT_ASCII = (
+    "This request holds pictures as text and letters beyond ASCII: escape these letters, or upload "
+    "the pictures."
+)
 ODD_HOST = "This request calls the server by a name that no server has: check the address."
 DELETED = "This file is no longer on the server: make it again, or upload it again."
 TOO_LARGE = "This request is too large: send smaller or fewer pictures."
@@ -196,21 +208,26 @@ class Guard:
             await self._pass_upload(scope, receive, send)
         elif posted and (for_agents or _TOLD.fullmatch(path)):
             await self._pass_json(scope, receive, send, MAX_REQUEST)
-        elif posted and _TOLD_SMALL.fullmatch(path):
+        elif posted and _CANCEL.fullmatch(path):
+            await self._pass_json(scope, receive, send, MAX_SMALL, _cancel)
+        elif posted and _RESET.fullmatch(path):
             await self._pass_json(scope, receive, send, MAX_SMALL)
         elif fetched and _is_file(path):
             if not _exists(path.removeprefix(SERVED_AT)):  # Gradio would call it forbidden
                 raise Refused(404, DELETED)
             await self._app(scope, receive, _uncompressed(send))
         elif for_agents or (fetched and _READ.fullmatch(path)):
-            if (messages := _FETCHED.fullmatch(path)) and not _waits(scope, messages["call"]):
-                raise Refused(404, NOBODYS)
-            await self._app(scope, receive, _uncompressed(send, above=MOST_COMPRESSED))
+            if messages := _FETCHED.fullmatch(path):
+                await self._pass_messages(scope, receive, send, messages["call"])
+            else:
+                await self._app(scope, receive, _uncompressed(send, above=MOST_COMPRESSED))
         else:
             raise Refused(404, UNKNOWN)
 
-    async def _pass_json(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
-        """Receive the whole body before anybody parses it."""
+    async def _pass_json(
+        self, scope: Scope, receive: Receive, send: Send, most: int, app: ASGIApp | None = None
+    ) -> None:
+        """Receive the whole body before ``app``, or what the guard stands before, parses it."""
         chunks: list[bytes] = []
         opened = values = size = buffered = 0
         try:
@@ -232,15 +249,15 @@ class Guard:
             self._buffered -= buffered
         body = b"".join(chunks)
         chunks.clear()
-        if _outside_pictures(body) > MAX_TEXT:
-            raise Refused(413, TOO_COMPLICATED)
+        if len(body) > MAX_TEXT:
+            _check_large(body)
         whole: list[Message] = [{"type": "http.request", "body": body}]
         del body
 
         async def replay() -> Message:
             return whole.pop() if whole else await receive()
 
-        await self._app(scope, replay, send)
+        await (app or self._app)(scope, replay, send)
 
     async def _pass_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let an upload through as it arrives; what stops it also makes Gradio delete its part."""
@@ -280,6 +297,27 @@ class Guard:
         await self._app(scope, checked, answer)
         if refusal is not None:
             raise refusal
+
+    async def _pass_messages(
+        self, scope: Scope, receive: Receive, send: Send, call: str | None
+    ) -> None:
+        """Let messages through, if there are any, or will be."""
+        if not _waits(scope, call):
+            raise Refused(404, NOBODYS)
+        began = False
+
+        async def noted(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except RuntimeError as error:
+            # Gradio finds out in the midst of its answer that they were forgotten meanwhile.
+            if not began or not isinstance(error.__cause__, HTTPException):
+                raise
+            await send({"type": "http.response.body", "body": b""})
 
     async def _check_room(self, wanted: int) -> None:
         if self._room is not None and await run_in_threadpool(self._room, wanted) < wanted:
@@ -359,8 +397,14 @@ def _waits(scope: Scope, call: str | None) -> bool:
 
     Gradio notices only in the midst of its answer, and then logs an error.
     """
-    session = call or QueryParams(scope["query_string"]).get("session_hash")
-    return session in scope["app"].get_blocks()._queue.pending_messages_per_session
+    queue = scope["app"].get_blocks()._queue
+    if call is None:
+        session = QueryParams(scope["query_string"]).get("session_hash")
+        messages = queue.pending_messages_per_session.get(session)
+        return bool(queue.pending_event_ids_session.get(session) or (messages and messages.qsize()))
+    return call in queue.event_ids_to_events or any(
+        call in events for events in queue.pending_event_ids_session.values()
+    )
 
 
 def with_host(app: ASGIApp) -> ASGIApp:
@@ -438,13 +482,46 @@ class Parts:
             raise Refused(400, NO_FILES)
 
 
-def _outside_pictures(body: bytes) -> int:
-    """Bytes of JSON that are not in the text of a picture (``data:``)."""
+async def _cancel(scope: Scope, receive: Receive, send: Send) -> None:
+    """Ends an event at its next step.
+
+    Gradio's own way ends it in the midst of a step. What that step holds, a place in a line for
+    example, would never be given back.
+    """
+    try:
+        event_id = json.loads((await receive())["body"])["event_id"]
+        queue = scope["app"].get_blocks()._queue
+        event = queue.event_ids_to_events.get(event_id)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise Refused(400, NO_EVENT) from None
+    if event is not None:
+        session = event.session_hash
+        await queue.clean_events(event_id=event_id)
+        waits = session in queue.pending_messages_per_session
+        if waits and event_id in queue.pending_event_ids_session.get(session, ()):
+            done = ProcessCompletedMessage(output={}, success=True, event_id=event_id)
+            queue.pending_messages_per_session[session].put_nowait(done)
+    await JSONResponse({"success": True})(scope, receive, send)
+
+
+def _check_large(body: bytes) -> None:
+    """Raises :class:`Refused` for JSON that is large and holds more than pictures as text.
+
+    With one letter beyond ASCII, also an escaped one in a picture's text, Python would take four
+    bytes for each.
+    """
+    if not body.isascii():
+        raise Refused(413, NOT_ASCII)
     outside, at = len(body), 0
     while (start := body.find(b'"data:', at)) >= 0 and (end := body.find(b'"', start + 1)) >= 0:
+        if end - start > MOST_TEXT_OF_PICTURE:
+            raise Refused(413, TOO_LARGE)
+        if body.find(b"\\", start, end) >= 0:
+            raise Refused(413, TOO_COMPLICATED)
         outside -= end - start
         at = end + 1
-    return outside
+    if outside > MAX_TEXT:
+        raise Refused(413, TOO_COMPLICATED)
 
 
 def _exists(path: str) -> bool:

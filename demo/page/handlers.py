@@ -56,7 +56,7 @@ class Handlers:
         session.touched = True
         if session.told_mode or photo is None:
             return gr.skip()
-        mode = look.in_turn(partial(likely_mode, photo))
+        mode = likely_mode(photo)
         return gr.skip() if mode is None else mode
 
     def show_degradations(self, mode: str) -> Any:

@@ -58,7 +58,7 @@ class Answers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from what is kept, or let the app answer, and keep that."""
-        path = get_route_path(scope) if scope["type"] == "http" else ""
+        path = get_route_path(scope).rstrip("/") or "/" if scope["type"] == "http" else ""
         if path not in ANSWERS:
             await self._app(scope, receive, send)
             return
@@ -84,6 +84,8 @@ class Answers:
 
     async def _made(self, key: Key, scope: Scope, receive: Receive) -> list[Message]:
         answer: list[Message] = []
+        # Gradio keeps one description of the API, with the name by which it was first asked for it.
+        scope["app"].api_info = None
 
         async def take(message: Message) -> None:
             answer.append(message)

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from gradio.exceptions import InvalidPathError
 from gradio_client.utils import decode_base64_to_binary
 
-from demo.page.guard import SERVED_AT
+from demo.page.guard import MOST_TEXT_OF_PICTURE, SERVED_AT
 from demo.runs.served import is_served, serve
 from demo.settings import LIMITS
 from masa.errors import UserError
@@ -85,7 +85,7 @@ def file_path(value: Any) -> str:
 
 
 def _written(text: str) -> str:
-    if len(text) > 1.4 * LIMITS.max_file_bytes:  # base64 takes four characters for three bytes
+    if len(text) > MOST_TEXT_OF_PICTURE:
         raise ValueError("too long a text for a picture")
     data, ending = decode_base64_to_binary(text)
     return serve(data, f"file.{ending}" if ending else "file")

@@ -60,9 +60,10 @@ class Upkeep:
     def _forget_messages(self, queue: Any) -> None:
         """Forget answers that were delivered, or that nobody came for."""
         sessions = queue.pending_event_ids_session
+        busy = {event.session_hash for event in queue.event_ids_to_events.values()}
         for session in {*sessions, *queue.pending_messages_per_session}:
             events = sessions.get(session, ())
-            if any(event in queue.event_ids_to_events for event in events):
+            if session in busy:
                 self._ended.pop(session, None)
                 continue
             since = self._ended.setdefault(session, self._clock())

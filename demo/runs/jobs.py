@@ -1,4 +1,4 @@
-"""Running the network for visitors: one job at a time, first come, first served, stoppable.
+"""Running the network for visitors: one job at a time, in a line that is fair, stoppable.
 
 A plain Gradio callback runs to its end whatever the visitor does, and Gradio closes a generator
 only where it yields. So the work runs in a thread of its own while the generator reports, and a
@@ -9,12 +9,14 @@ Gradio's queue, which cannot tell a page's own progress bar who is waiting.
 from __future__ import annotations
 
 import contextvars
+import itertools
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -24,6 +26,9 @@ from masa.predictor import Progress
 
 Value = TypeVar("Value")
 
+ASKING: ContextVar[str] = ContextVar("ASKING", default="")
+"""The address of whoever asks for what is done now; empty if that is nobody in particular."""
+
 _PAUSE = 2.0  # seconds after a turn in which work in spare time does not start
 
 
@@ -32,11 +37,17 @@ class Stopped(Exception):  # noqa: N818 - it ends a job, and is no error
 
 
 class Turns:
-    """Who may run the network: one at a time, first come first served, visitors first."""
+    """Who may run the network: one at a time, visitors first.
 
-    def __init__(self, most_waiting: int = QUEUE, name: str = "runs") -> None:
-        """``name``: what is waited for, in the plural."""
-        self._most_waiting, self._name = most_waiting, name
+    First come, first served, but an address that waits already comes after those that do not: its
+    second place in line is behind the first ones of all others.
+    """
+
+    def __init__(
+        self, most_waiting: int = QUEUE, name: str = "runs", most_each: int | None = None
+    ) -> None:
+        """``name``: what is waited for, in the plural. ``most_each``: places of one address."""
+        self._most_waiting, self._name, self._most_each = most_waiting, name, most_each
         self._changed = threading.Condition()
         self._line: list[Turn] = []
         self._holder: object | None = None
@@ -44,12 +55,18 @@ class Turns:
         self._lasted: deque[float] = deque(maxlen=8)  # seconds of visitors' latest turns
 
     def ask(self, admitted: bool = False) -> Turn:
-        """A place at the end of the line.
+        """A place in the line, for the address that is :data:`ASKING`.
 
         Raises ``UserError`` if it is too long, unless who asks was ``admitted`` before.
         """
         with self._changed:
-            turn = Turn(self)
+            turn = Turn(self, ASKING.get())
+            own = sum(other.address == turn.address for other in self._line if turn.address)
+            if self._most_each is not None and own >= self._most_each and not admitted:
+                raise UserError(
+                    f"{own} {self._name} of your address are waiting already: please wait for one "
+                    "of them."
+                )
             if len(self._line) >= self._most_waiting and not admitted:
                 wait = self._seconds_before(len(self._line))
                 later = "later" if wait is None else f"in about {wait:.0f} seconds"
@@ -57,7 +74,10 @@ class Turns:
                     f"{len(self._line)} {self._name} are waiting already, as many as this page "
                     f"takes: please come back {later}."
                 )
-            self._line.append(turn)
+            running = isinstance(self._holder, Turn) and self._holder.address == turn.address
+            turn.before_it = own + (running and turn.address != "")
+            behind = (n for n, other in enumerate(self._line) if other.before_it > turn.before_it)
+            self._line.insert(next(behind, len(self._line)), turn)
             return turn
 
     @contextmanager
@@ -114,8 +134,10 @@ class Turns:
 class Turn:
     """One place in the line of :class:`Turns`; whoever asked for it has to end it."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, turns: Turns, address: str) -> None:
+        self._turns, self.address = turns, address
+        self.before_it = 0
+        """Places that its address had before it when it asked."""
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for at most ``seconds`` (``None``: no limit); whether the turn has come."""
@@ -201,13 +223,16 @@ class Share:
 SHARE = Share(NETWORK, parts=8)
 """Bounds what programs take of the network's time."""
 
-Rank = tuple[bool, float]
-"""Whether in the background, and when it was asked for. The lowest rank is drawn first."""
+Rank = float
+"""By when it should be drawn. The lowest rank is drawn first."""
+
+_IN_BACKGROUND = 10.0  # seconds that figures nobody looks at yet may wait for others
+_EACH = 1.0  # seconds that each waiting figure of one address puts its next one back
 
 
 def rank(background: bool = False) -> Rank:
     """The rank of what is asked for now."""
-    return background, time.monotonic()
+    return time.monotonic() + background * _IN_BACKGROUND
 
 
 class DrawingTurns:
@@ -219,16 +244,24 @@ class DrawingTurns:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: list[Rank] = []
+        self._waiting: list[tuple[Rank, int, str]] = []  # also a number of its own, the address
+        self._numbers = itertools.count()
         self._busy = False
 
     @contextmanager
     def held(self, rank: Rank) -> Iterator[None]:
-        """Wait for those of lower rank, and keep the others waiting inside the block."""
+        """Wait for those of lower rank, and keep the others waiting inside the block.
+
+        What an address waits for already puts it back, so that many clicks of one visitor do not
+        keep all others waiting.
+        """
+        address = ASKING.get()
         with self._changed:
-            self._waiting.append(rank)
-            self._changed.wait_for(lambda: not self._busy and min(self._waiting) == rank)
-            self._waiting.remove(rank)
+            own = sum(other == address for *_, other in self._waiting if address)
+            place = (rank + own * _EACH, next(self._numbers), address)
+            self._waiting.append(place)
+            self._changed.wait_for(lambda: not self._busy and min(self._waiting) == place)
+            self._waiting.remove(place)
             self._busy = True
         try:
             yield
@@ -321,12 +354,12 @@ def follow(job: Callable[[Progress], Value], admitted: bool = False) -> Steps[Va
     yield Finished(outcome[0])
 
 
-def after_others(turns: Turns, steps: Steps[Value]) -> Steps[Value]:
+def after_others(turns: Turns, steps: Steps[Value], admitted: bool = False) -> Steps[Value]:
     """``steps``, once their turn in ``turns`` has come, which lasts until they end.
 
-    Raises ``UserError`` if too many are waiting.
+    Raises ``UserError`` if too many are waiting, unless who asks was ``admitted`` before.
     """
-    turn = turns.ask()
+    turn = turns.ask(admitted)
     try:
         with closing(steps):
             while not turn.wait(_PERIOD_IN_LINE):

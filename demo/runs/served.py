@@ -10,6 +10,7 @@ import errno
 import filecmp
 import hashlib
 import logging
+import math
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ from typing import NoReturn
 import cv2
 
 from demo.runs.examples import load_examples
-from demo.settings import SPARED_SECONDS, TEMPORARY
+from demo.settings import KEEP_SECONDS, SPARED_SECONDS, TEMPORARY
 from masa.errors import UserError
 from masa.machine.memory import give_back
 from masa.pictures.photo import Pixels
@@ -207,14 +208,16 @@ class Quota:
         self._folder: Path | None = None
         self._limit = self._used = 0
         self._counted = 0.0
+        self._since: dict[Path, float] = {}  # when each file was first seen
         self.kept: frozenset[Path] = frozenset()
         """Files that are not deleted."""
 
     def room(self, wanted: int = 0) -> int:
         """Bytes that may still be written.
 
-        If these are fewer than ``wanted``, files that nobody used in the last ``SPARED_SECONDS``
-        are deleted before, the oldest first, until there is as much room or no such file left.
+        If these are fewer than ``wanted``, files that nobody used in the last ``SPARED_SECONDS``,
+        or that are there for ``KEEP_SECONDS``, are deleted before, those first that were not used
+        for longest, until there is as much room or no such file left.
         """
         with self._lock:
             return self._make_room(wanted)
@@ -245,14 +248,20 @@ class Quota:
             self._counted = -_RECOUNT
         if time.monotonic() - self._counted > _RECOUNT:
             self._counted = time.monotonic()
-            self._used = sum(size for _, size, _ in _by_age())
+            found = _by_age()
+            self._used = sum(size for _, size, _ in found)
+            self._since = {path: self._since.get(path, self._counted) for *_, path in found}
         return max(0, min(self._limit - self._used, free))
 
     def _delete(self, size: int) -> None:
         """Delete at least ``size`` bytes of old files, if there are as many."""
         for time_used, bytes_of_it, path in _by_age():
-            if size <= 0 or time.time() - time_used < SPARED_SECONDS:
+            if size <= 0:
                 return
+            # If all that is in use were spared, one visitor could fill the disk for ever.
+            is_new = time.monotonic() - self._since.get(path, math.inf) < KEEP_SECONDS
+            if is_new and time.time() - time_used < SPARED_SECONDS:
+                continue
             if path not in self.kept and _remove(path, time_used):
                 size -= bytes_of_it
                 self._used -= bytes_of_it

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-_TIMES, _ROOM = 4, 2**22
+_TIMES, _ROOM = 2, 2**22
 """How much larger than the header says all pictures of a file may be: so many times, and so many
 pixels more. Transparency and thumbnails count too, and tiles may reach beyond the picture."""
 

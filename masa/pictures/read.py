@@ -28,7 +28,7 @@ from masa.pictures.photo import (
     picture_called,
     safe_name,
 )
-from masa.pictures.structure import check_structure
+from masa.pictures.structure import check_structure, is_usual_profile
 from masa.pictures.transparency import fill_hidden
 from masa.pictures.truncated_jpeg import read_what_is_there
 
@@ -224,11 +224,13 @@ def _to_photo(
         as_stored(alpha)[:] = deep_alpha
     elif image.has_transparency_data:
         alpha = np.empty(size, np.uint8)
+    convert: Callable[[Image.Image], Image.Image] | None = None
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(top + rows, height)))
         colour, transparency = _split_alpha(strip)
-        as_stored(rgb)[top : top + rows] = np.asarray(_to_srgb(colour, profile))
+        convert = convert or _to_srgb(colour.mode, profile)
+        as_stored(rgb)[top : top + rows] = np.asarray(convert(colour))
         if alpha is not None and transparency is not None:
             as_stored(alpha)[top : top + rows] = transparency
     fill_hidden(rgb, alpha)
@@ -272,15 +274,16 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
     return _converted(image, _PROFILE_MODE.get(image.mode, "RGB")), alpha
 
 
-def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
-    if profile:
+def _to_srgb(mode: str, profile: object) -> Callable[[Image.Image], Image.Image]:
+    """What turns pictures of a mode, whose colours a profile describes, into sRGB."""
+    if isinstance(profile, bytes) and is_usual_profile(profile):
         try:
             described = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             srgb = ImageCms.createProfile("sRGB")
-            return ImageCms.buildTransform(described, srgb, colour.mode, "RGB").apply(colour)
+            return ImageCms.buildTransform(described, srgb, mode, "RGB").apply
         except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
             pass  # damaged, or for another kind of picture: better plain colours than none
-    return _converted(colour, "RGB")
+    return lambda colour: _converted(colour, "RGB")
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

@@ -8,13 +8,14 @@ gives the whole picture, mid-grey where nothing is known.
 
 import io
 import re
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from masa.pictures.photo import ImageError
+from masa.pictures.structure import MOST_SCANS
 
 _END = b"\xff\xd9"
 _SCAN = b"\xff\xda"
@@ -92,7 +93,9 @@ def _is_coarsely_there(scans: bytes, components: int) -> bool:
     ``scans`` begins with the first scan's mark. A scan is complete if another one follows it.
     """
     begun: set[int] = set()
-    for start, _ in pairwise(found.start() for found in re.finditer(_SCAN, scans)):
+    # What lies behind the end mark was not counted before, and is not decoded.
+    places = (found.start() for found in re.finditer(_SCAN, scans))
+    for start, _ in pairwise(islice(places, MOST_SCANS + 1)):
         count = scans[start + 4]
         *header, lowest_frequency = scans[start + 5 : start + 6 + 2 * count]
         if lowest_frequency == 0:
