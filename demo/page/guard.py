@@ -490,6 +490,8 @@ async def _cancel(scope: Scope, receive: Receive, send: Send) -> None:
     """
     try:
         event_id = json.loads((await receive())["body"])["event_id"]
+        if not isinstance(event_id, str):
+            raise TypeError("an event's name is text")
         queue = scope["app"].get_blocks()._queue
         event = queue.event_ids_to_events.get(event_id)
     except (ValueError, TypeError, LookupError, RecursionError):
