@@ -305,9 +305,7 @@ def test_messages_that_are_forgotten_while_somebody_listens_end(began):
     async def send(message):
         sent.append(message["type"])
 
-    queue = SimpleNamespace(
-        pending_event_ids_session={"a": {"event"}}, pending_messages_per_session={}
-    )
+    queue = SimpleNamespace(pending_event_ids_session={}, pending_messages_per_session={"a": None})
     scope = {"type": "http", "method": "GET", "path": f"{API}/queue/data", "headers": []}
     scope |= {"query_string": b"session_hash=a", "client": ("10.0.0.1", 1), "app": FastAPI()}
     scope["app"].get_blocks = lambda: SimpleNamespace(_queue=queue, mcp_server=None)

@@ -158,6 +158,18 @@ def test_a_waiting_event_holds_no_pictures_that_came_as_text(small):
     assert not [values for values in held if "QUFBQUFB" in str(values)]
 
 
+def test_a_session_may_listen_again_before_it_asks_again(small):
+    """As Gradio's script does, if it was just told everything."""
+    session = new()
+    small.join("10.0.0.1", session=session)
+    assert "process_completed" in small.listen(session)
+    path = f"{API}/queue/data?session_hash={session}"
+    with small.http.stream("GET", path) as again:
+        assert again.status_code == 200
+        small.join("10.0.0.1", session=session)
+        assert any("process_completed" in line for line in again.iter_lines())
+
+
 def test_each_step_knows_which_address_asks(small):
     for address in ("10.0.0.1", "10.0.0.2"):
         session = new()

@@ -395,13 +395,13 @@ def _length(start: Message) -> int:
 def _waits(scope: Scope, call: str | None) -> bool:
     """Whether messages wait, or will, for a program's ``call`` or else for the query's session.
 
-    Gradio notices only in the midst of its answer, and then logs an error.
+    Gradio notices only in the midst of its answer, and then logs an error. Its script may listen
+    again when a session's last message was just taken: the next ones come then.
     """
     queue = scope["app"].get_blocks()._queue
     if call is None:
         session = QueryParams(scope["query_string"]).get("session_hash")
-        messages = queue.pending_messages_per_session.get(session)
-        return bool(queue.pending_event_ids_session.get(session) or (messages and messages.qsize()))
+        return session in queue.pending_messages_per_session
     return call in queue.event_ids_to_events or any(
         call in events for events in queue.pending_event_ids_session.values()
     )
