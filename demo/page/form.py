@@ -35,9 +35,11 @@ HR_MODE = "It is sharp: make the small photo from it"
 LR_MODE = "It is small: enlarge it"
 CUSTOM = "custom"
 SHIFTS = [*PRESETS, CUSTOM]
-_GUESSES = Turns(PREVIEW_QUEUE, "uploads", most_each=PREVIEW_QUEUE // 2)
 CLEAN = "clean"
 """The degradation that is chosen at first, and the only one for a photo that is small already."""
+
+_GUESSES = Turns(PREVIEW_QUEUE, "uploads", most_each=PREVIEW_QUEUE // 2)
+"""Where uploads wait to have their size looked at: a file may take a moment to open."""
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,10 @@ _TOLD = re.compile(r"/gradio_api/(queue/join|call/(v2/)?\w+/?)", re.ASCII)
 """Where JSON is posted that may hold photos as text."""
 
 _CANCEL = re.compile(r"/gradio_api/cancel/?", re.ASCII)
+"""Where JSON is posted that names an event to end."""
+
 _RESET = re.compile(r"/gradio_api/reset/?", re.ASCII)
-"""Where JSON is posted that names an event."""
+"""Where JSON is posted that names an event which ended."""
 
 _FETCHED = re.compile(r"/gradio_api/(queue/data|call/(?:v2/)?\w+/(?P<call>\w+))", re.ASCII)
 """Where the messages of a session, or of a program's call, are fetched."""
