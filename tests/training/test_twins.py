@@ -14,7 +14,7 @@ from masa.config import MASAConfig
 from masa.training.trainer import train
 from masa.weights import load_model
 
-SCRIPT = Path(__file__).parent.parent / "masa/training/twins.sh"
+SCRIPT = Path(__file__).parents[2] / "masa/training/twins.sh"
 
 
 def commands():

@@ -1,0 +1,148 @@
+"""Validation measures the averaged weights, keeps the best, and never costs a run."""
+
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import needs_bf16, picture
+from outcome import checkpoint_of, log_of
+from PIL import Image
+
+import masa.measuring.evaluate
+import masa.training.trainer
+import masa.training.validation
+from masa.config import MASAConfig
+from masa.errors import UserError
+from masa.measuring.evaluate import SceneScores, Score
+from masa.predictor import Predictor
+from masa.training.trainer import Trainer, train
+from masa.training.validation import Validation
+from masa.weights import load_model
+
+
+def test_validation_measures_the_average_and_keeps_the_best(settings, scenes):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    summary = train(replace(settings, val=str(scenes), val_steps=4))
+    lines = [line for line in log_of(settings) if "val_ref" in line]
+    assert [line["step"] for line in lines] == [0, 4, 6]
+    assert {"val_ref", "val_self", "val_unrelated", "bicubic"} <= lines[0].keys()
+    assert len({line["bicubic"] for line in lines}) == 1
+    assert summary.best == max(line["val_ref"] for line in lines)
+
+    final = load_model(Path(settings.out) / "final.safetensors")
+    assert final.config == MASAConfig(channels=4)
+    average = checkpoint_of(settings)["ema"]
+    assert all(torch.equal(v, average[k].half().float()) for k, v in final.state_dict().items())
+    load_model(Path(settings.out) / "best.safetensors")
+
+    board = EventAccumulator(settings.out).Reload().Tags()
+    assert {"train/loss", "train/lr", "validation/val_ref"} <= set(board["scalars"])
+    assert set(board["images"]) == {"scene/000", "scene/001"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
+def test_validation_is_as_precise_as_training(
+    settings, scenes, precision, monkeypatch, fresh_accelerate
+):
+    used = []
+
+    def predictor(model, device, chosen):
+        used.append(chosen)
+        return Predictor(model, device, chosen)
+
+    monkeypatch.setattr(masa.training.validation, "Predictor", predictor)
+    run = replace(settings, val=str(scenes), precision=precision, steps=1)
+    train(run)
+    assert used == 2 * [precision]
+    average = checkpoint_of(run)["ema"].values()
+    assert all(value.dtype == torch.float32 for value in average)
+
+
+def test_validation_needs_two_scenes_with_references(settings, tmp_path):
+    Image.fromarray(picture(48, 48)).save(tmp_path / "000_0.png")
+    Image.fromarray(picture(48, 48)).save(tmp_path / "000_1.png")
+    with pytest.raises(UserError, match="two or more"):
+        train(replace(settings, val=str(tmp_path)))
+
+
+def test_worse_weights_do_not_replace_the_best(settings, scenes, monkeypatch):
+    def spoil(self):
+        with torch.no_grad():
+            self.ema.decoder.conv_out.bias.add_(0.1)
+
+    monkeypatch.setattr(Trainer, "_average", spoil)
+    train(replace(settings, val=str(scenes), val_steps=3, steps=3))
+    values = [line["val_ref"] for line in log_of(settings) if "val_ref" in line]
+    assert values[1] < values[0]
+    best, final = (
+        load_model(Path(settings.out) / f"{name}.safetensors").decoder.conv_out.bias.mean()
+        for name in ("best", "final")
+    )
+    assert final - best > 0.25
+    assert checkpoint_of(settings)["best"] == values[0]
+
+
+def test_validation_ends_early_when_asked_to_stop(settings, scenes, monkeypatch):
+    started = []
+
+    def interrupted(scene):
+        started.append(scene.name)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return picture(48, 48)
+
+    monkeypatch.setattr(masa.measuring.evaluate, "read_references", interrupted)
+    summary = train(replace(settings, val=str(scenes)))
+    assert (summary.step, summary.finished, summary.best) == (0, False, None)
+    assert started == ["000", "001"]  # the second as the first one's unrelated reference
+
+
+def test_only_the_first_validation_may_end_a_training(
+    settings, scenes, tmp_path, monkeypatch, capsys
+):
+    """What is wrong with the scenes is said early; hours of training are not lost to it later."""
+    scenes = shutil.copytree(scenes, tmp_path / "scenes")
+    settings = replace(settings, val=str(scenes), val_steps=1, steps=3)
+    validate = Trainer._validate
+
+    def vanishing(self, log):
+        if self.step == 1:
+            for path in scenes.glob("001_0*"):
+                path.rename(path.with_name("gone"))
+        validate(self, log)
+
+    monkeypatch.setattr(Trainer, "_validate", vanishing)
+    summary = train(settings)
+    assert summary.finished
+    assert [line["step"] for line in log_of(settings) if "val_ref" in line] == [0]
+    told = capsys.readouterr().err
+    assert "step 1 is not validated" in told and "001_0" in told
+    assert (Path(settings.out) / "final.safetensors").exists()
+    (scenes / "001_0.png").write_text("no picture")
+    with pytest.raises(UserError, match="001_0"):
+        train(settings, resume=False)
+
+
+def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypatch):
+    clock = iter(range(10**6))  # a second passes each time somebody looks
+    monkeypatch.setattr(masa.training.trainer.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(Validation, "scores", lambda self, model, stopping: [FLAT])
+    often = replace(settings, val=str(scenes), val_minutes=0.4, steps=30)
+    for step in range(3, 30, 3):  # some 10 seconds each
+        stop_after(step)
+        train(often)
+    validated = [line["seconds"] for line in log_of(often, ()) if "val_ref" in line]
+    assert len(validated) > 2
+    assert all(24 <= gap < 48 for gap in np.diff(validated))
+
+
+FLAT = SceneScores(
+    "flat",
+    dict.fromkeys(("bicubic", "masa", "self", "unrelated"), Score(20.0, 0.5, 1.0, 0.5)),
+    {"hr": picture(8, 8)},
+)
