@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import correlate1d
 
-from masa.pictures.metrics import high_frequency_ratio, luma, psnr_y, seam_ratio, ssim_y
+from masa.pictures.metrics import (
+    colour_drift,
+    high_frequency_ratio,
+    luma,
+    psnr_y,
+    seam_ratio,
+    ssim_y,
+)
 
 
 def noise(height, width, seed=0):
@@ -73,7 +80,7 @@ def test_ssim_is_the_original_definition(height, width, seed):
 
 def test_the_border_is_left_out():
     a, b = noise(30, 26), noise(30, 26, 1)
-    for metric in (psnr_y, ssim_y, high_frequency_ratio):
+    for metric in (psnr_y, ssim_y, high_frequency_ratio, colour_drift):
         assert metric(a, b, border=4) == pytest.approx(metric(a[4:-4, 4:-4], b[4:-4, 4:-4]))
         assert metric(a, b, border=4) != pytest.approx(metric(a, b))
     framed = a.copy()
@@ -81,7 +88,7 @@ def test_the_border_is_left_out():
     assert psnr_y(a, framed, border=4) == math.inf
 
 
-@pytest.mark.parametrize("metric", [psnr_y, ssim_y, high_frequency_ratio])
+@pytest.mark.parametrize("metric", [psnr_y, ssim_y, high_frequency_ratio, colour_drift])
 def test_pictures_that_cannot_be_compared(metric):
     with pytest.raises(ValueError, match="different sizes"):
         metric(noise(16, 16), noise(16, 17))
@@ -187,3 +194,14 @@ def test_a_grid_of_blocks_is_seen():
 def test_without_edges_or_differences_there_are_no_seams():
     a, b = noise(32, 32), noise(32, 32, 1)
     assert seam_ratio(a, b, 32) == seam_ratio(a, a, 8) == seam_ratio(a, b, 2, border=1) == 1
+
+
+def test_colour_drift_is_the_farthest_channels():
+    picture = grey(100)
+    tinted = picture + np.array([1, 0, 3], np.uint8)
+    assert colour_drift(picture, picture) == 0
+    assert colour_drift(tinted, picture) == colour_drift(picture, tinted) == 3
+    mixed = picture.copy()
+    mixed[::2] += 10
+    mixed[1::2] -= 10
+    assert colour_drift(mixed, picture) == 0

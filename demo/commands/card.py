@@ -191,16 +191,15 @@ def _losses(runs: Sequence[TrainingRun]) -> list[str]:
 
 
 def _table(mean: dict[str, dict[str, float | None]]) -> list[str]:
-    """Every kind of score by method; sharpness where it was measured."""
-    sharp = all("sharpness" in scores for scores in mean.values())
-    lines = ["| | PSNR | SSIM | seams |" + " sharpness |" * sharp]
-    lines.append("|---|---:|---:|---:|" + "---:|" * sharp)
+    """Every kind of score by method; sharpness and colour where they were measured."""
+    kinds = ["seams", "sharpness", "colour"]
+    kinds = [kind for kind in kinds if all(kind in scores for scores in mean.values())]
+    lines = [f"| | PSNR | SSIM | {' | '.join(kinds)} |", "|---|---:|---:|" + "---:|" * len(kinds)]
     for method, words in _ROWS.items():
         if method in mean:
             found = mean[method]
-            cells = [_cell(found["psnr"]) + " dB", f"{found['ssim']:.4f}", _cell(found["seams"])]
-            if sharp:
-                cells.append(_cell(found["sharpness"]))
+            cells = [_cell(found["psnr"]) + " dB", f"{found['ssim']:.4f}"]
+            cells += [_cell(found[kind]) for kind in kinds]
             lines.append(f"| {words} | {' | '.join(cells)} |")
     return lines
 

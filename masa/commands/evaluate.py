@@ -65,7 +65,8 @@ EPILOG = """examples:
   changes of your own, few pictures: python -m masa evaluate pairs --only a b --geometry scale=3
 
 PSNR and SSIM are on luma. Seams: the error along the edges of blocks relative to elsewhere.
-Sharpness: the energy above a quarter of the sampling frequency relative to the truth's.
+Sharpness: the energy above a quarter of the sampling frequency relative to the truth's. Colour: how
+far the mean colour is from the truth's, in levels of 255, of the channel that is farthest.
 
 --geometry changes each reference as a whole, with bicubic filters. "turn" turns it
 counter-clockwise in a picture that grows with it; what comes in at the corners is mirrored.
@@ -300,7 +301,7 @@ def table(
         how["protocol"],
     ]
     if not changes:
-        lines.append(f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}{'sharpness':>11}")
+        lines.append(f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}{'sharpness':>11}{'colour':>8}")
     for group in groups:
         if several:
             made_by = reduction(PRESETS[group.degradation])
@@ -311,7 +312,7 @@ def table(
         for method, score in mean_scores(group.rows).items():
             lines.append(
                 f"{'  ' * several + _TITLES[method]:32}{score.psnr:8.3f}{score.ssim:9.4f}"
-                f"{score.seams:8.3f}{score.sharpness:11.3f}"
+                f"{score.seams:8.3f}{score.sharpness:11.3f}{score.colour:8.2f}"
             )
         if each:
             lines += ["", _each(group.rows), ""]
@@ -349,7 +350,13 @@ def csv_text(groups: Sequence[PresetScores]) -> str:
         for row in group.rows:
             scores = [row.scores[method] for method in methods]
             numbers = (
-                (f"{s.psnr:.4f}", f"{s.ssim:.6f}", f"{s.seams:.4f}", f"{s.sharpness:.4f}")
+                (
+                    f"{s.psnr:.4f}",
+                    f"{s.ssim:.6f}",
+                    f"{s.seams:.4f}",
+                    f"{s.sharpness:.4f}",
+                    f"{s.colour:.4f}",
+                )
                 for s in scores
             )
             writer.writerow([row.name, group.degradation, *chain.from_iterable(numbers)])

@@ -16,7 +16,7 @@ from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
 from masa.measuring.scenes import Layout, Refs, Scene, read_references
 from masa.pictures.degradation import CLEAN, Degradation, lr_from_hr
-from masa.pictures.metrics import high_frequency_ratio, psnr_y, seam_ratio, ssim_y
+from masa.pictures.metrics import colour_drift, high_frequency_ratio, psnr_y, seam_ratio, ssim_y
 from masa.pictures.photo import DATA_LIMITS, Pixels
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
@@ -34,7 +34,7 @@ SEAMS = SCALE * MASAConfig().lr_block
 
 @dataclass(frozen=True)
 class Score:
-    """How close a result is to the truth, on luma."""
+    """How close a result is to the truth, on luma but for its colour."""
 
     psnr: float
     """dB; infinite for equal luma."""
@@ -44,6 +44,8 @@ class Score:
     """Error along the edges of blocks relative to elsewhere; 1 if no grid of blocks shows."""
     sharpness: float
     """Energy at high frequencies relative to the truth's; 1 for a result as sharp."""
+    colour: float
+    """How far its mean colour lies from the truth's, in levels."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def measure(result: Pixels, truth: Pixels, border: int = 0, seams: int = SEAMS) 
             ssim_y(result, truth, border),
             seam_ratio(result, truth, seams, border),
             high_frequency_ratio(result, truth, border),
+            colour_drift(result, truth, border),
         )
     except ValueError as error:
         raise UserError(f"The result cannot be measured ({error}): use a smaller border.") from None

@@ -11,7 +11,7 @@ import skimage.color
 import skimage.metrics
 from numpy.typing import NDArray
 
-__all__ = ["high_frequency_ratio", "luma", "psnr_y", "seam_ratio", "ssim_y"]
+__all__ = ["colour_drift", "high_frequency_ratio", "luma", "psnr_y", "seam_ratio", "ssim_y"]
 
 SSIM_WINDOW = 11  # pixels a side: the Gaussian of sigma 1.5, cut at 3.5 sigma
 
@@ -96,6 +96,16 @@ def high_frequency_ratio(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int
     return math.inf if energy_a else 1.0
 
 
+def colour_drift(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
+    """How far the mean colours of two uint8 RGB ``(H, W, 3)`` lie apart, in levels: 0 to 255.
+
+    The largest of the three channels' differences. ``border`` pixels are left out on every side.
+    Raises ``ValueError`` for pictures of different sizes or with nothing inside the border.
+    """
+    means = (part.mean((0, 1)) for part in _inner(a, b, border))
+    return float(np.abs(np.subtract(*means)).max())
+
+
 def _high_frequency_energy(plane: NDArray[np.float64]) -> float:
     """Mean energy per pixel; 0 where it is too little to be more than rounding."""
     height, width = plane.shape
@@ -120,10 +130,17 @@ def _beside_edges(side: int, block: int) -> NDArray[np.bool_]:
 def _inner_luma(
     a: NDArray[np.uint8], b: NDArray[np.uint8], border: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    inner_a, inner_b = _inner(a, b, border)
+    return luma(inner_a), luma(inner_b)
+
+
+def _inner(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], border: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     if a.shape != b.shape:
         raise ValueError(f"pictures of different sizes, {a.shape} and {b.shape}")
     height, width = a.shape[:2]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"a border of {border} pixels leaves nothing of {height} x {width}")
     inner = np.s_[border : height - border, border : width - border]
-    return luma(a[inner]), luma(b[inner])
+    return a[inner], b[inner]
