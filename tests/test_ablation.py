@@ -4,10 +4,12 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers import fill, picture
 from PIL import Image
 
+from demo.figures.tradeoff import tradeoff
 from masa.__main__ import main, parse
 from masa.config import MASAConfig
 from masa.errors import UserError
@@ -255,3 +257,16 @@ def test_the_command_draws_and_tells_what_it_measured(folder, weights, tmp_path,
     assert re.search(r"a as it was trained has \d+\.\d\d dB", text)
     with Image.open(tmp_path / "tradeoff.png") as drawn:
         assert drawn.size[0] == 940 and len(drawn.getcolors(2**16)) > 10
+
+
+def test_what_is_far_worse_is_told_instead_of_drawn():
+    """Else the axis would be so long that all others look alike."""
+    reached = {setting: Tradeoff(30.0, 0.9, 4e9, 2e11) for setting in settings(SMALL)}
+    alike = tradeoff("a", list(reached.items()))
+    assert "Too far" not in alike.summary
+    worst = next(setting for setting in reached if setting.value == "0.5")
+    reached[worst] = Tradeoff(28.25, 0.9, 4e9, 2e11)
+    told = tradeoff("a", list(reached.items()))
+    assert told.summary.endswith("Too far below to be drawn: Ref block 0.5 (28.25 dB).")
+    others = tradeoff("a", [pair for pair in reached.items() if pair[0] is not worst])
+    assert np.array_equal(told.image, others.image)

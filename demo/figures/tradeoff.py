@@ -27,18 +27,22 @@ _BESIDE = {
 }
 """Where a mark's value is written: pixels right and down of it, and the words' anchor."""
 _LEAST_DB = 0.1  # the upright axis spans so much at least: what is nearly equal should look so
+_MOST_DB = 0.5  # what is so much worse than the best has no mark: the others would look alike
 
 
 def tradeoff(weights: str, found: Sequence[tuple[Setting, Tradeoff]]) -> Drawn:
     """A line for each thing that is varied, with a mark and its value for each setting.
 
-    Lines join the marks in the order of ``found``. The lower axis is logarithmic.
+    Lines join the marks in the order of ``found``. The lower axis is logarithmic. What is far worse
+    than the best is told below the figure instead.
     """
+    best, most = max(found, key=lambda pair: pair[1].psnr)
+    far = [pair for pair in found if pair[1].psnr < most.psnr - _MOST_DB]
     series = {
         varied: [
             (log10(reached.matching / 1e9), reached.psnr, setting.value)
             for setting, reached in found
-            if setting.varied == varied
+            if setting.varied == varied and (setting, reached) not in far
         ]
         for varied in _STYLES
     }
@@ -62,7 +66,6 @@ def tradeoff(weights: str, found: Sequence[tuple[Setting, Tradeoff]]) -> Drawn:
             if spot is not None:
                 at = spot[0] + right, spot[1] + down
                 text(plot.image, value, *at, colour=colour, anchor=anchor, halo=WHITE)
-    best, most = max(found, key=lambda pair: pair[1].psnr)
     own = next(reached for setting, reached in found if setting.is_own)
     return Drawn(
         stack([plot.image, key([(_STYLES[v][1], _KEY[v]) for v in series], WIDE)]),
@@ -71,8 +74,16 @@ def tradeoff(weights: str, found: Sequence[tuple[Setting, Tradeoff]]) -> Drawn:
         f"{weights} as it was trained has {own.psnr:.2f} dB, for {own.matching / 1e9:.2g}·10^9 "
         f"multiply-adds of matching. The most is {most.psnr:.2f} dB, for "
         f"{most.matching / 1e9:.2g}·10^9 ({best.varied} {best.value}). The network was trained "
-        "with its own setting alone.",
+        f"with its own setting alone.{_too_far(far)}",
     )
+
+
+def _too_far(far: Sequence[tuple[Setting, Tradeoff]]) -> str:
+    """What has no mark, for the end of the summary; empty if all have one."""
+    if not far:
+        return ""
+    named = (f"{one.varied} {one.value} ({reached.psnr:.2f} dB)" for one, reached in far)
+    return f" Too far below to be drawn: {', '.join(named)}."
 
 
 def _ticks(low: float, high: float) -> list[tuple[float, str]]:
