@@ -61,15 +61,11 @@ from masa.weights import DEFAULT_WEIGHTS, shipped_weights
 LR_SIDE = 128
 """Of a larger LR, the middle so many pixels a side are used: many runs are to be made."""
 MOST_POINTS = 11
-TRIO = {"masa-sam": "SAM", "masa-adain": "AdaIN", "masa-base": "no adaptation"}
+TWINS = {"lab-sam": "SAM", "lab-spade": "SPADE", "lab-adain": "AdaIN", "lab-none": "no adaptation"}
 """Weights that differ in adaptation alone, and by what."""
-FOR_COMPARISON = TRIO | {
-    "lab-sam": "SAM",
+FOR_COMPARISON = TWINS | {
     "lab-sam-seed2": "SAM, another seed",
-    "lab-none": "no adaptation",
     "lab-none-seed2": "no adaptation, another seed",
-    "lab-adain": "AdaIN",
-    "lab-spade": "SPADE",
     "lab-dram1": "DRAM Model 1",
     "lab-dram2": "DRAM Model 2",
     "lab-dram3": "DRAM Model 3",
@@ -81,8 +77,8 @@ KEPT_BYTES = 4 * 2**20
 
 
 def twins() -> list[str]:
-    """Those of :data:`TRIO` that are shipped; none unless there are two to compare."""
-    found = [name for name in TRIO if name in shipped_weights()]
+    """Those of :data:`TWINS` that are shipped; none unless there are two to compare."""
+    found = [name for name in TWINS if name in shipped_weights()]
     return found if len(found) > 1 else []
 
 

@@ -62,7 +62,7 @@ def test_only_an_lr_that_is_made_cleanly_gets_masa_rec(both):
     assert choose_weights(made_clean=True) == "masa-rec"
     assert choose_weights(made_clean=False) == expected("masa-photo", both)
     for made_clean in (True, False):
-        assert choose_weights(made_clean, "masa-sam") == "masa-sam"
+        assert choose_weights(made_clean, "lab-sam") == "lab-sam"
 
 
 def test_weights_in_a_folder_of_one_s_own_count_too(both, tmp_path, monkeypatch):

@@ -501,11 +501,11 @@ def test_a_sweep_in_the_laboratory_shows_the_result_under_a_click(page, photos):
     networks = page.locator("#lab-networks")
     for box in networks.get_by_role("checkbox").all():
         box.uncheck()
-    for name in ("masa-rec", "masa-sam"):
+    for name in ("masa-rec", "lab-sam"):
         networks.get_by_label(name, exact=True).check()
     page.locator("#lab-go").click()
     expect(page.locator("#lab-table")).to_contain_text("gain 1.6", timeout=PATIENT)
-    for name in ("masa-rec", "masa-sam"):
+    for name in ("masa-rec", "lab-sam"):
         expect(page.locator("#lab-table")).to_contain_text(name)
     chosen, pictures = page.locator("#lab-chosen"), page.locator("#lab-slider img")
     expect(chosen).to_contain_text("unchanged")

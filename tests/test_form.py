@@ -85,7 +85,7 @@ def test_the_menu_says_what_weights_are_for_and_puts_those_for_comparison_last(
     monkeypatch.setattr(weights, "WEIGHTS_DIR", tmp_path)
     monkeypatch.delenv("MASA_WEIGHTS", raising=False)
     config = MASAConfig(channels=4)
-    for name in ("lab-spade", "masa-rec", "masa-base", "crisp", "own", "masa-photo"):
+    for name in ("lab-spade", "masa-rec", "lab-none", "crisp", "own", "masa-photo"):
         told = {"stage": "full" if name == "crisp" else "rec"}
         save_weights(tmp_path / f"{name}.safetensors", MASA(config).state_dict(), config, told)
     assert weights_menu() == [
@@ -94,8 +94,8 @@ def test_the_menu_says_what_weights_are_for_and_puts_those_for_comparison_last(
         ("crisp: sharper, invents detail", "crisp"),
         ("masa-photo: for photos with JPEG blocks, noise or blur", "masa-photo"),
         ("own", "own"),
+        ("lab-none: for comparison, no adaptation", "lab-none"),
         ("lab-spade: for comparison, SPADE", "lab-spade"),
-        ("masa-base: for comparison, no adaptation", "masa-base"),
     ]
     for made_clean in (True, False):
         assert choose_weights(made_clean) in ("masa-rec", "masa-photo")

@@ -122,11 +122,11 @@ def tab():
 def test_the_tab_is_filled_while_the_sweep_grows(pair, tab):
     updates = {}
     asked = values(pair, photo="lr.png", mode=LR_MODE)
-    asked[asked.index(["masa-rec"])] = ["masa-rec", "masa-sam"]
+    asked[asked.index(["masa-rec"])] = ["masa-rec", "lab-sam"]
     for change in tab.sweep(Session(), *asked):
         updates.update(change)
     assert updates[tab.bar] == ""
-    assert [name for name, _ in updates[tab.line].choices] == ["masa-rec", "masa-sam"]
+    assert [name for name, _ in updates[tab.line].choices] == ["masa-rec", "lab-sam"]
     titles = [title for title, _ in updates[tab.value].choices]
     assert titles == ["gain 0.4", "unchanged", "gain 1.6"]
     assert "how steady a network is, not how good" in updates[tab.quality.words]

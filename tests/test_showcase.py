@@ -55,7 +55,7 @@ def test_files_are_read_only_if_all_are_as_large_as_an_example_s(two, tmp_path, 
 def test_only_an_example_as_it_is_is_ready(two):
     wanted = request_for(two.examples[1])
     assert two.get(wanted) == two.examples[1].name
-    for changed in ({"shift": Shift(gain=0.9)}, {"weights": "masa-base"}):
+    for changed in ({"shift": Shift(gain=0.9)}, {"weights": "lab-none"}):
         assert two.get(replace(wanted, **changed)) is None
         assert two.example_of(replace(wanted, **changed)) is two.examples[1]
     assert two.example_of(replace(wanted, is_hr=False)) is None

@@ -60,10 +60,11 @@ COMPARED = {
 
 def fairness() -> str:
     """Markdown: what the networks that are offered for comparison have in common."""
-    names = ", ".join(f"**{name}** ({laboratory.TRIO[name]})" for name in laboratory.twins())
+    names = ", ".join(f"**{name}** ({laboratory.TWINS[name]})" for name in laboratory.twins())
     return (
-        f"{names} differ in nothing but their adaptation: each was trained on in the same way from "
-        "one network, which had itself been trained with SAM."
+        f"{names} differ in nothing but their adaptation: each was trained from nothing, with the "
+        "same samples and the same number of steps. They have a quarter of **masa-rec**'s "
+        "parameters and were trained for far fewer steps, so their results are not as good."
     )
 
 

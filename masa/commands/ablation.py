@@ -21,7 +21,7 @@ from masa.measuring.ablation import (
 )
 
 EPILOG = """examples:
-  python -m masa ablation CUFED5 --refs 1 --networks masa-sam masa-adain masa-base --out tables/
+  python -m masa ablation CUFED5 --refs 1 --networks lab-sam lab-adain lab-none --out tables/
   python -m masa ablation CUFED5 --refs 1 --networks runs/a/final.safetensors --out tables/
 
 Each network is measured with the references as they are, without, and with each change of their

@@ -7,7 +7,7 @@ import pytest
 from helpers import picture
 from PIL import Image
 
-from demo.laboratory import FOR_COMPARISON, TRIO
+from demo.laboratory import FOR_COMPARISON
 from masa.__main__ import parse
 from masa.commands.train import settings_from
 from masa.config import MASAConfig
@@ -33,7 +33,7 @@ def settings_of(words):
 
 def test_the_networks_differ_in_what_their_names_say_alone():
     found = {name: settings_of(words) for name, words in COMMANDS.items()}
-    assert list(COMMANDS) != [] and set(found) == set(FOR_COMPARISON) - set(TRIO)
+    assert list(COMMANDS) != [] and set(found) == set(FOR_COMPARISON)
     apart = {"out", "config", "augmentation", "seed"}
     alike = [{k: v for k, v in s.to_dict().items() if k not in apart} for s in found.values()]
     assert all(one == alike[0] for one in alike)
