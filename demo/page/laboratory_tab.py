@@ -64,7 +64,7 @@ def fairness() -> str:
     return (
         f"{names} differ in nothing but their adaptation: each was trained from nothing, with the "
         "same samples and the same number of steps. They have a quarter of **masa-rec**'s "
-        "parameters and were trained for far fewer steps, so their results are not as good."
+        "parameters and were trained for fewer steps, so their results are not as good."
     )
 
 

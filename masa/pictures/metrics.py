@@ -1,7 +1,7 @@
 """How close two pictures are, on the luma channel, as reference-based SR papers measure it.
 
-Papers differ in the ``border`` they leave out: 0 for MASA and TTSR, 4 for C2-Matching and DATSR.
-A number means little without it.
+Only the drift of colour is measured on RGB. Papers differ in the ``border`` they leave out: 0 for
+MASA and TTSR, 4 for C2-Matching and DATSR. A number means little without it.
 """
 
 import math
