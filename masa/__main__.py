@@ -23,6 +23,7 @@ COMMANDS = {
         "demo.commands.robustness",
         "measure how steady weights stay as references change",
     ),
+    "published": ("masa.commands.published", "measure weights on the paper's test sets, table 1"),
     "ablation": ("masa.commands.ablation", "compare networks as the paper's tables 3 and 4 do"),
     "compare": ("demo.commands.compare", "draw the same part of several networks' results"),
     "tradeoff": (

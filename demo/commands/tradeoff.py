@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns 0."""
     path = find_weights(args.weights)
-    made = Study(args, "tradeoff.json")
+    made = Study(args, "tradeoff.json", study.scenes_with_references(args))
     predictor = made.predictor(path)
     found = []
     for setting in tqdm(settings(predictor.config), unit="setting", disable=None):

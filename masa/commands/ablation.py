@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns 0."""
     paths = named_weights(args.networks)
-    found = Study(args, "ablation.json")
+    found = Study(args, "ablation.json", study.scenes_with_references(args))
     cases = light_cases()
     every = [NEAREST, ALONE, *cases]
     networks = []

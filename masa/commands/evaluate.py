@@ -54,6 +54,7 @@ EPILOG = """examples:
   CUFED5, five references stitched:  python -m masa evaluate CUFED5 --border 0
   its most similar reference:        python -m masa evaluate CUFED5 --refs 1
   Sun80, Urban100:                   python -m masa evaluate Sun80; python -m masa evaluate Urban100
+  all three, as the paper's table 1: python -m masa published --help
   what does the reference bring?     python -m masa evaluate CUFED5 --against self shuffled
   other papers leave out 4 pixels:   python -m masa evaluate CUFED5 --border 4
   keep the numbers:                  python -m masa evaluate pairs --csv all.csv --json all.json

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from masa.commands.options import add_device, add_memory, add_refs, write
 from masa.errors import UserError
 from masa.machine.device import resolve_device, resolve_precision
 from masa.measuring.evaluate import protocol
-from masa.measuring.scenes import check_refs, detect_layout, find_scenes
+from masa.measuring.scenes import Layout, Refs, Scene, check_refs, detect_layout, find_scenes
 from masa.predictor import Predictor
 from masa.weights import load_model
 
@@ -30,34 +30,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the test set")
     add_refs(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="the first N scenes only")
+    add_places(parser)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where to write and where to compute."""
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     add_device(parser)
     add_memory(parser)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The scenes that are measured, and how they were found."""
+
+    folder: Path
+    layout: Layout
+    refs: Refs
+    scenes: Sequence[Scene]
+    seed: int = 0
+    """It drew Sun80's references."""
+
+
+def scenes_with_references(args: argparse.Namespace) -> Chosen:
+    """Those that the options name. Raises ``UserError`` if one has no reference."""
+    layout = detect_layout(args.folder)
+    check_refs(layout, args.refs)
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f"A limit of {args.limit} leaves no scene: give --limit 1 or more.")
+    scenes = find_scenes(args.folder, layout, args.refs)[: args.limit]
+    if not all(scene.refs for scene in scenes):
+        raise UserError(
+            "A scene here has no reference: give a folder in which every scene has one."
+        )
+    return Chosen(args.folder, layout, args.refs, scenes)
+
+
 class Study:
-    """Scenes with references, and what networks reach on them, kept in a JSON file.
+    """Scenes, and what networks reach on them, kept in a JSON file.
 
     Numbers that an earlier call measured on the same scenes in the same way are not measured again.
     """
 
-    def __init__(self, args: argparse.Namespace, file: str) -> None:
+    def __init__(self, args: argparse.Namespace, file: str, chosen: Chosen) -> None:
         """``file`` is the name of the JSON file in ``--out``. Raises ``UserError``."""
         self._args, self._path = args, args.out / file
-        layout = detect_layout(args.folder)
-        check_refs(layout, args.refs)
-        if args.limit is not None and args.limit < 1:
-            raise UserError(f"A limit of {args.limit} leaves no scene: give --limit 1 or more.")
-        self.scenes = find_scenes(args.folder, layout, args.refs)[: args.limit]
-        if not all(scene.refs for scene in self.scenes):
-            raise UserError(
-                "A scene here has no reference: give a folder in which every scene has one."
-            )
+        self.scenes = chosen.scenes
         device = resolve_device(args.device)
         dtype = resolve_precision(args.precision, device)
-        self.protocol = f"{len(self.scenes)} scenes; {protocol(layout, args.refs, 0)}"
+        told = protocol(chosen.layout, chosen.refs, 0, chosen.seed)
+        self.protocol = f"{len(self.scenes)} scenes; {told}"
         self._how: dict[str, Any] = {
-            "folder": str(args.folder),
+            "folder": str(chosen.folder),
             "scenes": [scene.name for scene in self.scenes],
             "protocol": self.protocol,
             "device": device.type,
