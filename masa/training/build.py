@@ -78,21 +78,48 @@ def make_model(settings: Settings, saved: dict[str, Any] | None = None) -> MASA:
     if saved:
         return MASA(_saved_config(settings, saved))
     if not settings.init:
-        return MASA(_configured(MASAConfig(), settings))
+        return _fresh_model(_configured(MASAConfig(), settings))
     initial = load_model(settings.init)
-    config = _configured(initial.config, settings)
-    model = MASA(config)
-    fitting = {
-        key: value
-        for key, value in initial.state_dict().items()
-        if key in model.state_dict() and model.state_dict()[key].shape == value.shape
-    }
-    model.load_state_dict(fitting, strict=config == initial.config)
-    fresh = len(model.state_dict()) - len(fitting)
+    model = MASA(_configured(initial.config, settings))
+    fresh = _take_what_fits(model, initial)
     if fresh:
         count = len(model.state_dict())
         say(f"{fresh} of {count} tensors do not fit '{settings.init}': they start untrained")
     return model
+
+
+def _fresh_model(config: MASAConfig) -> MASA:
+    """An untrained network. With one seed, all begin alike in the tensors that they share.
+
+    Otherwise a layer more or less would change the random numbers of all layers after it, and
+    networks that are compared would differ by more than that layer.
+    """
+    usual = MASAConfig()
+    whole = MASA(
+        replace(
+            config,
+            adaptation=usual.adaptation,
+            dram_ref=usual.dram_ref,
+            dram_lr=usual.dram_lr,
+        )
+    )
+    if config == whole.config:
+        return whole
+    model = MASA(config)
+    _take_what_fits(model, whole)
+    return model
+
+
+def _take_what_fits(model: MASA, other: MASA) -> int:
+    """Copy tensors of equal name and shape; returns how many of ``model`` have none."""
+    own = model.state_dict()
+    fitting = {
+        key: value
+        for key, value in other.state_dict().items()
+        if key in own and own[key].shape == value.shape
+    }
+    model.load_state_dict(fitting, strict=model.config == other.config)
+    return len(own) - len(fitting)
 
 
 def _saved_config(settings: Settings, saved: dict[str, Any]) -> MASAConfig:

@@ -219,12 +219,12 @@ def augmented_crops(
         for offset, side, ref_side in zip((top, left), picture.shape, reference.shape, strict=False)
     )
     ref = reference[top : top + crop, left : left + crop]
-    if augmentation.luminance:
-        shift = random_luminance(rng)
-        if rng.random() < 0.5:
-            ref = shift.apply(ref).rgb
-        else:
-            hr = shift.apply(hr).rgb
+    # Drawn in any case: samples are the same with and without changes of light, but for them.
+    shift, of_reference = random_luminance(rng), rng.random() < 0.5
+    if augmentation.luminance and of_reference:
+        ref = shift.apply(ref).rgb
+    elif augmentation.luminance:
+        hr = shift.apply(hr).rgb
     if augmentation.orient != "off":
         turn = int(rng.integers(8))
         hr = _oriented(hr, turn)
