@@ -150,12 +150,42 @@ def test_tables_have_a_row_for_each_network_with_the_spread_over_its_seeds():
     ]  # fmt: skip
 
 
+def test_only_seeds_of_one_training_share_a_row():
+    text = tables(
+        [
+            network("s-seed2", 32, 30, (31, 31)),
+            network("n", 31, 30, (29, 30), adaptation="none"),
+            network("n-seed2", 33, 30, (29, 30), adaptation="none", channels=32),
+        ],
+        CASES,
+    )
+    rows = rows_of(text, "Adaptation")
+    assert {name: rows[name][2] for name in ("s-seed2", "n", "n-seed2")} == {
+        "s-seed2": "32.00 / 0.8000", "n": "31.00 / 0.7750", "n-seed2": "33.00 / 0.8250",
+    }  # fmt: skip
+
+
+def test_equal_pictures_are_kept_as_numbers_that_json_has(folder, weights, tmp_path, monkeypatch):
+    asked = ["ablation", str(folder), "--refs", "1", "--device", "cpu", "--precision", "fp32"]
+    asked += ["--out", str(tmp_path), "--networks", str(weights / "a.safetensors")]
+    monkeypatch.setattr("masa.commands.ablation.light_cases", list)
+    monkeypatch.setattr(
+        "masa.commands.ablation.measure_case", lambda *_: Reached(float("inf"), 1.0)
+    )
+    for _ in range(2):  # measured, and read again
+        assert main(asked) == 0
+        assert "Infinity" not in (tmp_path / "ablation.json").read_text()
+        assert "| inf / 1.0000 |" in (tmp_path / "ablation.md").read_text()
+
+
 def test_without_a_network_for_a_table_that_is_said():
     text = tables([network("n", 31, 30, (29, 30), adaptation="none")], CASES)
     assert "None of the networks belongs here." in text.partition("### Aggregation")[2]
 
 
-def test_the_command_measures_what_it_does_not_know_yet(folder, weights, tmp_path, monkeypatch):
+def test_the_command_measures_what_it_does_not_know_yet(
+    folder, weights, tmp_path, monkeypatch, capsys
+):
     asked = ["ablation", str(folder), "--refs", "1", "--device", "cpu", "--precision", "fp32"]
     out = ["--out", str(tmp_path)]
     measured = []
@@ -182,9 +212,11 @@ def test_the_command_measures_what_it_does_not_know_yet(folder, weights, tmp_pat
     assert text.startswith("2 scenes; Y of BT.601")
     assert set(rows_of(text, "Adaptation")) == {"network", "a (2 seeds)", "b"}
     assert set(rows_of(text, "Aggregation")) == {"network", "a (2 seeds)", "c"}
-    # On other scenes, the numbers would be others.
-    assert main([*asked, *out, "--networks", first[0], "--limit", "1"]) == 0
-    assert len(measured) == 5 * 4
+    # On other scenes, the numbers would be others: they do not take the place of these.
+    kept = (tmp_path / "ablation.json").read_text()
+    assert main([*asked, *out, "--networks", first[0], "--limit", "1"]) == 2
+    assert "measured otherwise (scenes, protocol)" in capsys.readouterr().err
+    assert (tmp_path / "ablation.json").read_text() == kept and len(measured) == 4 * 4
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_references_are_at_most_mildly_compressed():
         {"noise": -1.0},
         {"noise": 100.0},
         {"quality": 0},
-        {"quality": 100},
+        {"quality": 101},
         {"chroma": "4:1:1"},
     ],
 )

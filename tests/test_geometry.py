@@ -123,6 +123,8 @@ def test_the_table_tells_the_share_of_the_upright_gain():
     assert lines[-1] == (
         "- aligned: 84% of the mean gain over all changes; the lowest is 50% (b, seen at 2)"
     )
+    equal = row("d", **dict(zip(keys, (20, float("inf"), *[float("inf")] * 5), strict=True)))
+    assert "| d, as it is | 20.00 | inf | inf | inf |" in geometry_table([equal], (turn, scale))
     poor = geometry_table(rows[2:], (turn, scale)).splitlines()
     assert poor[-1].endswith("the upright reference gains less than 0.1 dB")
 

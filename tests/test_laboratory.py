@@ -508,6 +508,40 @@ def test_networks_of_one_name_are_refused(scenes, capsys):
     assert "Two of the networks are called 'sam'" in capsys.readouterr().err
 
 
+def test_networks_of_two_runs_go_by_their_folders(scenes, capsys):
+    for name in ("sam", "none"):
+        (scenes.parent / "runs" / name).mkdir(parents=True)
+        file = scenes.parent / "runs" / name / "final.safetensors"
+        shutil.copy(scenes.parent / f"{name}.safetensors", file)
+    files = ["runs/sam/final", "runs/none/final"]
+    assert sweep_command(scenes, "--families", "gain", "--limit", "1", networks=files) == 0
+    assert ["sam", "none"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_next_scene_s_reference_is_the_other_photo_whatever_the_limit(scenes):
+    asked = ["--families", "other photo"]
+    assert sweep_command(scenes, *asked, "--limit", "1", networks=["sam"]) == 0
+    path = scenes.parent / "out/robustness.json"
+    first = json.loads(path.read_text())["rows"]
+    path.unlink()
+    assert sweep_command(scenes, *asked, networks=["sam"]) == 0
+    assert [row for row in json.loads(path.read_text())["rows"] if row["scene"] == "000"] == first
+
+
+def test_a_picture_that_bicubic_repeats_is_kept_and_read_again(scenes):
+    """PSNR of equal pictures is infinite, which JSON does not have."""
+    for number in range(2):
+        write_photo(scenes / f"{number:03}_0.png", np.full((48, 64, 3), 128, np.uint8))
+    asked = ["--families", "photo jpeg", "--values", "3"]
+    csv_files = []
+    for _ in range(2):
+        assert sweep_command(scenes, *asked, networks=["sam"]) == 0
+        csv_files.append((scenes.parent / "out/robustness.csv").read_text())
+    assert "inf" in csv_files[0] and csv_files[0] == csv_files[1]
+    rows = json.loads((scenes.parent / "out/robustness.json").read_text())["rows"]
+    assert [row["bicubic"] for row in rows if row["family"] == "photo jpeg"] == [None, None]
+
+
 def test_a_folder_is_swept_to_table_csv_json_and_figure(scenes, capsys):
     assert sweep_command(scenes, "--families", "gain", "other photo") == 0
     printed = capsys.readouterr().out
@@ -607,6 +641,18 @@ def test_numbers_of_another_kind_are_not_overwritten(scenes, capsys):
     (scenes.parent / "out" / "robustness.json").write_text("[1, 2]")
     assert sweep_command(scenes) == 2
     assert "choose another --out" in capsys.readouterr().err
+
+
+def test_numbers_measured_otherwise_are_not_overwritten(scenes, capsys):
+    asked = ["--families", "gain", "--limit", "1"]
+    assert sweep_command(scenes, *asked, networks=["sam"]) == 0
+    path = scenes.parent / "out/robustness.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "precision": "bfloat16"}))
+    before = path.read_text()
+    assert sweep_command(scenes, *asked, networks=["sam"]) == 2
+    assert "measured otherwise (precision): choose another --out" in capsys.readouterr().err
+    assert path.read_text() == before
 
 
 def test_scenes_without_references_are_refused(scenes, capsys):

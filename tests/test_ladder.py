@@ -79,6 +79,7 @@ def test_a_change_grows_away_from_the_neutral_value(family):
     ("name", "value", "degradation"),
     [
         ("photo jpeg", 25, Degradation(quality=75)),
+        ("photo jpeg", 3, Degradation(quality=97)),
         ("photo noise", 5, Degradation(noise=5)),
         ("photo blur", 0.6, Degradation(blur=(0.6, 0.6))),
     ],

@@ -105,6 +105,17 @@ def test_what_was_measured_is_kept_when_it_is_stopped(sets, networks, tmp_path, 
     assert measured == ["000", "001", "img_000", "img_000", "img_001"]
 
 
+def test_pictures_of_one_name_in_two_formats_are_two(sets, networks, tmp_path):
+    folder = tmp_path / "urban100"
+    Image.open(folder / "img_001.png").save(folder / "img_000.bmp")
+    assert main(asked({"urban100": folder}, networks[:1], tmp_path)) == 0
+    predictor = Predictor(load_model(networks[0]), "cpu", "fp32")
+    scenes = find_scenes(folder, "urban100")
+    score = mean_scores(list(evaluate(predictor_upscale(predictor), scenes)))["masa"]
+    rows = rows_of((tmp_path / "out/published.md").read_text())
+    assert len(scenes) == 3 and rows["Urban100"][0] == f"{score.psnr:.2f} / {score.ssim:.4f}"
+
+
 def test_the_paper_s_numbers_stand_beside():
     reached = {"Sun80": {"a": Reached(29.5, 0.8)}}
     rows = rows_of(published_table(reached, {"Sun80": "80 scenes"}))

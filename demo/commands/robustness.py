@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from tqdm import tqdm
 from demo.figures.robustness import MOST_NETWORKS, sheet
 from demo.laboratory import default_networks
 from demo.runs.served import png
-from masa.commands.options import add_device, add_memory, add_refs, write
+from masa.commands.options import add_device, add_memory, add_refs, named_weights, write
+from masa.commands.study import check_same
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.measuring.evaluate import finite, protocol
-from masa.measuring.ladder import ALIGNING, FAMILIES, LIGHT, Rung, family_called
+from masa.measuring.ladder import ALIGNING, FAMILIES, LIGHT, Rung, changed_by, family_called
 from masa.measuring.robustness import (
     ALONE,
     BICUBIC,
@@ -42,9 +43,10 @@ from masa.measuring.scenes import (
     read_references,
 )
 from masa.pictures.degradation import lr_from_hr
+from masa.pictures.photo import DATA_LIMITS
 from masa.pictures.read import read_photo
 from masa.predictor import Predictor, unwatched
-from masa.weights import find_weights, load_model
+from masa.weights import load_model
 
 EPILOG = f"""examples:
   light and colour:       python -m masa robustness CUFED5 --refs 1 --out steady/
@@ -103,11 +105,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns 0."""
     layout = detect_layout(args.folder)
     check_refs(layout, args.refs)
-    scenes = find_scenes(args.folder, layout, args.refs)
+    every = find_scenes(args.folder, layout, args.refs)
     if args.limit is not None and args.limit < 1:
         raise UserError(f"A limit of {args.limit} leaves no scene: give --limit 1 or more.")
-    scenes = scenes[: args.limit]
-    if not all(scene.refs for scene in scenes):
+    scenes = every[: args.limit]
+    if not all(scene.refs for scene in every):
         raise UserError(
             "A scene here has no reference to change: give a folder in which every scene has one."
         )
@@ -140,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
             names = todo[scene.name]
             if not names:
                 continue
-            subject = _subject(scenes, number)
+            subject = _subject(every, number)
             found: list[Row] = []
             for item in sweep(subject, rungs, {n: networks[n] for n in names}, unwatched):
                 found += rows_of(item, scene.name)
@@ -187,25 +189,20 @@ def _networks(args: argparse.Namespace) -> tuple[dict[str, Predictor], dict[str,
     networks: dict[str, Predictor] = {}
     digests: dict[str, str] = {}
     features = FeatureCache(2 * MOST_NETWORKS)
-    for given in dict.fromkeys(args.networks):
-        path = find_weights(given)
-        if path.stem in networks:
-            raise UserError(
-                f"Two of the networks are called '{path.stem}', which names their curves: rename "
-                "one of the files."
-            )
-        digests[path.stem] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        networks[path.stem] = Predictor(
-            load_model(given), args.device, args.precision, memory=args.memory, features=features
+    paths = named_weights(args.networks)
+    if len(paths) > MOST_NETWORKS:
+        raise UserError(f"{len(paths)} networks are too many: choose at most {MOST_NETWORKS}.")
+    for name, path in paths.items():
+        digests[name] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        networks[name] = Predictor(
+            load_model(path), args.device, args.precision, memory=args.memory, features=features
         )
-    if len(networks) > MOST_NETWORKS:
-        raise UserError(f"{len(networks)} networks are too many: choose at most {MOST_NETWORKS}.")
     return networks, digests
 
 
 def _subject(scenes: Sequence[Scene], number: int) -> Subject:
     """A scene, with the next one's reference as the photo of something else."""
-    lr, hr = lr_from_hr(read_photo(scenes[number].hr, "high-resolution photo").rgb)
+    lr, hr = lr_from_hr(read_photo(scenes[number].hr, "high-resolution photo", DATA_LIMITS).rgb)
     ref, other = (
         read_references(scene) for scene in (scenes[number], scenes[(number + 1) % len(scenes)])
     )
@@ -255,29 +252,42 @@ def table(groups: Sequence[Sequence[Curve]], scenes: int, how: Mapping[str, str]
 
 def _json(rows: Sequence[Row], how: Mapping[str, str], digests: Mapping[str, str]) -> str:
     """Everything, for programs and for continuing; an infinite PSNR is null."""
-    content = {
-        **how,
-        "networks": dict(digests),
-        "rows": [{**asdict(row), "psnr": finite(row.psnr)} for row in rows],
-    }
+    written = []
+    for row in rows:
+        numbers = asdict(row)
+        numbers |= {key: finite(numbers[key]) for key in _decibels(row)}
+        written.append(numbers)
+    content = {**how, "networks": dict(digests), "rows": written}
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
+def _decibels(row: Row) -> list[str]:
+    """The row's fields that hold dB. In a file, ``None`` in one of them is infinite."""
+    changes_photo = row.family in FAMILIES and changed_by(row.family) == "the photo"
+    return ["psnr", "alone", "bicubic"] if changes_photo else ["psnr"]
+
+
 def _known(path: Path, how: Mapping[str, str], digests: dict[str, str]) -> list[Row]:
-    """Rows measured before in the same way; adds the digests of networks that have some."""
+    """Rows measured before in the same way; adds the digests of networks that have some.
+
+    Raises ``UserError`` if the file holds something else.
+    """
     if not path.is_file():
         return []
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if any(content[key] != value for key, value in how.items()):
-            return []
+        before_how = {key: content[key] for key in how}
         before = content["networks"]
-        rows = [Row(**entry) for entry in content["rows"]]
+        rows = [_read(entry) for entry in content["rows"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"'{path}' holds something other than a sweep's numbers: choose another --out."
         ) from None
+    check_same(path, before_how, how)
     same = {name for name, digest in before.items() if digests.setdefault(name, digest) == digest}
-    return [
-        replace(row, psnr=inf) if row.psnr is None else row for row in rows if row.network in same
-    ]
+    return [row for row in rows if row.network in same]
+
+
+def _read(entry: dict[str, Any]) -> Row:
+    row = Row(**entry)
+    return Row(**{**entry, **{key: inf for key in _decibels(row) if getattr(row, key) is None}})

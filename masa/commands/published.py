@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
                 each = []
                 for scene in made.scenes:  # one by one, so that none is measured twice
                     measure = partial(measure_case, NEAREST, predictor, [scene])
-                    each.append(made.reached(path, scene.name, Reached, measure))
+                    each.append(made.reached(path, scene.hr.name, Reached, measure))
                     bar.update()
                 reached[one.name][name] = Reached(
                     fmean(found.psnr for found in each), fmean(found.ssim for found in each)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
 from masa.commands.options import add_device, add_memory, add_refs, write
 from masa.errors import UserError
 from masa.machine.device import resolve_device, resolve_precision
-from masa.measuring.evaluate import protocol
+from masa.measuring.evaluate import finite, protocol
 from masa.measuring.scenes import Layout, Refs, Scene, check_refs, detect_layout, find_scenes
 from masa.predictor import Predictor
 from masa.weights import load_model
@@ -66,10 +67,21 @@ def scenes_with_references(args: argparse.Namespace) -> Chosen:
     return Chosen(args.folder, layout, args.refs, scenes)
 
 
+def check_same(path: Path, before: Mapping[str, Any], how: Mapping[str, Any]) -> None:
+    """Raises ``UserError`` if the numbers in a file were measured otherwise than is asked now."""
+    other = [key for key in how if before[key] != how[key]]
+    if other:
+        raise UserError(
+            f"'{path}' holds numbers that were measured otherwise ({', '.join(other)}): choose "
+            "another --out."
+        )
+
+
 class Study:
     """Scenes, and what networks reach on them, kept in a JSON file.
 
-    Numbers that an earlier call measured on the same scenes in the same way are not measured again.
+    Numbers that an earlier call measured on the same scenes in the same way are not measured again;
+    those of another kind are never overwritten.
     """
 
     def __init__(self, args: argparse.Namespace, file: str, chosen: Chosen) -> None:
@@ -105,20 +117,24 @@ class Study:
         digest = hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest()
         known = self._numbers.setdefault(digest, {})
         if case not in known:
-            known[case] = asdict(measure())  # type: ignore[call-overload]
+            measured = asdict(measure())  # type: ignore[call-overload]
+            known[case] = {key: finite(number) for key, number in measured.items()}
             content = {**self._how, "numbers": self._numbers}
-            write(self._path, json.dumps(content, indent=1) + "\n")
-        return kind(**known[case])
+            write(self._path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        # JSON has no infinity, which stands for a PSNR of equal pictures.
+        return kind(**{key: inf if n is None else n for key, n in known[case].items()})
 
-    def _read(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Numbers by weights and case, as an earlier call wrote them."""
+    def _read(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """Numbers by weights and case, as an earlier call wrote them. Raises ``UserError``."""
         if not self._path.is_file():
             return {}
         try:
             content = json.loads(self._path.read_text("utf-8"))
-            same = all(content[key] == value for key, value in self._how.items())
-            return {key: dict(cases) for key, cases in content["numbers"].items()} if same else {}
+            before = {key: content[key] for key in self._how}
+            numbers = {key: dict(cases) for key, cases in content["numbers"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"'{self._path}' holds something other than these numbers: choose another --out."
             ) from None
+        check_same(self._path, before, self._how)
+        return numbers

@@ -99,9 +99,7 @@ def tables(networks: Sequence[Network], cases: Sequence[Case]) -> str:
     ``cases`` are the changes of light. Of several seeds the mean is given, with half the distance
     between the highest and the lowest after ``±``.
     """
-    groups: dict[str, list[Network]] = {}
-    for network in networks:
-        groups.setdefault(_SEED.sub("", network.name), []).append(network)
+    groups = _by_training(networks)
     adaptations, models = {}, {}
     for name, group in groups.items():
         config = group[0].config
@@ -119,9 +117,17 @@ def tables(networks: Sequence[Network], cases: Sequence[Case]) -> str:
         _changes(groups, cases),
         "Numbers are PSNR in dB / SSIM. *Gain kept* is what the reference still brings under the "
         "changes of light, on average, as a share of what it brings as it is. The paper's networks "
-        "are wider, and its numbers are of CUFED5; – stands for one that is not known here.",
+        "have 64 channels, and its numbers are of CUFED5; – stands for one that is not known here.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _by_training(networks: Sequence[Network]) -> dict[str, list[Network]]:
+    """Seeds of one training together, by the name that they share; others by their own."""
+    alike: dict[tuple[str, MASAConfig], list[Network]] = {}
+    for network in networks:
+        alike.setdefault((_SEED.sub("", network.name), network.config), []).append(network)
+    return {name if len(group) > 1 else group[0].name: group for (name, _), group in alike.items()}
 
 
 def _table(
@@ -233,7 +239,7 @@ class Tradeoff:
     matching: float
     """Multiply-adds of coarse and fine matching, as this program does it."""
     total: float
-    """Of the whole run."""
+    """Of a run that reads the whole reference; of large ones, a run reads what matches point to."""
 
 
 def measure_setting(setting: Setting, predictor: Predictor, scenes: Sequence[Scene]) -> Tradeoff:

@@ -136,9 +136,11 @@ class _Case:
     changed: tuple[float, ...]
 
     def kept(self, psnr: float) -> float | None:
-        """The share of the upright, unaligned reference's gain; ``None`` if that is too small."""
+        """The share of the upright, unaligned reference's gain; ``None`` if that is too small, or
+        a result is equal to the truth."""
         gain = self.unaligned - self.alone
-        return (psnr - self.alone) / gain if gain >= LEAST_GAIN else None
+        share = (psnr - self.alone) / gain if gain >= LEAST_GAIN else math.nan
+        return share if math.isfinite(share) else None
 
 
 def _case(

@@ -54,7 +54,7 @@ class Degradation:
     grey: bool = False
     """The noise is the same in all three channels."""
     quality: int | None = None
-    """JPEG quality, 1 to 95; ``None`` for no compression."""
+    """JPEG quality, 1 to 100; ``None`` for no compression."""
     chroma: Chroma = "4:2:0"
     """JPEG's colour resolution."""
 
@@ -71,8 +71,8 @@ class Degradation:
             )
         if not (math.isfinite(self.noise) and 0 <= self.noise <= 64):
             raise UserError("The noise is out of range: choose from 0 to 64 levels.")
-        if self.quality is not None and not 1 <= self.quality <= 95:
-            raise UserError("The JPEG quality is out of range: choose from 1 to 95.")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise UserError("The JPEG quality is out of range: choose from 1 to 100.")
 
     @property
     def is_clean(self) -> bool:

@@ -88,6 +88,8 @@ class Trainer:
         self.best: float | None = None
         self._seconds = 0.0  # of all sessions
         self._validated = 0.0  # when last, in the run's seconds
+        self._validated_step = 0
+        self._precision_before: str | None = None  # that of the last session
         self._before: dict[str, Any] | None = None  # what a resumed run was trained with
         self._init = settings.init  # what the run's first session started from
         if saved:
@@ -122,13 +124,13 @@ class Trainer:
             log.settings(0, 0.0, self._before)
         processes = self.accelerator.num_processes
         told = recorded_settings(settings.to_dict(), processes) | self.objective.told
-        log.settings(self.step, self._seconds, told)
+        log.settings(self.step, self._seconds, {**told, "precision": self.precision})
         validation = Timer(settings.val_minutes * 60, self._validated, settings.val_steps)
         saving = Timer(settings.save_minutes * 60, self._seconds)
         window: list[Parts] = []
         display: Display | None = None
         try:
-            if self.scenes and self.step == 0:
+            if self.scenes and (self.step == 0 or self._missed_validation()):
                 self._validate(log)
             display = Display(self.progress, self.is_main)
             batches = self.batches()
@@ -158,6 +160,12 @@ class Trainer:
         self._tell_end(finished)
         self._disconnect()
         return Summary(self.step, self._seconds, finished, self.best)
+
+    def _missed_validation(self) -> bool:
+        """Whether the last session ended before it had validated a step that was due."""
+        steps = self.settings.val_steps
+        is_due = steps is not None and self.step % steps == 0
+        return is_due and self._validated_step != self.step
 
     def _disconnect(self) -> None:
         """Close the connection to the other processes; nothing can be trained after this."""
@@ -237,6 +245,8 @@ class Trainer:
         what = "starting" if self._before is None else f"resuming at step {self.step}"
         processes = self.accelerator.num_processes
         on = f"{self.device.type}, {self.precision}"
+        if self._precision_before not in (None, self.precision):
+            on += f" ({self._precision_before} before)"
         on += f", {processes} processes" * (processes > 1)
         say(f"{self.out}: {what}; {len(self.dataset)} pairs, {len(self.scenes)} scenes; {on}")
 
@@ -281,7 +291,7 @@ class Trainer:
         self._agree()
         if found is None:
             return
-        self._validated = self._seconds
+        self._validated, self._validated_step = self._seconds, self.step
         line = log_line(found)
         log.write({"step": self.step, "seconds": self._seconds, **line})
         log.pictures(self.step, found[:PICTURES])
@@ -312,6 +322,8 @@ class Trainer:
             "seconds": self._seconds,
             "best": self.best,
             "validated": self._validated,
+            "validated_step": self._validated_step,
+            "precision": self.precision,
             "torch_rng": torch.get_rng_state(),
         }
 
@@ -324,7 +336,10 @@ class Trainer:
         self._init = saved["settings"].get("init")
         self.step, self.samples = saved["step"], saved["samples"]
         self.best, self._seconds = saved["best"], saved["seconds"]
-        self._validated = saved.get("validated", saved["seconds"])  # lacking in older checkpoints
+        # What follows is lacking in older checkpoints.
+        self._validated = saved.get("validated", saved["seconds"])
+        self._validated_step = saved.get("validated_step", saved["step"])
+        self._precision_before = saved.get("precision")
         torch.set_rng_state(saved["torch_rng"].cpu())
 
     def _check_start(self) -> None:

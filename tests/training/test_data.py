@@ -159,6 +159,15 @@ def test_luminance_changes_either_the_reference_or_the_picture():
     assert changed.count((False, True)) > 60
 
 
+def test_samples_are_the_same_without_luminance_but_for_it():
+    """So that networks trained with and without it differ in nothing else."""
+    places = positions(64, 64)
+    lit, plain = (crops(Augmentation(True, on, "together", 4), places) for on in (True, False))
+    # The light of one of the two is as it was, and it was cropped and turned alike.
+    for first, second in zip(lit, plain, strict=True):
+        assert any(map(np.array_equal, first, second))
+
+
 @pytest.mark.parametrize(("orient", "equal"), [("off", 1), ("together", 1), ("apart", 1 / 8)])
 def test_orientation(orient, equal):
     drawn = crops(Augmentation(False, False, orient, 0), positions(32, 32), count=400)

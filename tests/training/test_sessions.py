@@ -12,6 +12,8 @@ from typing import get_args
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from helpers import needs_bf16
 from outcome import checkpoint_of, equal, log_of, same_run
 
 import masa.training.console
@@ -216,6 +218,16 @@ def test_the_log_says_what_each_part_was_trained_with(settings):
     train(replace(settings, steps=5, learning_rate=1e-6))
     old, new = read_run(Path(settings.out))[0]
     assert [(run.steps, run.settings["lr"]) for run in (old, new)] == [(4, 1e-5), (1, 1e-6)]
+
+
+@needs_bf16
+def test_another_precision_is_told_and_noted(settings, fresh_accelerate, capsys):
+    train(replace(settings, steps=1))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    train(replace(settings, steps=2, precision="bf16"))
+    assert "cpu, bf16 (fp32 before)" in capsys.readouterr().err
+    runs, _ = read_run(Path(settings.out))
+    assert [run.settings["precision"] for run in runs] == ["fp32", "bf16"]
 
 
 def test_runs_of_older_versions_go_on_and_are_read(settings):

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import picture
 from PIL import Image
 
@@ -11,6 +12,7 @@ from demo.laboratory import FOR_COMPARISON
 from masa.__main__ import parse
 from masa.commands.train import settings_from
 from masa.config import MASAConfig
+from masa.training.build import make_model
 from masa.training.trainer import train
 from masa.weights import load_model
 
@@ -62,6 +64,22 @@ def test_the_networks_differ_in_what_their_names_say_alone():
         "lab-sam-seed2": ("SAM, DRAM Model 4", True, 1),
         "lab-none-seed2": ("no adaptation, DRAM Model 4", True, 1),
     }
+
+
+def test_they_begin_alike():
+    """Else two networks would differ by chance too, in every layer after one that only one has."""
+    begun = {}
+    for name, words in COMMANDS.items():
+        settings = settings_of(words)
+        torch.manual_seed(settings.seed)
+        begun[name] = make_model(settings).state_dict()
+    first, second = begun["lab-sam"], begun["lab-sam-seed2"]
+    for name, tensors in begun.items():
+        own = second if name.endswith("-seed2") else first
+        shared = [key for key in tensors if key in own and tensors[key].shape == own[key].shape]
+        assert len(shared) > 190, name
+        assert all(torch.equal(tensors[key], own[key]) for key in shared), name
+    assert not torch.equal(first["decoder.conv_out.weight"], second["decoder.conv_out.weight"])
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if "seed" not in name])

@@ -46,6 +46,17 @@ def test_validation_measures_the_average_and_keeps_the_best(settings, scenes):
     assert set(board["images"]) == {"scene/000", "scene/001"}
 
 
+def test_a_validation_that_was_interrupted_is_made_up_for(settings, scenes, stop_after, tmp_path):
+    settings = replace(settings, val=str(scenes), val_steps=2)
+    train(settings)
+    halves = replace(settings, out=str(tmp_path / "halves"))
+    stop_after(2)
+    assert train(halves).step == 2
+    stop_after(None)
+    assert train(halves).finished
+    assert log_of(halves) == log_of(settings)
+
+
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 def test_validation_is_as_precise_as_training(
     settings, scenes, precision, monkeypatch, fresh_accelerate
