@@ -17,7 +17,7 @@ _PROGRAM = "python -m masa"
 COMMANDS = {
     "upscale": ("masa.commands.upscale", "enlarge photos four times with reference photos"),
     "info": ("masa.commands.info", "multiply-adds and memory for given sizes, and the weights"),
-    "explain": ("demo.commands.explain", "write every figure and map of one run to a folder"),
+    "explain": ("demo.commands.explain", "write the figures and maps of one run to a folder"),
     "evaluate": ("masa.commands.evaluate", "measure weights on folders of pictures"),
     "robustness": (
         "demo.commands.robustness",

@@ -155,18 +155,25 @@ def test_the_hosting_page_states_the_limits_that_hold():
     def sides(pixels):
         side = math.isqrt(pixels)
         assert side**2 == pixels
-        return f"{side} x {side} pixels"
+        return f"as many as {side} x {side}"
 
     rows = [
         (
             f"{limits.max_file_bytes // 2**20} MB",
             f"{limits.max_pixels // 10**6} million",
             sides(limits.max_lr_pixels),
+            sides(limits.side_and_pixels("high-resolution photo")[1]),
             sides(limits.max_ref_pixels),
         )
         for limits in (DEFAULT_LIMITS, LIMITS)
     ]
-    names = ["file", "pixels of any picture", "LR", "reference, larger ones are reduced"]
+    names = [
+        "file",
+        "pixels of any picture",
+        "LR, of any shape",
+        'sharp photo, to make an LR from (`--hr`, "It is sharp")',
+        "reference; larger ones are reduced",
+    ]
     expected = {name: list(both) for name, *both in zip(names, *rows, strict=True)}
     memory = "memory of a run (tiles are used to stay below)"
     expected[memory] = [f"{DEFAULT_MEMORY // 2**30} GB, `--memory`", f"{MEMORY // 2**30} GB"]

@@ -22,7 +22,7 @@ from masa.machine.device import resolve_device
 from masa.network.fused import has_bf16
 
 EPILOG = """examples:
-  what masa/BENCHMARKS.md shows:  python -m masa bench --plot assets/bench.png
+  what masa/BENCHMARKS.md shows:  python -m masa bench --runs 3 --plot assets/bench.png
   one size:                       python -m masa bench --lr 256 --ref 1024 --precision bf16
   five references, as JSON:       python -m masa bench --lr 128 --references 5 --json bench.json
   photos, with alignment:         python -m masa bench --photos small.png ref.jpg other.jpg

@@ -21,7 +21,8 @@ EPILOG = """examples:
   python -m masa evaluate SCENES --refs 1 --against self shuffled --json scores.json
   python -m masa card runs/mine --name masa-rec --evaluation scores.json
   python -m masa evaluate SCENES --refs 1 --against self --degrade all --json presets.json
-  python -m masa card runs/photo --name masa-photo --evaluation presets.json
+  python -m masa card runs/photo --name masa-photo --before weights/masa-rec.json \\
+      --evaluation presets.json
 
 An evaluation with --degrade all makes a table of PSNR by preset instead of the usual one.
 

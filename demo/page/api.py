@@ -111,7 +111,7 @@ def explain(
     degradation: str = CLEAN,
     align: bool = True,
 ) -> tuple[str, dict[str, Any]]:
-    """Enlarge a small photo four times and explain the result: every figure, map and number.
+    """Enlarge a small photo four times and explain the result: figures, maps and numbers.
 
     The network also runs without the references, and with either branch of its aggregation off;
     beside one that invents detail, one that does not runs too.

@@ -54,7 +54,6 @@ EPILOG = """examples:
   CUFED5, five references stitched:  python -m masa evaluate CUFED5 --border 0
   its most similar reference:        python -m masa evaluate CUFED5 --refs 1
   Sun80, Urban100:                   python -m masa evaluate Sun80; python -m masa evaluate Urban100
-  all three, as the paper's table 1: python -m masa published --help
   what does the reference bring?     python -m masa evaluate CUFED5 --against self shuffled
   other papers leave out 4 pixels:   python -m masa evaluate CUFED5 --border 4
   keep the numbers:                  python -m masa evaluate pairs --csv all.csv --json all.json
@@ -64,6 +63,8 @@ EPILOG = """examples:
   the page's examples, one by one:   python -m masa evaluate assets/examples --each
   references turned and scaled:      python -m masa evaluate CUFED5 --refs 1 --geometry
   changes of your own, few pictures: python -m masa evaluate pairs --only a b --geometry scale=3
+
+The command 'published' measures CUFED5, Sun80 and Urban100 together, as the paper's table 1.
 
 PSNR and SSIM are on luma. Seams: the error along the edges of blocks relative to elsewhere.
 Sharpness: the energy above a quarter of the sampling frequency relative to the truth's. Colour: how
