@@ -9,8 +9,8 @@ import pytest
 from helpers import is_one_sentence, picture
 from PIL import Image, ImageCms
 
-from masa.pictures import truncated_jpeg
-from masa.pictures.avif import _av1_items, _stored_pixels
+from masa.pictures import avif, truncated_jpeg
+from masa.pictures.avif import _av1_items, _stored_pixels, has_long_lists
 from masa.pictures.photo import ImageError
 from masa.pictures.read import picture_size, read_photo
 from masa.pictures.structure import MOST_EXIF, MOST_PROFILE, MOST_SCANS, is_usual_profile
@@ -216,4 +216,68 @@ def test_very_long_exif_is_not_read():
 
 def test_each_frame_of_an_avif_counts():
     (item,) = _av1_items(memoryview(saved("AVIF")))
-    assert _stored_pixels(memoryview(bytes(item) * 3)) == 3 * _stored_pixels(item) > 0
+    (pixels, parts), thrice = _stored_pixels(item, 99), memoryview(bytes(item) * 3)
+    assert _stored_pixels(thrice, 99) == (3 * pixels, 3 * parts) and pixels > 0
+    assert _stored_pixels(thrice, 3 * parts) == (3 * pixels, 3 * parts)
+    with pytest.raises(ValueError, match="too many parts"):
+        _stored_pixels(thrice, 3 * parts - 1)
+
+
+def test_a_number_of_an_avif_without_end_is_not_followed():
+    looked = []
+
+    class Noted(avif._Reader):
+        def flag(self):
+            looked.append(1)
+            return super().flag()
+
+    with pytest.raises(ValueError, match="without end"):
+        Noted(memoryview(bytes(10_000))).uvlc()
+    assert len(looked) == 32
+    reader = avif._Reader(memoryview(b"\x10\xff"))  # three zeros, a one, three bits
+    reader.uvlc()
+    assert reader.bits(9) == 0b0_1111_1111
+
+
+def box(kind, content):
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+def avif_with(*parts):
+    """The beginning of an AVIF file with these boxes in its list of pictures."""
+    brand = box(b"ftyp", b"avif" + bytes(4) + b"avifmif1miaf")
+    return brand + box(b"meta", bytes(4) + b"".join(parts))
+
+
+LONG = bytes(2**16 + 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        avif_with(box(b"iloc", LONG)),
+        avif_with(box(b"iinf", LONG)),
+        avif_with(box(b"pitm", b""), box(b"iref", LONG)),
+        avif_with(box(b"iprp", box(b"ipco", b"") + box(b"ipma", LONG))),
+        avif_with(box(b"iprp", box(b"ipco", box(b"ispe", b"") * 2001))),
+        avif_with(*[box(b"free", b"")] * 2001),
+        avif_with()[:28] + box(b"free", b"") * 2001,
+        avif_with(box(b"iloc", LONG)) + b"what follows is no box",
+        avif_with() + avif_with(box(b"iloc", LONG))[28:],
+    ],
+)
+def test_an_avif_of_very_long_lists_is_not_opened(data, monkeypatch):
+    def opened(*args, **options):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(Image, "open", opened)
+    with pytest.raises(ImageError) as raised:
+        read_photo(data)
+    assert is_one_sentence(str(raised.value)) and "save it anew" in str(raised.value)
+
+
+def test_an_avif_of_usual_lists_is_opened(tmp_path):
+    assert not has_long_lists(saved("AVIF", icc_profile=b"x" * 2**17))
+    assert not has_long_lists(avif_with(box(b"iloc", LONG[1:])))
+    assert not has_long_lists(saved("AVIF")[:-10])  # cut off: Pillow finds out
+    assert not has_long_lists(b"")

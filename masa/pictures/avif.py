@@ -7,6 +7,7 @@ the fields and their names those of the AV1 specification, sections 5.3 to 5.9.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from PIL import Image
@@ -16,7 +17,15 @@ _TIMES, _ROOM = 2, 2**22
 pixels more. Transparency and thumbnails count too, and tiles may reach beyond the picture."""
 
 _MOST_OBUS = 10_000
-"""Parts of AV1 data that are looked at in a picture, which has a few."""
+"""Parts of AV1 data that are looked at in a file; each of its pictures has a few."""
+
+_MOST_LISTED = 2**16
+"""Bytes of each list of pictures in a file. One of 256 tiles takes some 6 KB; libavif goes through
+the whole list for each of its entries."""
+
+_LISTS = (b"iinf", b"iloc", b"iref", b"ipma", b"grpl")
+_MOST_BOXES = 2000
+"""Boxes in a box, or in the file."""
 
 _BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 _SEQUENCE_HEADER, _FRAME_HEADERS = 1, (3, 6, 7)
@@ -34,22 +43,42 @@ def still_picture(data: bytes) -> bytes:
     return data[:8] + b"avif" + data[12:]
 
 
+def has_long_lists(data: bytes) -> bool:
+    """Whether a file lists so many pictures that opening it would take very long.
+
+    Of a damaged file, what lies before the damage is looked at: libavif gets no farther.
+    """
+    todo = [memoryview(data)]
+    while todo:
+        with suppress(ValueError):
+            for count, (kind, content) in enumerate(_boxes(todo.pop())):
+                if count == _MOST_BOXES or (kind in _LISTS and len(content) > _MOST_LISTED):
+                    return True
+                if kind in (b"meta", b"iprp", b"ipco"):
+                    todo.append(content[4:] if kind == b"meta" else content)
+    return False
+
+
 def check_stored_size(data: bytes, pixels: int) -> None:
     """Raises ``DecompressionBombError`` if a file's pictures have far more pixels than ``pixels``.
 
     ``data`` is what :func:`still_picture` returns, ``pixels`` the header's width times height.
     Raises ``ValueError`` for what is no such file, and where single frames have sizes of their own.
     """
-    stored = sum(map(_stored_pixels, _av1_items(memoryview(data))))
+    stored = obus = 0
+    for item in _av1_items(memoryview(data)):
+        pixels_of_item, obus_of_item = _stored_pixels(item, _MOST_OBUS - obus)
+        stored, obus = stored + pixels_of_item, obus + obus_of_item
     if stored > _TIMES * pixels + _ROOM:
         raise Image.DecompressionBombError(f"{stored} pixels, and {pixels} by the header")
 
 
-def _stored_pixels(item: memoryview) -> int:
-    """Pixels of all frames in the AV1 data of one picture; each is decoded, shown or not."""
-    header, stored = None, 0
-    for count, (kind, content) in enumerate(_obus(item)):
-        if count == _MOST_OBUS:
+def _stored_pixels(item: memoryview, most_obus: int) -> tuple[int, int]:
+    """Pixels of all frames in the AV1 data of one picture, and its parts; each frame is decoded,
+    shown or not."""
+    header, stored, count = None, 0, 0
+    for count, (kind, content) in enumerate(_obus(item), 1):
+        if count > most_obus:
             raise ValueError("too many parts")
         if kind == _SEQUENCE_HEADER:
             header = _sequence_header(_Reader(content))
@@ -57,7 +86,7 @@ def _stored_pixels(item: memoryview) -> int:
             if header is None or _sets_size(_Reader(content), header):
                 raise ValueError("a frame of another size")
             stored += header.width * header.height
-    return stored
+    return stored, count
 
 
 class _Reader:
@@ -91,12 +120,13 @@ class _Reader:
         raise ValueError("a number without end")
 
     def uvlc(self) -> None:
-        """Pass over a number whose length is told by the zeros before it."""
+        """Pass over a number of less than 32 bits, whose length is told by the zeros before it."""
         zeros = 0
         while not self.flag():
             zeros += 1
-        if zeros < 32:
-            self.bits(zeros)
+            if zeros == 32:
+                raise ValueError("a number without end")
+        self.bits(zeros)
 
     def rest(self) -> memoryview:
         """The bytes that were not read."""
