@@ -24,7 +24,15 @@ from demo.page import guard
 from demo.page.bounds import Allowance, address_of
 from demo.page.form import LR_MODE
 from demo.page.front import NOT_FITTING, Front
-from demo.page.guard import MAX_REQUEST, MAX_SMALL, MOST_FILES, MOST_OPENED, MOST_VALUES, Guard
+from demo.page.guard import (
+    MAX_REQUEST,
+    MAX_SMALL,
+    MOST_FILES,
+    MOST_OPENED,
+    MOST_VALUES,
+    TAKE_FILES,
+    Guard,
+)
 from demo.page.sent import MOST_TEXTS, checked
 from demo.runs.served import FULL, Quota, is_served
 from demo.runs.showcase import Showcase
@@ -796,7 +804,10 @@ def test_pictures_as_text_do_not_wait_in_memory():
         data, session_hash = [TEXT, [TEXT] * 4, 1], None
         event_data, oauth_token = {"index": TEXT}, "a" * 10**6
 
-    asyncio.run(Front(analytics_enabled=False)._admit(Body, "10.9.9.9"))
+    charged = []
+    scope = {"type": "http", "client": ("10.9.9.9", 0), TAKE_FILES: charged.append}
+    asyncio.run(Front(analytics_enabled=False)._admit(Body, Request(scope)))
+    assert charged == [6]
     photo, references, number = Body.data
     written = (photo, *references, Body.event_data["index"])
     assert {Path(path).read_bytes() for path in written} == {PHOTO}

@@ -33,6 +33,13 @@ FORM = ("photo.png", [], LR_MODE, "clean", "masa-rec", "off", *NEUTRAL)
 OPENING = View(3, 4)
 
 
+class Run:
+    """Stands for an exploration that the visitor's session holds."""
+
+
+X = Run()
+
+
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     """A page with one example that is not ready; new runs are told apart by what they are."""
@@ -95,7 +102,7 @@ def test_a_picture_that_took_long_to_write_comes_too_late(do, monkeypatch):
     monkeypatch.setattr(do, "_drawn", lambda *_: session.start(None) and {})
     monkeypatch.setattr("demo.page.handlers.pictures_of", lambda x: {})
     monkeypatch.setattr("demo.page.handlers.report", lambda x: "")
-    assert list(do.complete(session, session.start(None), "x")) == []
+    assert list(do.complete(session, session.start(None), X)) == []
 
 
 def test_pressing_twice_keeps_the_place_in_the_line(do, monkeypatch):
@@ -152,17 +159,17 @@ def test_a_run_that_failed_can_be_repeated(do, monkeypatch):
 def test_what_is_incomplete_ends_nothing(do, monkeypatch):
     session = Session()
     monkeypatch.setattr(work, "complete", Slow())
-    comparing = do.complete(session, 0, "x")
+    comparing = do.complete(session, 0, X)
     opening = do.open(session)
     for steps in (comparing, opening):
         next(steps)
     with pytest.raises(gr.Error, match="Add a photo first"):
         next(do.enlarge(session, None, None, *FORM[1:]))
-    assert list(do.complete(session, 0, "x")) == []  # which is asked for then, goes on already
+    assert list(do.complete(session, 0, X)) == []  # which is asked for then, goes on already
     assert "working" in next(comparing)[do.results.bar]
     assert "Preparing" in next(opening)[do.results.bar]
     comparing.close()
-    assert "working" in next(do.complete(session, 0, "x"))[do.results.bar]
+    assert "working" in next(do.complete(session, 0, X))[do.results.bar]
 
 
 def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, do, monkeypatch):
@@ -176,7 +183,7 @@ def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, do, monkeypa
     with pytest.raises(gr.Error):
         list(do.enlarge(session, None, *FORM))
     monkeypatch.setattr(work, "complete", Slow())
-    assert "working" in next(do.complete(session, 1, "x"))[do.results.bar]
+    assert "working" in next(do.complete(session, 1, X))[do.results.bar]
     functions = page.blocks.fns.values()
     starts = {fn._id for fn in functions if fn.name == "enlarge"}
     followed = {
@@ -191,11 +198,11 @@ def test_after_a_run_that_fails_the_one_that_is_shown_goes_on(page, do, monkeypa
 def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, do, monkeypatch):
     session, slow = looking(), Slow()
     monkeypatch.setattr(work, "try_matching", slow)
-    trying = do.match_otherwise(session, 0, "x", None, 8, 1.5, [1])
+    trying = do.match_otherwise(session, 0, X, None, 8, 1.5, [1])
     next(trying)
     do.halt(session)
     assert list(trying) == [] and slow.closed
-    trying = do.match_otherwise(session, 0, "x", None, 8, 1.5, [1])
+    trying = do.match_otherwise(session, 0, X, None, 8, 1.5, [1])
     assert "working" in next(trying)[do.results.bar]
     monkeypatch.setattr("demo.page.handlers.pack", Slow())
     packing = do.make_archive(session, 0, "x", 0, 0, 4, -1)
@@ -228,13 +235,13 @@ def test_what_follows_an_older_run_is_dropped(do, monkeypatch):
     monkeypatch.setattr(do, "_drawn", lambda x, view, names, place=None: {"drawn": names})
     filling = do.fill(session, run, "x")
     assert next(filling)["drawn"]
-    comparing = do.complete(session, run, "x")
+    comparing = do.complete(session, run, X)
     slow = Slow()
     monkeypatch.setattr(work, "complete", slow)
     assert "working" in next(comparing)[do.results.bar]
     newer = session.start(Inputs(*FORM))
     assert list(comparing) == [] and slow.closed
-    assert list(do.complete(session, run, "x")) == []
+    assert list(do.complete(session, run, X)) == []
     # What is still shown is drawn to its end: the newer run may be stopped.
     assert next(filling)["drawn"]
     session.shown = newer
@@ -278,7 +285,7 @@ def test_what_was_made_of_the_run_before_comes_too_late(do, monkeypatch, what):
     monkeypatch.setattr(work, "try_matching", slow)
     steps = {
         "archive": lambda: do.make_archive(session, 0, "x", 0, 0, 4, -1),
-        "trial": lambda: do.match_otherwise(session, 0, "x", None, 8, 1.5, [1]),
+        "trial": lambda: do.match_otherwise(session, 0, X, None, 8, 1.5, [1]),
     }[what]()
     assert "working" in next(steps)[do.results.bar]
     session.start(Inputs(*FORM))  # it may be stopped, and then the older one is still there

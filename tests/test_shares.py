@@ -1,5 +1,6 @@
 """What one address may have under way at once, and what is kept of thousands of short visits."""
 
+import errno
 import json
 import os
 import socket
@@ -9,10 +10,12 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import gradio as gr
 import httpx
 import pytest
+from gradio.utils import get_upload_folder
 from helpers import is_one_sentence, taken
 from serving import free_port, wait_for
 
@@ -21,15 +24,19 @@ from demo.page.front import (
     MAX_SESSION_NAME,
     MOST_MESSAGES,
     ODD_SESSION,
+    OUR_FAULT,
     TOO_MANY_CALLS,
     TOO_MANY_RUNS,
     TOO_MANY_SESSIONS,
     Front,
     app_options,
 )
+from demo.page.guard import TOO_MUCH_SENT
 from demo.page.upkeep import SILENT_SECONDS, Connections, Upkeep
 from demo.runs.jobs import ASKING, Turns, after_others
+from demo.runs.served import FULL
 from demo.settings import CALLS_PER_ADDRESS, RUNS_PER_ADDRESS, SESSIONS, SESSIONS_PER_ADDRESS
+from masa.errors import UserError
 
 API = "/gradio_api"
 
@@ -54,6 +61,10 @@ class Small:
             for _ in range(2):
                 yield ASKING.get()
 
+        def failing(value):
+            yield "begun"
+            raise self.error
+
         def in_line(value):
             for _ in after_others(self.turns, (step for step in ())):
                 yield str(value)
@@ -65,6 +76,7 @@ class Small:
             go.click(wait, given, words, api_name="wait", **free)
             go.click(str, given, words, api_name="told", **free)
             go.click(steps, given, words, api_name="steps", **free)
+            go.click(failing, given, words, api_name="failing", **free)
             go.click(in_line, given, words, api_name="in_line", **free)
             go.click(asking, given, words, api_name="asking", **free)
             go.click(lambda kept: [*kept, 1], state, state, api_name="kept", **free)
@@ -111,6 +123,24 @@ def small():
 def assert_refused(answer, status, sentence):
     assert answer.status_code == status, answer.text
     assert answer.json() == {"detail": sentence} and is_one_sentence(sentence)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "logged"),
+    [
+        (UserError("Use <b>less</b>."), "Use &lt;b&gt;less&lt;/b&gt;.", 0),
+        (OSError(errno.ENOSPC, "No space left on device"), FULL, 0),
+        (OSError(errno.EIO, "Input/output error"), OUR_FAULT, 1),
+        (TypeError("int() argument"), OUR_FAULT, 1),
+    ],
+)
+def test_errors_of_a_callback_are_a_sentence_and_ours_alone_are_logged(
+    small, caplog, error, sentence, logged
+):
+    small.error, session = error, new()
+    assert small.join("10.0.0.1", "failing", session=session).status_code == 200
+    assert json.dumps(sentence) in small.listen(session)
+    assert caplog.text.count("A callback failed") == logged
 
 
 def test_what_is_cancelled_gives_its_place_back(small):
@@ -254,6 +284,33 @@ def test_calls_of_one_address_are_bounded(small, monkeypatch):
         assert answer.status_code == status
     assert_refused(answer, 429, TOO_MANY_CALLS)
     assert call(small, "10.0.0.2").status_code == 200
+
+
+def uploads():
+    return {path for path in Path(get_upload_folder()).rglob("*") if path.is_file()}
+
+
+TEXT = "data:image/png;base64,AAAA"
+
+
+def test_of_a_call_beyond_the_bound_nothing_is_written(small, monkeypatch):
+    monkeypatch.setattr(small.blocks, "_calls", Allowance(0, 3600))
+    before = uploads()
+    body = {"data": [TEXT]}
+    posted = small.http.post(f"{API}/call/file", json=body, headers={"X-Real": "10.0.0.1"})
+    assert_refused(posted, 429, TOO_MANY_CALLS)
+    assert uploads() == before
+
+
+def test_pictures_as_text_are_paid_for_like_uploads(small, monkeypatch):
+    monkeypatch.setattr("demo.page.guard.FILE_BYTES", 2**29 - 2**16)  # an address may send 1 GB
+    session = new()
+    for number, status in enumerate((200, 200, 429)):
+        before, text = uploads(), f"{TEXT}{number:04}"
+        answer = small.join("10.0.0.1", "file", session=session, value=text)
+        assert answer.status_code == status
+    assert_refused(answer, 429, TOO_MUCH_SENT)
+    assert uploads() == before
 
 
 def test_messages_can_be_deleted_twice_and_have_more_room_than_addresses_fill(small):

@@ -1,6 +1,8 @@
 """Runs, their later steps, other settings and the report, called as the page calls them."""
 
 import dataclasses
+import gc
+import weakref
 from pathlib import Path
 
 import gradio as gr
@@ -13,7 +15,9 @@ from demo.export import export
 from demo.figures.view import View
 from demo.page.form import CUSTOM, HR_MODE, LR_MODE
 from demo.page.messages import as_visible_errors
+from demo.page.page import Page
 from demo.page.report import compared_files, pictures_of, report
+from demo.page.session import Session
 from demo.page.work import complete, enlarge, try_matching
 from demo.runs import jobs
 from demo.runs.exploration import KEPT_BYTES, explore
@@ -34,6 +38,31 @@ from masa.weights import save_weights
 @pytest.fixture
 def no_examples():
     return Showcase([])
+
+
+def completed(x):
+    """The later steps of a run whose results are held, as a session does."""
+    held = []
+    for step in complete(weakref.ref(x)):
+        held.append(step)
+        yield step
+
+
+def test_a_run_that_waits_for_its_later_steps_can_be_forgotten(files):
+    """With many who wait, the page would else hold far more runs than it says."""
+    pictures = str(files / "lr.png"), (str(files / "ref.png"),)
+    run = paint(Request(*pictures))
+    session = Session()
+    handlers = Page(Showcase([]), 60).handlers
+    with taken(jobs.NETWORK):
+        waiting = handlers.complete(session, session.begin("run"), run)
+        assert handlers.results.bar in next(waiting)
+        held = weakref.ref(run)
+        del run
+        gc.collect()
+        assert held() is None
+    with pytest.raises(gr.Error, match="forgotten to make room"):
+        list(waiting)
 
 
 def test_a_run_gives_the_predictors_own_picture(files, no_examples):
@@ -118,7 +147,7 @@ def test_invented_detail_can_be_compared_with_none(files, tmp_path, monkeypatch)
     pictures = str(files / "lr.png"), (str(files / "ref.png"),)
     crisp = paint(Request(*pictures, weights="crisp"))
     assert crisp.faithful is None and "faithful" not in pictures_of(crisp)
-    whole = last(complete(crisp))
+    whole = last(completed(crisp))
     assert np.array_equal(whole.plain, predictor_for("crisp").run(whole.visitors_lr(), ()).rgb)
     again = run(Request(*pictures), ignore)
     assert again.request.weights == "masa-photo" == crisp.auto
@@ -132,13 +161,13 @@ def test_invented_detail_can_be_compared_with_none(files, tmp_path, monkeypatch)
     files_of = dict(export(whole))
     assert "without_invented_detail.png" in files_of
     assert b'"weights_without_invented_detail": "masa-photo"' in files_of["run.json"]
-    assert list(complete(whole)) == []
+    assert list(completed(whole)) == []
     usual = paint(Request(*pictures))
-    assert last(complete(usual)).faithful is None
+    assert last(completed(usual)).faithful is None
 
 
 def test_other_settings_are_drawn_and_then_painted(files, x, monkeypatch):
-    steps = list(try_matching(x, None, 16, 1.0, [1, 3]))
+    steps = list(try_matching(weakref.ref(x), None, 16, 1.0, [1, 3]))
     drawn, painted = (step.value for step in steps if isinstance(step, Finished))
     assert "Blocks of 16 x 16" in drawn.figure.summary and drawn.painted == ""
     config = dataclasses.replace(drawn.found.config, lr_block=16, ref_factor=1.0, dilations=(1, 3))
@@ -150,10 +179,10 @@ def test_other_settings_are_drawn_and_then_painted(files, x, monkeypatch):
     assert geometry.lr_width == 48 and drawn.found.geometry.lr_width == 32
     sides = f"{geometry.ref_block_height} x {geometry.ref_block_width}"
     assert f"first padded to whole blocks: the Ref blocks were {sides} then" in painted.painted
-    *_, same = try_matching(x, drawn.dense, 8, 1.0, [1, 3])
+    *_, same = try_matching(weakref.ref(x), drawn.dense, 8, 1.0, [1, 3])
     assert "dB" in same.value.painted and "padded" not in same.value.painted
     unknown = dataclasses.replace(x, hr=None)
-    steps = list(try_matching(unknown, drawn.dense, 16, 1.0, [1, 3]))
+    steps = list(try_matching(weakref.ref(unknown), drawn.dense, 16, 1.0, [1, 3]))
     (only,) = (step.value for step in steps if isinstance(step, Finished))
     assert only.dense is drawn.dense
     assert np.array_equal(only.figure.image, drawn.figure.image)
@@ -165,7 +194,7 @@ def test_other_settings_are_drawn_and_then_painted(files, x, monkeypatch):
         (64, [1], "smaller than one block"),
     ):
         with pytest.raises(gr.Error, match=words):
-            next(try_matching(x, None, block, 1.0, dilations))
+            next(try_matching(weakref.ref(x), None, block, 1.0, dilations))
 
 
 def test_a_shift_changes_the_reference_and_nothing_else(files, no_examples):
@@ -256,7 +285,7 @@ def test_a_full_line_is_said_in_one_sentence(files, no_examples, monkeypatch):
 def test_what_is_known_takes_no_place_in_the_line(x, monkeypatch):
     monkeypatch.setattr(jobs, "NETWORK", jobs.Turns(most_waiting=0))
     whole = dataclasses.replace(x, switched_off={"ref": x.result, "lr": x.result})
-    assert list(complete(whole)) == []
+    assert list(completed(whole)) == []
     # And who had a place for the picture is not sent away before what follows it.
     steps = complete(dataclasses.replace(x, plain=None))
     assert isinstance(next(steps), Step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from copy import copy
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -27,7 +28,7 @@ from starlette.middleware import Middleware
 
 from demo.laboratory import Sweep
 from demo.page.bounds import Allowance
-from demo.page.guard import Guard
+from demo.page.guard import TAKE_FILES, Guard, Refused
 from demo.page.kept import Kept, Large, Pages, Shelf
 from demo.page.once import Answers, Sessions
 from demo.page.sent import check_texts, checked, file_path
@@ -158,7 +159,7 @@ class Front(gr.Blocks):
         push = self._queue.push
 
         async def push_admitted(body: Any, request: Request, username: str | None) -> Any:
-            await self._admit(body, request.client.host if request.client else "")
+            await self._admit(body, request)
             # The event keeps the request, and this its body with all pictures that came as text.
             vars(request).pop("_json", None)
             vars(request)["_body"] = b""
@@ -167,20 +168,30 @@ class Front(gr.Blocks):
         self._queue.push = push_admitted  # type: ignore[method-assign]
         return self
 
-    async def _admit(self, body: Any, address: str) -> None:
+    async def _admit(self, body: Any, request: Request) -> None:
         """Raises ``HTTPException`` for an event that must not get into the queue.
 
         Pictures sent as text are written to files, as texts would fill the memory while they wait.
+        An address pays for them before.
         """
-        session = body.session_hash
+        session, address = body.session_hash, request.client.host if request.client else ""
         if session is not None and len(session) > MAX_SESSION_NAME:
             raise HTTPException(400, ODD_SESSION)
         self._check_places(address)  # before anything of it is written
         body.oauth_token = None
         try:
-            check_texts([body.data, body.event_data])
+            files = check_texts([body.data, body.event_data])
         except UserError as error:
             raise HTTPException(413, str(error)) from None
+        if session is None and not self._calls.take(address):
+            raise HTTPException(429, TOO_MANY_CALLS)
+        if self._is_new(session) and not self._sessions.take(address):
+            raise HTTPException(429, TOO_MANY_SESSIONS)
+        try:
+            if take := request.scope.get(TAKE_FILES):  # not where the request is made up
+                take(files)
+        except Refused as refusal:
+            raise HTTPException(refusal.status, refusal.sentence) from None
         try:
             body.data, body.event_data = await run_in_threadpool(
                 checked, (body.data, body.event_data)
@@ -195,14 +206,12 @@ class Front(gr.Blocks):
             raise HTTPException(400, NOT_FITTING) from None
         # Nothing is awaited from here on, so no other event changes what is counted.
         self._check_places(address)
-        if session is None:
-            if not self._calls.take(address):
-                raise HTTPException(429, TOO_MANY_CALLS)
-        elif session not in self.state_holder:
-            if not self._sessions.take(address):
-                raise HTTPException(429, TOO_MANY_SESSIONS)
-            if isinstance(self.state_holder, Sessions):
-                self.state_holder.open(session)
+        if self._is_new(session) and isinstance(self.state_holder, Sessions):
+            self.state_holder.open(session)
+
+    def _is_new(self, session: str | None) -> bool:
+        """Whether an event comes from a page that did nothing before."""
+        return session is not None and session not in self.state_holder
 
     def _check_places(self, address: str) -> None:
         """Raises ``HTTPException`` if no more events can wait, or no more of this address."""
@@ -274,14 +283,13 @@ class Front(gr.Blocks):
         return x
 
     async def call_function(self, *args: Any, **options: Any) -> Any:
-        """Gradio's, with the traceback for the log and a sentence for the visitor."""
+        """Gradio's, with a sentence for the visitor; only of what is our fault the log has more."""
         try:
             return await super().call_function(*args, **options)
         except gr.Error:
             raise
-        except Exception:
-            log.exception("A callback failed")
-            raise gr.Error(OUR_FAULT, print_exception=False) from None
+        except Exception as error:
+            raise gr.Error(_sentence_for(error), print_exception=False) from None
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """Gradio's, after putting on the shelf what is large; of a mapping only what it holds.
@@ -342,6 +350,16 @@ class Front(gr.Blocks):
     def _shelved(self, value: Any) -> Any:
         large = isinstance(value, (Exploration, DenseMatch, Sweep))
         return self.shelf.put(value) if large else value
+
+
+def _sentence_for(error: Exception) -> str:
+    """What a visitor is told of an error in a callback; if it is our fault, the log gets it."""
+    if isinstance(error, UserError):
+        return escape(str(error), quote=False)
+    if isinstance(error, OSError) and (sentence := full_disk(error)) is not None:
+        return sentence
+    log.error("A callback failed", exc_info=error)
+    return OUR_FAULT
 
 
 def client_left() -> bool:

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import HTTPException
@@ -137,6 +138,10 @@ TOO_MANY_OPEN = "Too many requests of your address are open: close some and try 
 FULL = "This page has as many visitors as it can take: please come back in a minute."
 
 
+TAKE_FILES = "masa.take_files"
+"""The key of what charges a request's address for files that it has written."""
+
+
 class Refused(Exception):  # noqa: N818 - an answer, not an error
     """Raised where a request must go no further."""
 
@@ -148,9 +153,10 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
 class Guard:
     """ASGI middleware that answers in Gradio's place what must not reach it.
 
-    Refusals are JSON, ``{"detail": sentence}``. ``proxy_header`` names the header in which a
-    trusted proxy tells visitors' addresses; ``room(wanted)`` is how many bytes of files may still
-    come, after it tried to make room for ``wanted``.
+    Refusals are JSON, ``{"detail": sentence}``. What stands behind takes more of an address's
+    allowance by ``scope[TAKE_FILES](files)``, which raises :class:`Refused`. ``proxy_header`` names
+    the header in which a trusted proxy tells visitors' addresses; ``room(wanted)`` is how many
+    bytes of files may still come, after it tried to make room for ``wanted``.
     """
 
     def __init__(
@@ -173,6 +179,7 @@ class Guard:
         else:
             address = address_of(scope, self._proxy_header)
             scope["client"] = (address, 0)  # so that what stands behind need not ask again
+            scope[TAKE_FILES] = partial(self._take_files, scope)
             try:
                 with self._counted(address):
                     await self._pass(scope, receive, _impatient(send))
@@ -280,7 +287,7 @@ class Guard:
                     return {"type": "http.request", "body": b""}
                 before = parts.files
                 parts.count(chunk)
-                self._take(scope, (parts.files - before) * FILE_BYTES)
+                self._take_files(scope, parts.files - before)
                 uncounted += len(chunk)
                 if uncounted > RECOUNT:
                     uncounted = 0
@@ -349,6 +356,9 @@ class Guard:
             self._take(scope, len(chunk))
             yield chunk
             more = message.get("more_body", False)
+
+    def _take_files(self, scope: Scope, files: int) -> None:
+        self._take(scope, files * FILE_BYTES)
 
     def _take(self, scope: Scope, size: int) -> None:
         if not self._sent.take(scope["client"][0], size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -100,7 +101,9 @@ class Handlers:
             inputs.request()  # raises before an older run is ended
         replacing = session.asked is not None
         run = session.start(inputs)
-        steps = work.enlarge(inputs, self.showcase, before, replacing)
+        held = None if before is None else weakref.ref(before)
+        del before  # see demo.page.work
+        steps = work.enlarge(inputs, self.showcase, held, replacing)
         told = self._told(steps, partial(self._new, run))
         try:
             for update in while_wanted(lambda: session.is_current(run), told):
@@ -139,7 +142,8 @@ class Handlers:
             return
         session.completing = run
         try:
-            steps = self._told(work.complete(x), partial(self._completed, session))
+            steps = self._told(work.complete(weakref.ref(x)), partial(self._completed, session))
+            del x  # see demo.page.work
             yield from while_wanted(lambda: session.is_current(run), steps)
         finally:
             if session.completing == run:
@@ -180,7 +184,8 @@ class Handlers:
         """Other settings of the matching, beside dense matching."""
         x = existing(x)
         known = dense if dense is not None and dense.of is x.matches else None
-        trying = work.try_matching(x, known, block, factor, dilations)
+        trying = work.try_matching(weakref.ref(x), known, block, factor, dilations)
+        del x, dense, known  # see demo.page.work
         steps = self._told(trying, self._tried)
         number = session.begin("trial")
         yield from while_wanted(

@@ -308,9 +308,10 @@ class LaboratoryTab:
         with as_visible_errors():
             trial = trial_of(values)
         number = session.begin("sweep")
-        yield from while_wanted(lambda: session.is_newest("sweep", number), self._swept(trial))
+        steps = self._swept(session, trial)
+        yield from while_wanted(lambda: session.is_newest("sweep", number), steps)
 
-    def _swept(self, trial: SweepRequest) -> Generator[Updates, None, None]:
+    def _swept(self, session: Session, trial: SweepRequest) -> Generator[Updates, None, None]:
         begun = False
         latest: Sweep | None = None
         with closing(watch(trial)) as steps:
@@ -323,6 +324,8 @@ class LaboratoryTab:
                         yield {self.results: gr.Column(visible=True)}
                         begun = True
                     continue
+                if latest is None:
+                    session.begin("mark")  # what is drawn for a click on the sweep before is older
                 yield self._grown(step, first=latest is None)
                 latest = step
         if latest is not None:
@@ -362,11 +365,18 @@ class LaboratoryTab:
         }
 
     def show_chosen(
-        self, session: Session, sweep: Sweep | None, line: str, value: float, compared: str
+        self,
+        session: Session,
+        sweep: Sweep | None,
+        line: str | None,
+        value: float | None,
+        compared: str,
     ) -> Updates:
         """A result was chosen by name."""
         number = session.begin("mark")
-        updates = {} if sweep is None else self._chosen(sweep, line, value, compared)
+        if sweep is None or line is None or value is None:
+            return {}
+        updates = self._chosen(sweep, line, value, compared)
         return updates if session.is_newest("mark", number) else {}
 
     def _clicked(self, draw: Callable[..., Any]) -> Callable[..., Updates]:

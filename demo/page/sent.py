@@ -25,14 +25,18 @@ MOST_TEXTS = 1 + LIMITS.max_references
 """Pictures that one request may hold as text: a photo and its references."""
 
 
-def check_texts(value: Any) -> None:
-    """Raises ``UserError`` for more pictures as text than a form holds, before any is decoded."""
+def check_texts(value: Any) -> int:
+    """How many pictures as text ``value`` holds; none is decoded.
+
+    Raises ``UserError`` for more than a form holds.
+    """
     count = _texts(value)
     if count > MOST_TEXTS:
         raise UserError(
             f"{count} pictures as text are too many for one request: send a photo and up to "
             f"{LIMITS.max_references} references."
         )
+    return count
 
 
 def _texts(value: Any) -> int:

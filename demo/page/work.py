@@ -1,10 +1,13 @@
 """What runs the network for a visitor: each is a generator of steps, then of results.
 
-All of them raise ``gr.Error`` with one sentence for the visitor.
+All of them raise ``gr.Error`` with one sentence for the visitor. They may wait long, and earlier
+runs that they go on from take megabytes: meanwhile the visitor's session alone holds these, as it
+may have to forget them to keep within the memory.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +16,7 @@ from demo.figures.cost import rematch_figure
 from demo.figures.figure import Drawn
 from demo.figures.result import decibels
 from demo.page.form import Inputs
+from demo.page.front import FORGOTTEN
 from demo.page.messages import as_visible_errors
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import Finished, Steps, follow
@@ -25,17 +29,29 @@ from masa.errors import UserError
 from masa.pictures.metrics import psnr_y
 from masa.predictor import Progress
 
+Held = weakref.ref[Exploration]
+"""A run that somebody else holds."""
+
+
+def still(run: Held) -> Exploration:
+    """The run. Raises ``UserError`` if it was forgotten."""
+    x = run()
+    if x is None:
+        raise UserError(FORGOTTEN[Exploration])
+    return x
+
 
 def enlarge(
     inputs: Inputs,
     showcase: Showcase,
-    before: Exploration | None = None,
+    before: Held | None = None,
     admitted: bool = False,
 ) -> Steps[Exploration]:
     """The first step of a run, to the enlarged picture; an example that is ready is given at once.
 
-    Parts of ``before``, the visitor's last exploration, that stay the same are used again. With
-    ``admitted`` a long line refuses nobody: the run replaces one that was in the line already.
+    Parts of ``before``, the visitor's last exploration, that stay the same are used again, unless
+    it was forgotten meanwhile. With ``admitted`` a long line refuses nobody: the run replaces one
+    that was in the line already.
     """
     with as_visible_errors():
         request = inputs.request()
@@ -44,24 +60,29 @@ def enlarge(
             yield Finished(ready)
             return
         example = showcase.example_of(request)
-        yield from follow(
-            lambda progress: taken_over(paint(request, progress=progress, example=example), before),
-            admitted,
-        )
+
+        def painted(progress: Progress) -> Exploration:
+            x = paint(request, progress=progress, example=example)
+            return taken_over(x, before() if before else None)
+
+        yield from follow(painted, admitted)
 
 
-def complete(x: Exploration) -> Steps[Exploration]:
-    """The steps after a picture, each in a turn of its own; what ``x`` has is left out."""
+def complete(run: Held) -> Steps[Exploration]:
+    """The steps after a picture, each in a turn of its own; what the run has is left out.
+
+    Whoever asks has to hold each result as long as the next step is to be made of it.
+    """
     with as_visible_errors():
-        for add in later_steps(x):
-            for step in follow(partial(_added, add, x), admitted=True):
+        for add in later_steps(still(run)):
+            for step in follow(partial(_added, add, run), admitted=True):
                 yield step
                 if isinstance(step, Finished):
-                    x = step.value
+                    run = weakref.ref(step.value)
 
 
-def _added(add: Callable[..., Exploration], x: Exploration, progress: Progress) -> Exploration:
-    return add(x, progress=progress)
+def _added(add: Callable[..., Exploration], run: Held, progress: Progress) -> Exploration:
+    return add(still(run), progress=progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +98,10 @@ class MatchingTrial:
 
 
 def try_matching(
-    x: Exploration,
+    run: Held,
     dense: DenseMatch | None,
-    block: int,
-    factor: float,
+    block: int | None,
+    factor: float | None,
     dilations: Sequence[int],
 ) -> Steps[MatchingTrial]:
     """Match again with other settings, beside dense matching.
@@ -93,29 +114,32 @@ def try_matching(
         def densely(share: float) -> None:
             progress(0.9 * share, "Dense matching, for comparison")
 
+        x = still(run)
         every = dense or dense_match(x, on_share=densely)
         progress(0.9, "Matching again")
         found = rematch(x, config, every)
         return MatchingTrial(found, every, rematch_figure(x, found, every), "")
 
     with as_visible_errors():
-        if not dilations:
-            raise UserError("Choose at least one dilation.")
+        if block is None or factor is None or not dilations:
+            raise UserError("Choose a block, a factor and at least one dilation.")
         try:
             config = MASAConfig(
                 lr_block=int(block), ref_factor=float(factor), dilations=tuple(sorted(dilations))
             )
         except ValueError as error:
             raise UserError(f"These settings do not work: {error}.") from None
-        rematch_cost(x, config)  # raises for settings that do not fit, before there is any waiting
+        # Raises for settings that do not fit, before there is any waiting.
+        rematch_cost(still(run), config)
         for step in follow(match_again):
             yield step
-            if isinstance(step, Finished) and x.hr is not None:
-                yield from follow(partial(_painted, x, step.value), admitted=True)
+            if isinstance(step, Finished) and still(run).hr is not None:
+                yield from follow(partial(_painted, run, step.value), admitted=True)
 
 
-def _painted(x: Exploration, trial: MatchingTrial, progress: Progress) -> MatchingTrial:
-    """The trial with what its matches are worth; the HR of ``x`` is known."""
+def _painted(run: Held, trial: MatchingTrial, progress: Progress) -> MatchingTrial:
+    """The trial with what its matches are worth; the HR of the run is known."""
+    x = still(run)
     predictor = predictor_for(x.weights)
     matching = replace(
         predictor.config,
