@@ -8,7 +8,7 @@ from helpers import is_one_sentence, picture, placed
 
 from masa.__main__ import main
 from masa.network.blocks import Geometry
-from masa.network.matching import coarse_match, part_scores
+from masa.network.matching import coarse_match, part_scores, spread_blocks
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
@@ -293,7 +293,40 @@ def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):
     torch.testing.assert_close(parts.max(0).values, whole)
     assert (parts[0] < parts[1]).any() and (parts[0] > parts[1]).any()
     few = part_scores(lr, ref, config, [slice(0, 48)], most_blocks=4)
-    torch.testing.assert_close(few[0], whole[[0, 5, 10, 15]])
+    torch.testing.assert_close(few[0], whole[spread_blocks(4, 5, 4)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "most", "row_gap", "column_gap"),
+    [
+        (64, 64, 256, 1, 1),
+        (128, 128, 256, 1, 1),
+        (64, 128, 256, 1, 1),
+        (128, 64, 256, 1, 1),
+        (96, 128, 256, 1, 2),
+        (256, 256, 256, 1, 2),
+        (100, 7, 50, 2, 1),
+        (5, 4, 256, 1, 1),
+        (5, 4, 7, 1, 1),
+        (1, 300, 256, 1, 2),
+        (300, 1, 256, 2, 1),
+        (300, 2, 256, 2, 1),
+        (1, 1, 256, 1, 1),
+    ],
+)
+def test_few_blocks_cover_rows_and_columns(rows, columns, most, row_gap, column_gap):
+    """So that a reference that shows only a few columns of the photo is not overlooked."""
+    blocks = spread_blocks(rows, columns, most)
+    assert len(blocks) == min(rows * columns, most)
+    assert (np.diff(blocks) > 0).all()  # in order, and none twice
+    for used, side, gap in (
+        (blocks // columns, rows, row_gap),
+        (blocks % columns, columns, column_gap),
+    ):
+        assert np.diff([-1, *np.unique(used), side]).max() <= gap
+    again = spread_blocks(rows, columns, most)
+    np.testing.assert_array_equal(blocks, again)
+    np.testing.assert_array_equal(spread_blocks(rows, columns, 10**6), np.arange(rows * columns))
 
 
 def test_the_command_aligns_unless_told_not_to(tmp_path, pair, capsys):
