@@ -23,20 +23,7 @@ LIMITS = replace(
 """Smaller than the command line's: a free host has two cores, and others are waiting."""
 
 MEMORY = 6 * 2**30
-"""Bytes one run may take; less where :func:`memory_bound` says so."""
-
-AMPLE = 15 * 2**30
-"""Bytes of memory of a machine, or its container, from which on all bounds below apply in full."""
-
-
-def memory_bound(limit: int, most: int = MEMORY) -> int:
-    """``most`` bytes, or the same share of less memory, where only ``limit`` bytes may be used.
-
-    Where it bounds a run, the kept features and the sessions alike, a third of the limit is left
-    for everything else: a container is killed if all together take more.
-    """
-    return min(most, most * limit // AMPLE)
-
+"""Bytes one run may take; less where :func:`masa.machine.memory.memory_bound` says so."""
 
 FEATURES = 8
 """Encoded photos and references that all networks together keep: a pair for each of four."""

@@ -131,10 +131,10 @@ class Predictor:
 
         ``device`` is auto, cpu, cuda or mps; ``precision`` auto, fp32, bf16 or fp16; ``limits``
         bound the pictures' sizes. ``memory`` bounds a run in bytes, not counting earlier LRs and
-        references in ``features``, which several predictors may share; on a graphics card it is
-        never more than what is free there now. ``largest`` is the largest side of a tile,
-        in LR pixels: a run with smaller tiles can be stopped sooner. Raises ``UserError`` for a
-        device or precision that cannot work.
+        references in ``features``, which several predictors may share; on a graphics card a run
+        never takes more than what is free there when it begins. ``largest`` is the largest side of
+        a tile, in LR pixels: a run with smaller tiles can be stopped sooner. Raises ``UserError``
+        for a device or precision that cannot work.
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -142,8 +142,7 @@ class Predictor:
         model = load_model() if model is None else copy.deepcopy(model)
         self.model = model.to(self.device, self.dtype).eval()
         self.limits = limits
-        free = free_memory(self.device)
-        self.memory = memory if free is None else min(memory, free)
+        self.memory = memory
         self.largest = largest
         self._features = FeatureCache() if features is None else features
         choices = 16 if self._features.most else 0  # none where no features are kept either
@@ -368,19 +367,24 @@ class Predictor:
         The sizes are those of :func:`masa.reference.canvas.canvas_sizes`. Raises
         ``MemoryNeededError`` if no tile is small enough for the memory allowed.
         """
-        size = self.dtype.itemsize
+        size, memory = self.dtype.itemsize, self._memory_now()
         try:
-            tile = choose_tile(lr, ref_down, self.config, size, self.memory, keep, self._strips)
+            tile = choose_tile(lr, ref_down, self.config, size, memory, keep, self._strips)
         except MemoryError as error:
             gigabytes = error.args[0] / 2**30
             raise MemoryNeededError(
                 f"These pictures need about {gigabytes:.1f} GB of memory, more than the "
-                f"{self.memory / 2**30:.1f} GB allowed: use a smaller photo, smaller or fewer "
+                f"{memory / 2**30:.1f} GB allowed: use a smaller photo, smaller or fewer "
                 "references, or allow more memory."
             ) from None
         if self.largest is not None and max(*lr, *ref_down) > self.largest:
             return min(tile or self.largest, self.largest)
         return tile
+
+    def _memory_now(self) -> int:
+        """Bytes a run may take: on a graphics card, kept features leave less than there was."""
+        free = free_memory(self.device)
+        return self.memory if free is None else min(self.memory, free)
 
     @property
     def _strips(self) -> bool:

@@ -224,6 +224,24 @@ def test_half_precision_features_have_float32_statistics():
     assert adapt(AdaIN(), x, x).out.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("kind", [SpatialAdaptation, SPADE])
+def test_small_learned_parts_survive_half_precision(kind):
+    """Beside statistics that are thousands of times as large."""
+    module = fill(kind(4))
+    with torch.no_grad():
+        for conv in (module.conv_gamma, module.conv_beta):
+            conv.weight *= 1e-4
+            conv.bias *= 1e-4
+    lr, ref = features(n=1)
+    exact = adapt(module, lr, ref)
+    found = adapt(module.bfloat16(), lr.bfloat16(), ref.bfloat16())
+    assert found.out.dtype == torch.bfloat16
+    for half, whole in ((found.gamma, exact.gamma), (found.beta, exact.beta)):
+        limit = 0.05 * whole.detach().abs().max().item()
+        assert 0 < limit < 1e-4
+        torch.testing.assert_close(half.float(), whole, atol=limit, rtol=0)
+
+
 def test_flat_channels_stay_finite_with_finite_gradients():
     lr = torch.full((1, 2, 4, 4), 0.5, requires_grad=True)
     ref = torch.full((1, 2, 4, 4), 2.0, requires_grad=True)

@@ -8,7 +8,7 @@ from helpers import is_one_sentence, picture, placed
 
 from masa.__main__ import main
 from masa.network.blocks import Geometry
-from masa.network.matching import coarse_match, part_scores
+from masa.network.matching import coarse_match, part_scores, spread_blocks
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
@@ -16,7 +16,14 @@ from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
 from masa.predictor import Predictor
 from masa.reference import alignment
-from masa.reference.alignment import align, align_reference, aligned_view, plausible, transformed
+from masa.reference.alignment import (
+    Alignment,
+    align,
+    align_reference,
+    aligned_view,
+    plausible,
+    transformed,
+)
 from masa.reference.canvas import View, choose_views, lr_canvas
 from masa.reference.views import Reference, notes_on, see
 from masa.weights import load_model
@@ -113,6 +120,41 @@ def test_mirrored_unrelated_and_empty_pictures_are_not_aligned(photo, examples):
     assert align(np.full((40, 40, 3), 9, np.uint8), photo) is None
     assert align(lr, picture(16, 16)) is None
     assert align(lr[:8, :8].copy(), photo) is None
+
+
+def test_a_panorama_larger_than_opencv_samples_is_aligned():
+    """Sides above 32766 pixels are reduced first."""
+    ref = np.zeros((1100, 33000, 3), np.uint8)
+    ref[...] = (np.arange(33000) // 130)[None, :, None]
+    matrix = np.array([(1, 0, 20000), (0, 1, 100), (0, 0, 1)], float)
+    lies = Alignment(matrix, (160, 160), np.zeros((0, 2)), np.zeros((0, 2)), 0)
+    lr = ref[100:260:4, 20000:20160:4].copy()
+    view = aligned_view(lr, ref, lies)
+    assert np.abs(view.rgb.astype(int) - ref[100:260, 20000:20160]).max() <= 1
+    assert np.abs(view.own[..., 0].mean() - 179.5) < 2  # in pixels of what was given
+
+
+def test_a_photo_whose_frame_opencv_cannot_sample_is_not_aligned():
+    lr = picture(24, 8192)
+    assert align(lr, lr) is None
+
+
+def test_noise_of_a_frame_pixel_is_allowed_in_a_reference_from_nearer():
+    """Where too few features agree to four of its own pixels, frame pixels count."""
+    rng = np.random.default_rng(10)
+    size = 600, 800
+    frame = rng.uniform((0, 0), (799, 599), (50, 2))
+    own = 4 * frame + (300, 200)
+    own[:30] += rng.normal(0, 4, (30, 2))  # one frame pixel
+    own[30:] = rng.uniform((0, 0), (3600, 2600), (20, 2))
+    strict = alignment._similarity(frame, own), alignment._homography(frame, own)
+    assert alignment._believed(strict, size) is None
+    matrix, agree = alignment._transform(frame, own, size)
+    assert agree[:30].sum() >= 25 and agree[30:].sum() <= 2
+    middle = transformed(matrix, np.array([(400.0, 300.0)]))
+    assert np.abs(middle - (1900, 1400)).max() < 8
+    assert alignment._transform(frame, rng.permutation(own), size) is None
+    assert alignment._inverted((np.zeros((3, 3)), agree)) is None
 
 
 def test_what_no_camera_sees_is_not_plausible():
@@ -293,7 +335,40 @@ def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):
     torch.testing.assert_close(parts.max(0).values, whole)
     assert (parts[0] < parts[1]).any() and (parts[0] > parts[1]).any()
     few = part_scores(lr, ref, config, [slice(0, 48)], most_blocks=4)
-    torch.testing.assert_close(few[0], whole[[0, 5, 10, 15]])
+    torch.testing.assert_close(few[0], whole[spread_blocks(4, 5, 4)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "most", "row_gap", "column_gap"),
+    [
+        (64, 64, 256, 1, 1),
+        (128, 128, 256, 1, 1),
+        (64, 128, 256, 1, 1),
+        (128, 64, 256, 1, 1),
+        (96, 128, 256, 1, 2),
+        (256, 256, 256, 1, 2),
+        (100, 7, 50, 2, 1),
+        (5, 4, 256, 1, 1),
+        (5, 4, 7, 1, 1),
+        (1, 300, 256, 1, 2),
+        (300, 1, 256, 2, 1),
+        (300, 2, 256, 2, 1),
+        (1, 1, 256, 1, 1),
+    ],
+)
+def test_few_blocks_cover_rows_and_columns(rows, columns, most, row_gap, column_gap):
+    """So that a reference that shows only a few columns of the photo is not overlooked."""
+    blocks = spread_blocks(rows, columns, most)
+    assert len(blocks) == min(rows * columns, most)
+    assert (np.diff(blocks) > 0).all()  # in order, and none twice
+    for used, side, gap in (
+        (blocks // columns, rows, row_gap),
+        (blocks % columns, columns, column_gap),
+    ):
+        assert np.diff([-1, *np.unique(used), side]).max() <= gap
+    again = spread_blocks(rows, columns, most)
+    np.testing.assert_array_equal(blocks, again)
+    np.testing.assert_array_equal(spread_blocks(rows, columns, 10**6), np.arange(rows * columns))
 
 
 def test_the_command_aligns_unless_told_not_to(tmp_path, pair, capsys):

@@ -447,6 +447,7 @@ def test_info_of_other_sizes(capsys, weights):
     assert "100x75, padded to 104x80" in out
     assert "400x300" in out
     assert "304x416" in out
+    assert "each reference that is aligned may add a view of 400x300 pixels" in out
 
 
 def test_convert(full_model, tmp_path, capsys):

@@ -41,7 +41,6 @@ from demo.page.guard import (
 from demo.page.once import ANSWERS_PER_ADDRESS
 from demo.page.sent import MOST_TEXTS
 from demo.settings import (
-    AMPLE,
     ARCHIVE_QUEUE,
     BYTES_PER_ADDRESS,
     CALLS_PER_ADDRESS,
@@ -61,9 +60,9 @@ from demo.settings import (
     SESSIONS_PER_ADDRESS,
     SPARED_SECONDS,
     TEMPORARY,
-    memory_bound,
 )
 from masa.errors import UserError
+from masa.machine.memory import AMPLE, memory_bound
 from masa.pictures.photo import DEFAULT_LIMITS
 from masa.pictures.read import read_photo
 from masa.predictor import DEFAULT_MEMORY
@@ -221,8 +220,10 @@ def said():
 
 
 def test_the_hosting_page_states_what_holds_below_the_table():
-    ample, most = AMPLE // 2**30, memory_bound(5 * 2**30) // 2**30
+    ample, most = AMPLE // 2**30, memory_bound(5 * 2**30, MEMORY) // 2**30
     assert f"less than {ample} GB of memory" in said()
+    default = memory_bound(5 * 2**30, DEFAULT_MEMORY) / 2**30
+    assert f"{default:.1f} GB on the command line, unless `--memory` says more" in said()
     assert f"with 5 GB, for example, a run takes {most} GB" in said()
     assert f"not used for {SPARED_SECONDS // 60} minutes make room" in said()
     assert f"of more than {MOST_ADDRESSES:,}," in said()

@@ -301,6 +301,20 @@ def pruned(monkeypatch):
     monkeypatch.setattr(masa.network.blocks, "FULL_SEARCH", 0)
 
 
+def test_only_the_cpu_is_asked_for_float64(pruned, monkeypatch):
+    """Apple's graphics cards do not have it."""
+    steps = []
+    for name in ("cpu", "double"):
+        method = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor,
+            name,
+            lambda self, name=name, method=method: steps.append(name) or method(self),
+        )
+    match(noise(1, 16, 16, 16), noise(1, 16, 24, 24, seed=1), DEFAULT)
+    assert steps == ["cpu", "double"]
+
+
 def test_in_large_pictures_few_channels_propose_and_all_decide(monkeypatch):
     """Features of few strong directions, as real ones are: nearly all places stay the same."""
     basis = noise(1, 64, 64)[0] * torch.logspace(0, -2, 64)

@@ -142,18 +142,19 @@ from masa.machine.cache import FeatureCache
 from masa.reference.canvas import canvas_sizes
 from masa.machine.memory import measured_peak
 
-lr, ref, keep = json.loads(sys.argv[1])
+lr, ref, tile, keep = json.loads(sys.argv[1])
 rng = np.random.default_rng(0)
 small, sharp = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in (lr, ref))
 predictor = Predictor(MASA(), "cpu", "fp32", features=FeatureCache(0))
 predictor.run(small[:16, :16], [sharp[:64, :64]])  # what libraries take at first is not a run's
 sizes = canvas_sizes((lr, lr), [(ref, ref)], predictor.config)
-predictor.memory = predictor.predicted_bytes(*sizes, 32, keep)
+predictor.memory = predictor.predicted_bytes(*sizes, tile, keep)
 taken = []
 for _ in range(3):  # later runs find gaps in freed memory
     with measured_peak(predictor.device) as peak:
         tile = predictor.run(small, [sharp], keep=keep).tile
-    taken.append(peak.bytes or 0)
+    assert peak.bytes is not None, "the peak was not measured"
+    taken.append(peak.bytes)
 print(json.dumps([tile, predictor.memory, max(taken)]))
 """
 
@@ -161,13 +162,15 @@ print(json.dumps([tile, predictor.memory, max(taken)]))
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("lr", "ref", "keep"), [(16, 1024, ()), (128, 512, ()), (128, 128, (1, 2, 4))], ids=str
+    ("lr", "ref", "wanted", "keep"),
+    [(16, 1024, 32, ()), (128, 512, 32, ()), (128, 128, 32, (1, 2, 4)), (64, 256, None, ())],
+    ids=str,
 )
-def test_a_run_stays_below_the_memory_allowed(lr, ref, keep):
+def test_a_run_stays_below_the_memory_allowed(lr, ref, wanted, keep):
     """In a process of its own, whose memory nothing else takes."""
-    command = [sys.executable, "-c", RUN, json.dumps([lr, ref, keep])]
+    command = [sys.executable, "-c", RUN, json.dumps([lr, ref, wanted, keep])]
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
     tile, allowed, taken = json.loads(done.stdout)
-    assert tile is not None
-    assert taken <= allowed
+    assert (tile is None) == (wanted is None)
+    assert 0 < taken <= allowed

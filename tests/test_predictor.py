@@ -348,10 +348,22 @@ def test_a_card_that_others_use_too_is_a_sentence(small_predictor, monkeypatch):
     assert is_one_sentence(str(raised.value))
 
 
-def test_a_small_card_bounds_a_run(small_model, monkeypatch):
-    for free, allowed in ((None, 500), (300, 300), (800, 500), (0, 0)):
+def test_what_is_free_on_a_card_now_bounds_a_run(small_model, monkeypatch):
+    """Features of earlier runs stay on the card, so less is free than when it was chosen."""
+    predictor = Predictor(small_model, "cpu", "fp32", memory=2**40)
+    sizes = canvas_sizes((64, 64), [(256, 256)], predictor.config)
+    whole, tiled = (predictor.predicted_bytes(*sizes, tile) for tile in (None, 32))
+    assert tiled < whole
+    for free, tile in ((None, None), (whole, None), (whole - 1, 32), (2**50, None)):
         monkeypatch.setattr("masa.predictor.free_memory", lambda device, free=free: free)
-        assert Predictor(small_model, "cpu", "fp32", memory=500).memory == allowed
+        assert predictor.choose_tile(*sizes) == tile
+    monkeypatch.setattr("masa.predictor.free_memory", lambda device: tiled - 1)
+    with pytest.raises(MemoryNeededError, match=f"the {tiled / 2**30:.1f} GB allowed"):
+        predictor.choose_tile(*sizes)
+    predictor.memory = 1
+    monkeypatch.setattr("masa.predictor.free_memory", lambda device: whole)
+    with pytest.raises(MemoryNeededError, match=r"the 0\.0 GB allowed"):
+        predictor.choose_tile(*sizes)
 
 
 def test_what_is_refused_is_never_padded(small_model, monkeypatch):

@@ -167,7 +167,19 @@ def test_a_run_that_is_stopped_keeps_what_it_has_read(net):
     )
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
     assert max(b - a for a, b in pairwise(shares)) < 0.8
-    assert parts.holds(used_parts(plan_transfer(matches)))
+    assert parts.holds(plan_transfer(matches))
+
+
+@torch.inference_mode()
+def test_another_run_may_finish_reading_while_one_asks_what_was_read(net):
+    model, lr, _, down = net
+    _, matches = matches_at(model, lr, down, (1, 1))
+    answers = [np.ones((13, 10), bool), None]  # what was read, from one look to the next
+
+    class Shared:
+        parts = property(lambda self: answers.pop(0))
+
+    assert RefFeatures.holds(Shared(), plan_transfer(matches))
 
 
 @torch.inference_mode()

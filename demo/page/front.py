@@ -43,10 +43,9 @@ from demo.settings import (
     RUNS_PER_ADDRESS,
     SESSION_MEMORY,
     SESSIONS_PER_ADDRESS,
-    memory_bound,
 )
 from masa.errors import UserError
-from masa.machine.memory import memory_limit
+from masa.machine.memory import memory_bound, memory_limit
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.runs.zerogpu import device
-from demo.settings import FEATURE_MEMORY, FEATURES, LIMITS, PIECE, memory_bound
+from demo.settings import FEATURE_MEMORY, FEATURES, LIMITS, MEMORY, PIECE
 from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.machine.cost import executed_cost
-from masa.machine.memory import Peak, measured_peak, memory_limit
+from masa.machine.memory import Peak, measured_peak, memory_bound, memory_limit
 from masa.network.model import SCALES
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y, ssim_y
@@ -172,7 +172,7 @@ def _predictor(weights: str, device: str) -> Predictor:
         load_model(weights),
         device,
         limits=LIMITS,
-        memory=memory_bound(memory_limit()),
+        memory=memory_bound(memory_limit(), MEMORY),
         features=_FEATURES,
         largest=PIECE,
     )

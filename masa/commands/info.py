@@ -73,4 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
         f"{ready.predicted_bytes(lr_size, down_size, tile) / 2**20:.0f} MB",
     )
     line("tiles", "none needed" if tile is None else f"of {tile} LR pixels a side")
+    width, height = (SCALE * side for side in arguments.lr[::-1])
+    print(
+        "All this is without alignment, as with --align off: each reference that is aligned may "
+        f"add a view of {width}x{height} pixels."
+    )
     return 0

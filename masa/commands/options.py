@@ -10,6 +10,7 @@ from typing import get_args
 from masa.errors import UserError
 from masa.files import write_whole
 from masa.machine.device import Device, Precision
+from masa.machine.memory import AMPLE, memory_bound, memory_limit
 from masa.measuring.scenes import Refs
 from masa.predictor import DEFAULT_MEMORY, Predictor
 from masa.weights import AUTO, DEFAULT_WEIGHTS, find_weights, load_model
@@ -67,10 +68,11 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         type=positive_gigabytes,
-        default=DEFAULT_MEMORY,
+        default=memory_bound(memory_limit(), DEFAULT_MEMORY),
         metavar="GB",
-        help=f"most memory a picture may take; less means tiles "
-        f"(default: {DEFAULT_MEMORY / 2**30:g})",
+        help="most memory a picture may take; less means tiles "
+        f"(default: {DEFAULT_MEMORY / 2**30:g}, and the same share of it where the machine or its "
+        f"container has a share of {AMPLE / 2**30:g})",
     )
 
 

@@ -86,6 +86,19 @@ def memory_limit() -> int:
     return min([_machine_memory(), *control_group_limits(_PROCESS_GROUPS, _GROUPS)])
 
 
+AMPLE = 15 * 2**30
+"""Bytes of memory of a machine, or its container, from which on bounds apply in full."""
+
+
+def memory_bound(limit: int, most: int) -> int:
+    """``most`` bytes, or the same share of less memory, where only ``limit`` bytes may be used.
+
+    On the page it bounds a run, the kept features and the sessions alike, and a third of the limit
+    is left for everything else: a container is killed if all together take more.
+    """
+    return min(most, most * limit // AMPLE)
+
+
 def control_group_limits(process_groups: Path, groups: Path) -> list[int]:
     """Limits in bytes that Linux control groups (version 1 or 2) set on a process's memory.
 

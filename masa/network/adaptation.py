@@ -134,27 +134,33 @@ class LearnedAdaptation(nn.Module):
         """
         everywhere = self._everywhere(lr_stats)
         if learned or torch.is_grad_enabled():
-            scale, shift = self._scale_and_shift(lr, ref, everywhere)
+            shared = self._shared_of(lr, ref)
+            scale, shift = self._scale_and_shift(shared, everywhere)
             out = torch.addcmul(shift, _normalised(ref, ref_stats), scale)
             if not learned:
                 return Adapted(out, None, None)
-            a, b = (value.to(out.dtype) for value in everywhere)
-            return Adapted(out, scale - a, shift - b)
+            # Convolved again: what is small is lost in the rounding of a sum with what is large.
+            del scale, shift
+            zero = torch.zeros_like(everywhere[0][:1])
+            return Adapted(out, *self._scale_and_shift(shared, (zero, zero)))
 
         def adapt(rows: slice) -> Tensor:
             part = ref[:, :, rows]
-            scale, shift = self._scale_and_shift(lr[:, :, rows], part, everywhere)
+            scale, shift = self._scale_and_shift(self._shared_of(lr[:, :, rows], part), everywhere)
             return shift.addcmul_(_normalised(part, ref_stats), scale)
 
         return Adapted(write_over(ref, adapt, self.HALO), None, None)
 
-    def _scale_and_shift(
-        self, lr: Tensor, ref: Tensor, everywhere: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """``gamma + a`` and ``beta + b``."""
+    def _shared_of(self, lr: Tensor, ref: Tensor) -> Tensor:
         (conv,) = self.conv_shared
         assert isinstance(conv, nn.Conv2d)
-        shared, (a, b) = self._shared(conv, lr, ref), everywhere
+        return self._shared(conv, lr, ref)
+
+    def _scale_and_shift(
+        self, shared: Tensor, everywhere: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """``gamma + a`` and ``beta + b``."""
+        a, b = everywhere
         return _shifted(self.conv_gamma, shared, a), _shifted(self.conv_beta, shared, b)
 
 

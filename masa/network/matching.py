@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.profiler import record_function
 
@@ -134,18 +136,37 @@ def part_scores(
     """How well parts of a reference fit an LR: ``(parts, blocks)``, scores of the best places.
 
     ``lr`` ``(1, C, h, w)`` and ``ref`` ``(1, C, hr, wr)``; a part is a range of Ref-down's rows. Of
-    many LR blocks, ``most_blocks`` evenly spread ones stand for all.
+    many LR blocks, ``most_blocks`` stand for all: those of :func:`spread_blocks`.
     """
     with torch.autocast(lr.device.type, enabled=False):
         geometry = Geometry.of(_size(lr), _size(ref), config)
         search = _search(lr[0].float(), ref[0].float(), geometry, config.dilations)
-        count = min(geometry.blocks, most_blocks)
-        blocks = torch.arange(count, device=lr.device) * geometry.blocks // count
+        spread = spread_blocks(geometry.rows, geometry.columns, most_blocks)
+        blocks = torch.from_numpy(spread).to(lr.device)
         found = [
             torch.cat([search.best(some, ignore, part).score for some in blocks.split(_BLOCKS)])
             for part in parts
         ]
         return torch.stack(found)
+
+
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples, without their whole parts, fill [0, 1) evenly
+
+
+def spread_blocks(rows: int, columns: int, most: int) -> NDArray[np.int64]:
+    """Numbers of ``most`` blocks, or of all if there are fewer, spread over a grid, in order.
+
+    Each row that is used begins at another column. Equal steps through the numbers would not do:
+    where sides are powers of two, they meet the same few columns in every row.
+    """
+    count = min(rows * columns, most)
+    number = np.arange(count)
+    _, first, nth, each = np.unique(
+        number * rows // count, return_index=True, return_inverse=True, return_counts=True
+    )
+    shift = nth * _GOLDEN % 1
+    column = ((number - first[nth] + shift) * columns / each[nth]).astype(np.int64)
+    return number * rows // count * columns + column
 
 
 @torch.no_grad()
@@ -287,7 +308,7 @@ class _PrunedSearch:
         self, lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
     ) -> None:
         channels = lr.flatten(1)
-        energy = (channels @ channels.T).double().cpu()  # not every device knows eigenvectors
+        energy = (channels @ channels.T).cpu().double()  # not every device has float64
         directions = torch.linalg.eigh(energy).eigenvectors[:, -PRINCIPAL:].to(lr)
         few_lr, few_ref = (torch.einsum("ck,chw->khw", directions, x) for x in (lr, ref))
         self._geometry = geometry

@@ -172,7 +172,7 @@ class MASA(nn.Module):
         branches = branches or Branches(self.config.dram_ref, self.config.dram_lr)
         with record_function("masa.transfer"):
             plan = plan_transfer(matches)
-            if ref.parts is not None and not ref.holds(used_parts(plan)):
+            if not ref.holds(plan):
                 raise ValueError("matches point to parts of the reference that were not read")
             transferred = transfer(ref.pyramid.l3, plan, 1)
         with record_function("masa.decode"):

@@ -67,9 +67,10 @@ class RefFeatures:
         )
         return cls(pyramid, down, np.zeros((-(-height // PART), -(-width // PART)), bool))
 
-    def holds(self, parts: Parts) -> bool:
-        """Whether these parts were read."""
-        return self.parts is None or not (parts & ~self.parts).any()
+    def holds(self, plan: TransferPlan) -> bool:
+        """Whether all that a transfer copies was read."""
+        read = self.parts  # looked up once: another run may finish reading in between
+        return read is None or not (used_parts(plan) & ~read).any()
 
 
 def used_parts(plan: TransferPlan) -> Parts:

@@ -12,6 +12,7 @@ and the reference reduced to half, each to 1.5 megapixels at most.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,10 +33,11 @@ LEAST_AGREEING = 12
 """Features that have to agree with one transform before it is believed."""
 
 _RATIO = 0.8  # Lowe's: a match is kept if its distance is below this share of the second best's
-_TOLERANCE = 4.0  # frame pixels (one LR pixel) between a feature and where the transform puts it
+_TOLERANCE = 4.0  # pixels between a feature and where a transform puts it, in the other picture
 _ENLARGED = 2  # the LR is enlarged this many times first, so that small features are found too
 _MOST_PIXELS = 1_500_000  # of either picture in which features are looked for
 _MOST_ZOOM = 8.0  # at most so many times nearer or farther than the photo
+_MOST_SIDE = 32766  # of a picture that OpenCV samples
 _MOST_TILT = 4.0  # lengths of the frame's two axes in the reference, longest to shortest at most
 
 
@@ -125,26 +127,25 @@ def align(lr: Pixels | SoughtLR, ref: Pixels) -> Alignment | None:
     """How the frame of an LR ``(h, w, 3)`` lies in a reference ``(H, W, 3)``, both uint8 RGB.
 
     ``None`` if too few features agree, or with a transform that no camera makes: mirrored, folded,
-    or extreme. A homography is taken if more features agree with it than with a similarity.
+    or extreme. A homography is taken if more features agree with it than with a similarity. To
+    agree, features have to lie within four of the reference's own pixels, or, only where too few
+    do, within four frame pixels, which are more in a reference from nearer. Also ``None`` if a side
+    of the LR is longer than 8191 pixels.
     """
     lr = SoughtLR.of(lr)
     frame = SCALE * lr.rgb.shape[0], SCALE * lr.rgb.shape[1]
+    if max(frame) > _MOST_SIDE:
+        return None
     ours = lr.features
     theirs = None if ours is None else _features(ref, _ENLARGED / SCALE)
     if ours is None or theirs is None:
         return None
     first, second = _alike(ours[1], theirs[1])
     points = ours[0][first], theirs[0][second]
-    found = _similarity(*points), _homography(*points)
-    best: Found | None = None
-    for candidate in found:
-        if candidate is None or not plausible(candidate[0], frame):
-            continue
-        if best is None or candidate[1].sum() > best[1].sum():
-            best = candidate
-    if best is None or best[1].sum() < LEAST_AGREEING:
+    found = _transform(*points, frame)
+    if found is None:
         return None
-    matrix, agree = best
+    matrix, agree = found
     return Alignment(matrix, frame, points[0][agree], points[1][agree], len(first))
 
 
@@ -175,7 +176,7 @@ def aligned_view(lr: Pixels, ref: Pixels, alignment: Alignment) -> AlignedView:
     aliasing. Beyond the reference, its edge repeats.
     """
     matrix, source = alignment.matrix, ref
-    shrink = _least_zoom(matrix, alignment.size)
+    shrink = max(_least_zoom(matrix, alignment.size), max(ref.shape[:2]) / _MOST_SIDE)
     if shrink > 1:
         height, width = ref.shape[:2]
         size = max(1, round(width / shrink)), max(1, round(height / shrink))
@@ -297,24 +298,51 @@ Found = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """A transform ``(3, 3)`` and which points agree with it."""
 
 
-def _homography(frame: Points, own: Points) -> Found | None:
-    if len(frame) < LEAST_AGREEING:
+def _transform(frame: Points, own: Points, size: tuple[int, int]) -> Found | None:
+    """The transform from the frame, of ``size`` (height, width), to own pixels that is believed."""
+    found = [_similarity(frame, own), _homography(frame, own)]
+    return _believed(found, size) or _believed(
+        [_inverted(_similarity(own, frame)), _inverted(_homography(own, frame))], size
+    )
+
+
+def _believed(found: Iterable[Found | None], size: tuple[int, int]) -> Found | None:
+    """Of the plausible transforms, the first one with which most points agree, if enough do."""
+    seen = [one for one in found if one is not None and plausible(one[0], size)]
+    best = max(seen, key=lambda one: int(one[1].sum()), default=None)
+    return None if best is None or best[1].sum() < LEAST_AGREEING else best
+
+
+def _inverted(found: Found | None) -> Found | None:
+    """The way back; ``None`` if there is none."""
+    if found is None or np.linalg.cond(found[0]) > _MOST_CONDITION:
+        return None
+    matrix = np.linalg.inv(found[0])
+    return np.asarray(matrix / matrix[2, 2], np.float64), found[1]
+
+
+_MOST_CONDITION = 1e12  # of a matrix that is not singular but for rounding
+
+
+def _homography(first: Points, second: Points) -> Found | None:
+    """From the first points to the second ones."""
+    if len(first) < LEAST_AGREEING:
         return None
     cv2.setRNGSeed(_SEED)
     matrix, agree = cv2.findHomography(
-        frame, own, cv2.USAC_MAGSAC, _TOLERANCE, maxIters=_TRIES, confidence=_CONFIDENCE
+        first, second, cv2.USAC_MAGSAC, _TOLERANCE, maxIters=_TRIES, confidence=_CONFIDENCE
     )
     return None if matrix is None else (np.asarray(matrix, np.float64), agree.ravel() > 0)
 
 
-def _similarity(frame: Points, own: Points) -> Found | None:
-    """Turn, scale and move alone."""
-    if len(frame) < LEAST_AGREEING:
+def _similarity(first: Points, second: Points) -> Found | None:
+    """The same by turn, scale and move alone."""
+    if len(first) < LEAST_AGREEING:
         return None
     cv2.setRNGSeed(_SEED)
     matrix, agree = cv2.estimateAffinePartial2D(
-        frame,
-        own,
+        first,
+        second,
         method=cv2.RANSAC,
         ransacReprojThreshold=_TOLERANCE,
         maxIters=_TRIES,

@@ -9,7 +9,8 @@ of pixel centres, from (0, 0):
 - *canvas*: the network's Ref, all views of references stacked from top to bottom, each padded at
   its bottom and right;
 - *cells*: the pixels of Ref-down, each made of 4 x 4 pixels of the canvas;
-- *own pixels* of one reference, as the visitor gave it.
+- *own pixels* of one reference: as the visitor gave it, or, if it is too large and alignment was
+  not asked for, as it was reduced when it was read.
 
 A *view* is a reference as the network sees it: as it is, perhaps reduced, or aligned
 (:mod:`masa.reference.views`).
