@@ -20,6 +20,7 @@ from demo.runs.jobs import DRAWING, Finished, Step, Steps, Turns, after_others, 
 from demo.runs.served import png
 from demo.settings import ARCHIVE_QUEUE
 from masa.measuring.evaluate import finite
+from masa.pictures.photo import DEFAULT_LIMITS
 from masa.reference.alignment import Alignment
 from masa.reference.canvas import RefCanvas
 
@@ -30,7 +31,7 @@ SNIPPET = '''"""Repeats this run with the Python package; put the pictures besid
 
 import masa
 
-predictor = masa.Predictor(masa.load_model("{weights}"))
+predictor = masa.Predictor(masa.load_model("{weights}"){limits})
 result = predictor.upscale("lr.png", {refs})  # the references as the network read them
 masa.write_photo("repeated.png", result.rgb, result.alpha)
 print(result.trace.matches.position)  # the same as "position" in maps.npz
@@ -71,8 +72,18 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
     yield "figures.md", "\n\n".join(words).encode()
     yield "maps.npz", maps(x)
     yield "run.json", json.dumps(run_numbers(x), indent=2, allow_nan=False).encode()
-    refs = [] if x.self_reference else read
-    yield "repeat.py", SNIPPET.format(weights=x.weights, refs=refs).encode()
+    yield "repeat.py", snippet(x.weights, [] if x.self_reference else read).encode()
+
+
+def snippet(weights: str, refs: Sequence[str]) -> str:
+    """Code that repeats a run with these files as its references.
+
+    A reference that was used both aligned and as it is has two files, so that there may be more
+    of them than a predictor takes unless told otherwise.
+    """
+    many = len(refs) > DEFAULT_LIMITS.max_references
+    limits = f", limits=masa.Limits(max_references={len(refs)})" if many else ""
+    return SNIPPET.format(weights=weights, limits=limits, refs=list(refs))
 
 
 def maps(x: Exploration) -> bytes:

@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import pytest
 from asking import last
+from conftest import seen_again
 from helpers import picture, taken
 from PIL import ExifTags, Image
 from serving import ROOT
 
-from demo.export import ARCHIVES, pack
+from demo.export import ARCHIVES, pack, snippet
 from demo.figures.places import matched_cells
 from demo.figures.tabs import FIGURES
 from demo.runs import request
@@ -24,6 +25,7 @@ from demo.runs.request import Request
 from demo.runs.served import serve_png
 from demo.runs.steps import paint
 from masa.__main__ import main
+from masa.pictures.photo import DEFAULT_LIMITS
 from masa.pictures.read import read_photo
 from masa.pictures.write import write_photo
 
@@ -125,6 +127,26 @@ def test_an_aligned_run_is_repeated_from_the_zip(turned, tmp_path, monkeypatch):
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
     assert np.array_equal(again.rgb, x.result)
+
+
+def test_a_run_with_more_views_than_references_are_allowed_is_repeated(
+    examples, tmp_path, monkeypatch
+):
+    """Three references, each both aligned and as it is, are six files."""
+    x, _ = seen_again(examples, (0, 1.1), (-25,), (25,), every_view=True)
+    assert len(x.ref.placements) == 6 > DEFAULT_LIMITS.max_references
+    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+        archive.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    again = runpy.run_path("repeat.py")["result"]
+    assert np.array_equal(again.trace.matches.position, x.matches.position)
+    assert np.array_equal(again.rgb, x.result)
+
+
+def test_the_code_names_a_limit_only_where_it_has_to():
+    most = DEFAULT_LIMITS.max_references
+    assert "limits" not in snippet("masa-rec", ["ref.png"] * most)
+    assert f"max_references={most + 1}" in snippet("masa-rec", ["ref.png"] * (most + 1))
 
 
 def test_a_run_with_a_reduced_and_aligned_reference_is_repeated(turned, tmp_path, monkeypatch):

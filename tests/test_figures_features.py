@@ -489,6 +489,23 @@ def test_a_click_fits_the_panels_of_its_figure(x):
 # ---------------------------------------------------------------------------- cost
 
 
+def test_every_part_of_the_whole_network_has_a_bar(x, monkeypatch):
+    """Comparing views too, in a run with alignment; a run without it has no empty bar."""
+    drawn = []
+
+    def noted(bars, *args, **options):
+        drawn.append([bar.value for bar in bars])
+        return bar_chart(bars, *args, **options)
+
+    monkeypatch.setattr(cost, "bar_chart", noted)
+    for align in (0, 10**7):
+        counted = replace(x.cost, align=align)
+        summary = cost.multiply_adds(replace(x, cost=counted), View()).summary
+        *_, own = drawn
+        assert f"whole network takes {cost.billions(counted.total)}" in summary
+        assert sum(own[4:]) + counted.matching == counted.total and min(own) > 0
+
+
 def test_stated_costs(x):
     summary = cost.multiply_adds(x, View()).summary
     assert cost.billions(x.paper.matching) in summary

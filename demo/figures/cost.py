@@ -44,6 +44,7 @@ def multiply_adds(x: Exploration, view: View) -> Drawn:
         _bar("   coarse: every block with every place", x.paper.coarse, BLUE),
         _bar("   fine: every pixel with its Ref block", x.paper.fine, BLUE),
         _bar("Reading the photo", x.cost.encode_lr),
+        *([_bar("Comparing the views of references", x.cost.align)] if x.cost.align else []),
         _bar("Reading the reference", x.cost.encode_ref),
         _bar("Painting", x.cost.decode),
     ]
