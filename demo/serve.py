@@ -20,10 +20,10 @@ def main() -> None:
     """Parse, choose a folder for files, then load, build and launch."""
     parser = argparse.ArgumentParser(description="Serve the MASA-SR page.")
     parser.add_argument("--host", default=None, help="address to listen on (default: this machine)")
-    parser.add_argument("--port", type=int, default=None, help="(default: first free from 7860)")
+    parser.add_argument("--port", type=_port, default=None, help="(default: first free from 7860)")
     parser.add_argument(
         "--keep",
-        type=float,
+        type=_seconds_kept,
         default=KEEP_SECONDS,
         metavar="SECONDS",
         help="how long files and runs of visitors are kept (default: %(default)s)",
@@ -57,6 +57,32 @@ def main() -> None:
     except KeyboardInterrupt:  # before there is a page, which takes it for its end
         code = 128 + signal.SIGINT
     _leave(code)
+
+
+def _port(text: str) -> int:
+    """A port as a number; not 0, for which Gradio does not learn what port the system chose."""
+    port = int(text) if text.isdecimal() else 0
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port: choose a number from 1 to 65535.")
+    return port
+
+
+LONGEST_KEPT = 10**9
+"""Seconds, some 30 years; dates so long ago can still be computed with."""
+
+
+def _seconds_kept(text: str) -> float:
+    """A time to keep files for; with less than a second, looking for old ones would never rest."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= LONGEST_KEPT:  # not true of "nan" either
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no time for which files can be kept: "
+            f"choose a number of seconds from 1 to {LONGEST_KEPT}."
+        )
+    return seconds
 
 
 def _choose_folder() -> None:

@@ -39,7 +39,8 @@ QUEUE = 40
 """Runs that may wait, of visitors and again of programs; the next one is asked to come back."""
 
 PREVIEW_QUEUE = 8
-"""Previews of the laboratory that may wait while one is made."""
+"""Previews of the laboratory that may wait while one is made; and, in a line of their own, uploads
+that may wait to be looked at, whether they are small or sharp."""
 
 ARCHIVE_QUEUE = 8
 """Archives that may wait while one is packed: each is in memory as a whole until it is written."""

@@ -28,6 +28,7 @@ from demo import serve
 from demo.export import ARCHIVES
 from demo.laboratory import PREVIEWS
 from demo.page.bounds import MOST_ADDRESSES
+from demo.page.form import _GUESSES
 from demo.page.guard import (
     BODY_SECONDS,
     FILE_BYTES,
@@ -194,9 +195,8 @@ def test_the_hosting_page_states_the_limits_that_hold():
         "new sessions of one address": f"{SESSIONS_PER_ADDRESS} in an hour",
         "runs and other events of one address that wait or run": f"{RUNS_PER_ADDRESS}",
         "runs that wait in line, of visitors and of programs": f"{QUEUE} each",
-        "previews of the laboratory that wait in line, of one address and of all": (
-            f"{PREVIEWS._most_each} and {PREVIEW_QUEUE}"
-        ),
+        "previews of the laboratory, and uploads whose kind is guessed, that wait in line, "
+        "of one address and of all": f"{PREVIEWS._most_each} and {PREVIEW_QUEUE} each",
         "archives that wait in line, of one address and of all": (
             f"{ARCHIVES._most_each} and {ARCHIVE_QUEUE}"
         ),
@@ -211,6 +211,8 @@ def test_the_hosting_page_states_the_limits_that_hold():
         "age of files and runs": "an hour, `--keep`",
     }
     assert KEEP_SECONDS == 3600
+    for line in (PREVIEWS, _GUESSES):
+        assert (line._most_each, line._most_waiting) == (PREVIEW_QUEUE // 2, PREVIEW_QUEUE)
     assert table("limit") == expected | {name: ["", value] for name, value in page.items()}
 
 
@@ -450,6 +452,35 @@ def test_an_address_in_use_is_a_sentence(tmp_path):
         code, said = started(tmp_path, "--port", port)
     assert code == 2 and is_one_sentence(said.splitlines()[-1]) and port in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--port", value) for value in ("70000", "65536", "0", "-1", "many")),
+        *(("--keep", value) for value in ("-1", "0", "0.001", "nan", "inf", "1e300", "long")),
+    ],
+)
+def test_an_option_that_cannot_be_is_a_sentence(monkeypatch, capsys, option, value):
+    """Before anything is made or deleted."""
+    monkeypatch.setattr(sys, "argv", ["masa-page", f"{option}={value}"])
+    monkeypatch.setattr(serve.signal, "signal", lambda *_: pytest.fail("the option was taken"))
+    with pytest.raises(SystemExit) as ended:
+        serve.main()
+    told = capsys.readouterr().err.strip().splitlines()[-1].partition(f"argument {option}: ")[2]
+    assert ended.value.code == 2 and is_one_sentence(told), told
+    assert f"'{value}'" in told and "choose a number" in told
+
+
+@pytest.mark.parametrize("option", ["--port=1", "--port=65535", "--keep=1", "--keep=1e9"])
+def test_an_option_at_its_bounds_is_taken(monkeypatch, option):
+    def begin(*_):
+        raise KeyboardInterrupt  # which nothing catches so early
+
+    monkeypatch.setattr(sys, "argv", ["masa-page", option])
+    monkeypatch.setattr(serve.signal, "signal", begin)
+    with pytest.raises(KeyboardInterrupt):
+        serve.main()
 
 
 def test_the_hosting_page_names_what_exists():

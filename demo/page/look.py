@@ -35,7 +35,8 @@ def in_turn(make: Callable[[], Value], place: Rank | None = None) -> Value:
 def drawn(x: Exploration, view: View, name: str, place: Rank | None = None) -> Drawn | None:
     """The figure called ``name``, drawn :func:`in_turn`.
 
-    ``None`` if the exploration lacks what it shows. Every figure of a run is drawn here.
+    ``None`` if the exploration lacks what it shows. Every figure of a run that the page shows is
+    drawn here; those of an archive, which nobody clicks on, :mod:`demo.export` draws behind them.
     """
     found = in_turn(lambda: FIGURES[name].draw(x, view.clipped(x)), place)
     if found is not None:
