@@ -359,6 +359,7 @@ def test_the_keyboard_opens_tabs_and_moves_the_pixel(page):
 def test_arrow_keys_move_what_a_figure_shows_as_chosen(page):
     for tab, figure, words in (
         ("Coarse blocks", "lr_blocks", "block_pair"),
+        ("Coarse blocks", "score_heat", "block_pair"),
         ("Fine matching", "given", "patch_search"),
         ("One pixel", "chosen_pixel", "chosen_pixel"),
     ):
@@ -366,7 +367,7 @@ def test_arrow_keys_move_what_a_figure_shows_as_chosen(page):
         told = page.locator(f"#words-{words}")
         expect(page.locator(f"#figure-{figure} img")).to_be_visible(timeout=PATIENT)
         expect(told).to_contain_text("column", timeout=PATIENT)
-        if figure != "lr_blocks":  # other tabs follow the one in which the pixel was moved
+        if tab != "Coarse blocks":  # other tabs follow the one in which the pixel was moved
             at = (page.locator(f"#{axis} input[type=number]") for axis in ("row", "column"))
             row, column = (slider.input_value() for slider in at)
             expect(told).to_contain_text(f"row {row}, column {column}", timeout=PATIENT)

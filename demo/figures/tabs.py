@@ -239,6 +239,7 @@ COARSE = Tab(
             "scores mean that the reference holds nothing alike.",
             coarse.score_heat,
             click=lr_pixel,
+            in_blocks=True,
         ),
     ),
 )
