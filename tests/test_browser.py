@@ -523,6 +523,33 @@ def test_a_sweep_in_the_laboratory_shows_the_result_under_a_click(page, photos):
     expect(page.locator("#lab-statistics img")).to_be_visible()
 
 
+def test_what_is_compared_is_told_in_words(page, photos):
+    """To who hears the page: what each side of a slider shows, also after another choice."""
+
+    def told(slider, left, right):
+        for number, words in enumerate((f"Left: {left}.", f"Right: {right}.")):
+            picture = page.locator(f"#{slider} img").nth(number)
+            expect(picture).to_have_attribute("alt", words, timeout=PATIENT)
+
+    told("compare", "Bicubic", "MASA with the reference")
+    page.get_by_label("Left", exact=True).click()
+    page.get_by_role("option", name="The sharp photo").click()
+    told("compare", "The sharp photo", "MASA with the reference")
+    upload(page, photos / "small.png", photos / "ref.png")
+    page.get_by_role("tab", name="SAM laboratory").click()
+    page.locator("#lab-points input[type=number]").fill("3")
+    page.locator("#lab-points input[type=number]").press("Tab")
+    for box in page.locator("#lab-networks").get_by_role("checkbox").all():
+        box.uncheck()
+    page.locator("#lab-networks").get_by_label("lab-sam", exact=True).check()
+    page.locator("#lab-go").click()
+    expect(page.locator("#lab-table")).to_contain_text("gain 1.6", timeout=PATIENT)
+    told("lab-slider", "Bicubic", "lab-sam, unchanged")
+    page.locator("#lab-value input").click()
+    page.get_by_role("option", name="gain 0.4").click()
+    told("lab-slider", "Bicubic", "lab-sam, gain 0.4")
+
+
 def test_another_setting_is_matched_as_soon_as_it_is_chosen(page):
     page.get_by_role("tab", name="Cost").click()
     words = page.locator("#words-trial")

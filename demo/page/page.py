@@ -16,7 +16,7 @@ from demo.page.handlers import Handlers
 from demo.page.laboratory_tab import ID, LaboratoryTab
 from demo.page.results import LATE, Results, dependent
 from demo.page.session import Session
-from demo.page.style import CSS, MOVE_BY_KEYS, SHOW_RESULTS, TAKE_PICTURES, THEME
+from demo.page.style import CSS, MOVE_BY_KEYS, SHOW_RESULTS, TAKE_PICTURES, TELL_COMPARED, THEME
 from demo.runs.showcase import Showcase
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 
@@ -193,8 +193,11 @@ class Page:
             )
 
     def _wire_comparison(self) -> None:
-        """The slider with two pictures."""
-        results = self.results
+        """The sliders with two pictures."""
+        results, laboratory = self.results, self.results.laboratory
+        # The laboratory's words change with its choice even where the pictures are alike.
+        shown = [results.compare.change, laboratory.slider.change, laboratory.chosen.change]
+        gr.on(shown, None, js=TELL_COMPARED, **PRIVATE)
         for choice in (results.left, results.right):
             choice.input(
                 self.handlers.choose_pictures,

@@ -81,8 +81,16 @@ class Results:
         )
         names = list(PICTURES.values())
         with gr.Row():
-            self.left = gr.Dropdown(names, value=PICTURES["bicubic"], label="Left", min_width=240)
-            self.right = gr.Dropdown(names, value=PICTURES["result"], label="Right", min_width=240)
+            self.left, self.right = (
+                gr.Dropdown(
+                    names,
+                    value=PICTURES[field],
+                    label=side,
+                    min_width=240,
+                    elem_id=f"compare-{side.lower()}",
+                )
+                for side, field in (("Left", "bicubic"), ("Right", "result"))
+            )
             self.divider = gr.Slider(0, 100, 50, step=1, label="Divider")
         self.report = gr.Markdown(elem_id="report")
         with gr.Row():

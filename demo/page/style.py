@@ -104,6 +104,26 @@ MOVE_BY_KEYS = f"""
 """
 """Arrow keys on a figure that can be clicked move the sliders above it, a block or a pixel."""
 
+TELL_COMPARED = """
+() => requestAnimationFrame(() => {
+  const chosen = (name) => document.querySelector(`#${name} input`)?.value;
+  const tell = (slider, left, right) => {
+    const pictures = document.querySelectorAll(`#${slider} img`);
+    const words = [['Left', left], ['Right', right]];
+    pictures.forEach((picture, number) => {
+      const [side, names] = words[number] ?? [];
+      if (side) picture.alt = `${side}: ${names.map(chosen).join(', ')}.`;
+    });
+  };
+  tell('compare', ['compare-left'], ['compare-right']);
+  tell('lab-slider', ['lab-compared'], ['lab-network', 'lab-value']);
+})
+"""
+"""The two pictures of each slider are told apart in words, by the names chosen for them.
+
+Gradio gives both an empty alternative text, with which a screen reader passes over the result.
+"""
+
 MIME_TYPES = {suffix: kind.mime_types[0] for kind in FORMATS for suffix in kind.suffixes}
 
 TAKE_PICTURES = f"""
