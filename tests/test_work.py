@@ -237,7 +237,7 @@ def test_a_change_of_light_repeats_only_what_depends_on_the_reference(
     files, x, no_examples, monkeypatch
 ):
     wanted = inputs(files / "hr.png", [files / "ref.png"], HR_MODE, shift="darker", align=False)
-    last(enlarge(wanted, no_examples, x))  # the photo is known from here on
+    last(enlarge(wanted, no_examples, weakref.ref(x)))  # the photo is known from here on
     model, read = predictor_for("masa-rec").model, []
     encode_down = model.encode_down
     monkeypatch.setattr(model, "encode_lr", lambda *_: pytest.fail("the photo was read again"))
@@ -245,12 +245,12 @@ def test_a_change_of_light_repeats_only_what_depends_on_the_reference(
         model, "encode_down", lambda *given: read.append(given) or encode_down(*given)
     )
     wanted = dataclasses.replace(wanted, shift="warm")
-    changed = last(enlarge(wanted, no_examples, x))
+    changed = last(enlarge(wanted, no_examples, weakref.ref(x)))
     assert changed.plain is x.plain and not changed.switched_off
     assert not np.array_equal(changed.result, x.result) and len(read) == 1
     monkeypatch.undo()
     other = inputs(files / "lr.png", [files / "ref.png"])
-    assert last(enlarge(other, no_examples, x)).plain is None
+    assert last(enlarge(other, no_examples, weakref.ref(x))).plain is None
 
 
 def test_examples_are_recognised_by_content_and_shared(examples):
@@ -287,7 +287,8 @@ def test_what_is_known_takes_no_place_in_the_line(x, monkeypatch):
     whole = dataclasses.replace(x, switched_off={"ref": x.result, "lr": x.result})
     assert list(completed(whole)) == []
     # And who had a place for the picture is not sent away before what follows it.
-    steps = complete(dataclasses.replace(x, plain=None))
+    missing = dataclasses.replace(x, plain=None)
+    steps = complete(weakref.ref(missing))
     assert isinstance(next(steps), Step)
     steps.close()
 
