@@ -62,7 +62,7 @@ LR_SIDE = 128
 """Of a larger LR, the middle so many pixels a side are used: many runs are to be made."""
 MOST_POINTS = 11
 TWINS = {"lab-sam": "SAM", "lab-spade": "SPADE", "lab-adain": "AdaIN", "lab-none": "no adaptation"}
-"""Weights that differ in adaptation alone, and by what."""
+"""Weights that differ in adaptation, and by what."""
 FOR_COMPARISON = TWINS | {
     "lab-sam-seed2": "SAM, another seed",
     "lab-none-seed2": "no adaptation, another seed",
