@@ -62,7 +62,7 @@ def fairness() -> str:
     """Markdown: what the networks that are offered for comparison have in common."""
     names = ", ".join(f"**{name}** ({laboratory.TWINS[name]})" for name in laboratory.twins())
     return (
-        f"{names} differ in nothing but their adaptation: each was trained from nothing, with the "
+        f"{names} differ in their adaptation: each was trained from nothing, with the "
         "same samples and the same number of steps. They have a quarter of **masa-rec**'s "
         "parameters and were trained for fewer steps, so their results are not as good."
     )
