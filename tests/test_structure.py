@@ -262,6 +262,7 @@ LONG = bytes(2**16 + 1)
         avif_with(box(b"iprp", box(b"ipco", box(b"ispe", b"") * 2001))),
         avif_with(*[box(b"free", b"")] * 2001),
         avif_with()[:28] + box(b"free", b"") * 2001,
+        avif_with() + box(b"meta", bytes(4) + box(b"free", b"") * 50) * 50,  # many in all
         avif_with(box(b"iloc", LONG)) + b"what follows is no box",
         avif_with() + avif_with(box(b"iloc", LONG))[28:],
     ],

@@ -102,7 +102,7 @@ class Handlers:
         replacing = session.asked is not None
         run = session.start(inputs)
         held = None if before is None else weakref.ref(before)
-        del before  # see demo.page.work
+        del before  # while this waits, only the visitor's session holds it
         steps = work.enlarge(inputs, self.showcase, held, replacing)
         told = self._told(steps, partial(self._new, run))
         try:
@@ -143,7 +143,7 @@ class Handlers:
         session.completing = run
         try:
             steps = self._told(work.complete(weakref.ref(x)), partial(self._completed, session))
-            del x  # see demo.page.work
+            del x  # while this waits, only the visitor's session holds it
             yield from while_wanted(lambda: session.is_current(run), steps)
         finally:
             if session.completing == run:
@@ -185,7 +185,7 @@ class Handlers:
         x = existing(x)
         known = dense if dense is not None and dense.of is x.matches else None
         trying = work.try_matching(weakref.ref(x), known, block, factor, dilations)
-        del x, dense, known  # see demo.page.work
+        del x, dense, known  # while this waits, the visitor's session holds the run
         steps = self._told(trying, self._tried)
         number = session.begin("trial")
         yield from while_wanted(

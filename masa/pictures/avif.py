@@ -25,7 +25,7 @@ the whole list for each of its entries."""
 
 _LISTS = (b"iinf", b"iloc", b"iref", b"ipma", b"grpl")
 _MOST_BOXES = 2000
-"""Boxes in a box, or in the file."""
+"""Boxes of a file that are looked at, within others too; it has some dozens."""
 
 _BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 _SEQUENCE_HEADER, _FRAME_HEADERS = 1, (3, 6, 7)
@@ -48,11 +48,12 @@ def has_long_lists(data: bytes) -> bool:
 
     Of a damaged file, what lies before the damage is looked at: libavif gets no farther.
     """
-    todo = [memoryview(data)]
+    todo, seen = [memoryview(data)], 0
     while todo:
         with suppress(ValueError):
-            for count, (kind, content) in enumerate(_boxes(todo.pop())):
-                if count == _MOST_BOXES or (kind in _LISTS and len(content) > _MOST_LISTED):
+            for kind, content in _boxes(todo.pop()):
+                seen += 1
+                if seen > _MOST_BOXES or (kind in _LISTS and len(content) > _MOST_LISTED):
                     return True
                 if kind in (b"meta", b"iprp", b"ipco"):
                     todo.append(content[4:] if kind == b"meta" else content)
