@@ -117,9 +117,13 @@ def test_pictures_of_one_name_in_two_formats_are_two(sets, networks, tmp_path):
 
 
 def test_the_paper_s_numbers_stand_beside():
-    reached = {"Sun80": {"a": Reached(29.5, 0.8)}}
-    rows = rows_of(published_table(reached, {"Sun80": "80 scenes"}))
-    assert rows == {"Sun80": ["29.50 / 0.8000", "30.15 / 0.815", "27.12 / 0.708"]}
+    reached = {one.name: {"a": Reached(29.5, 0.8)} for one in PUBLISHED}
+    rows = rows_of(published_table(reached, dict.fromkeys(reached, "all scenes")))
+    assert rows == {
+        "CUFED5": ["29.50 / 0.8000", "27.54 / –", "24.92 / –"],
+        "Sun80": ["29.50 / 0.8000", "–", "–"],
+        "Urban100": ["29.50 / 0.8000", "26.09 / 0.786", "–"],
+    }
 
 
 @pytest.mark.parametrize(
