@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from copy import copy
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -30,6 +29,7 @@ from demo.laboratory import Sweep
 from demo.page.bounds import Allowance
 from demo.page.guard import TAKE_FILES, Guard, Refused
 from demo.page.kept import Kept, Large, Pages, Shelf
+from demo.page.messages import sentence_for
 from demo.page.once import Answers, Sessions
 from demo.page.sent import check_texts, checked, file_path
 from demo.page.upkeep import upkeep
@@ -61,7 +61,6 @@ NOT_FITTING = (
     "This request lacks a field or holds a value of the wrong kind: the page's description of its "
     "API lists what each field takes."
 )
-GONE = "A picture is no longer on the server: upload it again."
 OUR_FAULT = "Something went wrong on the server and was noted there: please try again."
 TOO_MANY_RUNS = (
     f"{RUNS_PER_ADDRESS} requests of your address are under way, as many as this page takes of "
@@ -288,7 +287,10 @@ class Front(gr.Blocks):
         except gr.Error:
             raise
         except Exception as error:
-            raise gr.Error(_sentence_for(error), print_exception=False) from None
+            sentence = sentence_for(error)
+            if sentence is None:
+                log.exception("A callback failed")
+            raise gr.Error(sentence or OUR_FAULT, print_exception=False) from None
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """Gradio's, after putting on the shelf what is large; of a mapping only what it holds.
@@ -349,16 +351,6 @@ class Front(gr.Blocks):
     def _shelved(self, value: Any) -> Any:
         large = isinstance(value, (Exploration, DenseMatch, Sweep))
         return self.shelf.put(value) if large else value
-
-
-def _sentence_for(error: Exception) -> str:
-    """What a visitor is told of an error in a callback; if it is our fault, the log gets it."""
-    if isinstance(error, UserError):
-        return escape(str(error), quote=False)
-    if isinstance(error, OSError) and (sentence := full_disk(error)) is not None:
-        return sentence
-    log.error("A callback failed", exc_info=error)
-    return OUR_FAULT
 
 
 def client_left() -> bool:

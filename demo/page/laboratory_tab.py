@@ -19,8 +19,7 @@ from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Sweep, SweepRequ
 from demo.page import look
 from demo.page.figure_slot import FigureSlot, Updates
 from demo.page.form import CUSTOM, Inputs, own_change
-from demo.page.front import GONE
-from demo.page.messages import as_visible_errors, progress_bar
+from demo.page.messages import GONE, as_visible_errors, progress_bar
 from demo.page.session import Session, while_wanted
 from demo.runs.jobs import Finished, Step, follow_each
 from demo.runs.served import serve

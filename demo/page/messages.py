@@ -8,47 +8,54 @@ from contextlib import contextmanager
 
 import gradio as gr
 
-from demo.page.front import GONE
 from demo.runs.exploration import Exploration
 from demo.runs.jobs import Step, Stopped
 from demo.runs.served import full_disk
 from masa.errors import UserError
 
+GONE = "A picture is no longer on the server: upload it again."
+
 _NO_MEMORY = "There is not enough memory for these pictures now: try smaller ones."
+
+
+def sentence_for(error: Exception) -> str | None:
+    """What a visitor is told of an error that is not our fault, as HTML; ``None`` if it is."""
+    if isinstance(error, UserError):
+        return html.escape(str(error), quote=False)
+    if isinstance(error, Stopped):
+        return "This run was stopped because nobody waited for it: press Enlarge again."
+    if isinstance(error, OSError):
+        return full_disk(error)
+    # torch has no error class of its own for full CPU memory
+    is_memory = isinstance(error, RuntimeError) and "memory" in str(error)
+    return _NO_MEMORY if is_memory or isinstance(error, MemoryError) else None
 
 
 @contextmanager
 def as_visible_errors() -> Iterator[None]:
-    """Turns errors that a visitor can do something about into ``gr.Error`` with one sentence."""
+    """Turns errors that a visitor can do something about into ``gr.Error`` with one sentence.
+
+    To be used where pictures are read: one that cannot be opened was deleted meanwhile.
+    """
     try:
         yield
-    except UserError as error:
-        raise _visible_error(str(error)) from None
-    except Stopped:
-        raise _visible_error(
-            "This run was stopped because nobody waited for it: press Enlarge again."
-        ) from None
-    except MemoryError:
-        raise _visible_error(_NO_MEMORY) from None
-    except RuntimeError as error:  # torch has no error class of its own for full CPU memory
-        if "memory" not in str(error):
+    except Exception as error:
+        sentence = sentence_for(error)
+        if sentence is None and isinstance(error, OSError):
+            sentence = GONE
+        if sentence is None:
             raise
-        raise _visible_error(_NO_MEMORY) from None
-    except OSError as error:
-        raise _visible_error(full_disk(error) or GONE) from None
+        raise gr.Error(sentence, print_exception=False) from None
 
 
 def existing(x: Exploration | None) -> Exploration:
     """``x``, if the session has one. Raises ``gr.Error`` if not."""
     if x is None:
-        raise _visible_error(
-            "There is no run to show: press Enlarge (a run is kept for a while only)."
+        raise gr.Error(
+            "There is no run to show: press Enlarge (a run is kept for a while only).",
+            print_exception=False,
         )
     return x
-
-
-def _visible_error(sentence: str) -> gr.Error:
-    return gr.Error(html.escape(sentence, quote=False), print_exception=False)
 
 
 def progress_bar(step: Step) -> str:
