@@ -20,7 +20,12 @@ def main() -> None:
     """Parse, choose a folder for files, then load, build and launch."""
     parser = argparse.ArgumentParser(description="Serve the MASA-SR page.")
     parser.add_argument("--host", default=None, help="address to listen on (default: this machine)")
-    parser.add_argument("--port", type=_port, default=None, help="(default: first free from 7860)")
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=os.environ.get("GRADIO_SERVER_PORT") or None,
+        help="(default: as GRADIO_SERVER_PORT says, else the first free from 7860)",
+    )
     parser.add_argument(
         "--keep",
         type=_seconds_kept,

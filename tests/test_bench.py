@@ -54,6 +54,12 @@ def test_the_floor_has_the_network_s_types_and_layout(dtype):
         assert image.stride[3] == image.shape[1]
 
 
+def test_a_training_step_is_measured():
+    """From pictures that fit the crop, to a step of the trainer."""
+    found = measure(TrainingCase(crop=32, batch=1, precision="fp32"), runs=1, device="cpu")
+    assert found.seconds > 0 and found.floor is not None and found.floor > 0
+
+
 def test_a_step_s_floor_is_forward_and_backward():
     calls = bench.step_convolutions(TrainingCase(crop=64, batch=2), SMALL)
     kinds = Counter(call.operator for call in calls)

@@ -82,13 +82,15 @@ def chromium():
 def page(chromium, server):
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     page = context.new_page()
-    errors = []
+    errors, asked = [], set()
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.add(request.url))
     page.goto(server, wait_until="load")
     expect(page.locator("#report table")).to_be_visible(timeout=PATIENT)
     yield page
     context.close()
     assert not errors
+    assert asked and not [url for url in asked if not url.startswith((server, "data:", "blob:"))]
 
 
 @pytest.fixture(scope="module")
@@ -566,7 +568,7 @@ def test_another_setting_is_matched_as_soon_as_it_is_chosen(page):
 def test_what_is_no_picture_is_refused_in_one_sentence(page, photos):
     upload(page, photos / "small.png")
     page.locator("#refs input[type=file]").set_input_files(str(photos / "letter.png"))
-    page.wait_for_timeout(1500)
+    expect(page.locator("#refs img")).to_have_count(1, timeout=PATIENT)  # it has arrived
     run(page)
     message = page.get_by_test_id("toast-body").or_(page.locator(".toast-body")).first
     expect(message).to_be_visible(timeout=PATIENT)

@@ -4,6 +4,8 @@ import argparse
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.predictor import Predictor
 from masa.reference.canvas import canvas_sizes
-from masa.weights import load_model, save_weights
+from masa.weights import load_model, read_state, save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -448,6 +450,23 @@ def test_info_of_other_sizes(capsys, weights):
     assert "400x300" in out
     assert "304x416" in out
     assert "each reference that is aligned may add a view of 400x300 pixels" in out
+
+
+def test_the_process_ends_with_the_command_s_exit_code(tmp_path):
+    words = ["upscale", str(tmp_path / "missing.png"), "--out", str(tmp_path / "x.png")]
+    done = subprocess.run(
+        [sys.executable, "-m", "masa", *words], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2 and "missing.png" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_converted_weights_keep_what_they_tell_of_themselves(small_model, tmp_path):
+    """Such as the stage, by which the page knows that they invent detail."""
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_weights(source, small_model.state_dict(), small_model.config, {"stage": "full"})
+    assert main(["convert", str(source), str(target)]) == 0
+    assert read_state(target)[1]["stage"] == "full"
 
 
 def test_convert(full_model, tmp_path, capsys):

@@ -385,6 +385,7 @@ def test_command_degrades_as_a_preset_says(cufed5, weights, tmp_path, monkeypatc
     options = ["--refs", "1", "--weights", weights, "--device", "cpu", "--csv", str(table)]
     options += ["--json", str(details), "--degrade", "camera"]
     assert main(["evaluate", str(cufed5), *options]) == 0
+    assert seen
     for k, lr in enumerate(seen):
         expected, _ = lr_from_hr(picture(50, 66, 10 * k), PRESETS["camera"], seed=k)
         assert np.array_equal(lr, expected)

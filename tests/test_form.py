@@ -9,7 +9,7 @@ import pytest
 from asking import inputs, last
 from PIL import Image
 
-from demo.page.form import HR_MODE, LR_MODE, weights_menu
+from demo.page.form import CUSTOM, HR_MODE, LR_MODE, weights_menu
 from demo.page.messages import as_visible_errors
 from demo.page.page import Page
 from demo.page.work import enlarge
@@ -76,6 +76,13 @@ def test_the_degradation_is_offered_for_sharp_photos_alone():
         if (form.mode._id, "change") in fn.targets and fn.outputs == [form.degradation]
     )
     assert fn.fn(HR_MODE).visible and not fn.fn(LR_MODE).visible
+
+
+def test_a_change_of_one_s_own_is_chosen_by_moving_a_slider():
+    page = Page(Showcase([]), 60)
+    moved = {(amount._id, "input") for amount in page.form.amounts}
+    (fn,) = (fn for fn in page.blocks.fns.values() if moved <= set(fn.targets))
+    assert moved and fn.outputs == [page.form.shift] and fn.fn() == CUSTOM
 
 
 def test_the_menu_says_what_weights_are_for_and_puts_those_for_comparison_last(

@@ -473,7 +473,8 @@ PLACES = [
 @pytest.mark.parametrize("route", ["gradio_api/file=", "file/", "static/", "assets/", "theme.css/"])
 def test_nothing_outside_is_served(page, route, place):
     quoted = place.replace("\x00", "%00")
-    answer = page.http.get(f"/{route}{quoted}")
+    # httpx would tidy up the address; a target is sent as it is.
+    answer = page.http.get("/", extensions={"target": f"/{route}{quoted}".encode()})
     assert answer.status_code != 200, answer.text[:200]
     assert answer.status_code < 500
 

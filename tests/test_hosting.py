@@ -200,7 +200,7 @@ def test_the_hosting_page_states_the_limits_that_hold():
         "archives that wait in line, of one address and of all": (
             f"{ARCHIVES._most_each} and {ARCHIVE_QUEUE}"
         ),
-        "names of this server that one address may ask for anew": (
+        "new names of the server (header `Host`) that one address may use": (
             f"{ANSWERS_PER_ADDRESS} in a minute"
         ),
         "memory of all visitors' last runs, trials and sweeps": f"{SESSION_MEMORY // 2**30} GB",
@@ -470,6 +470,15 @@ def test_an_option_that_cannot_be_is_a_sentence(monkeypatch, capsys, option, val
     told = capsys.readouterr().err.strip().splitlines()[-1].partition(f"argument {option}: ")[2]
     assert ended.value.code == 2 and is_one_sentence(told), told
     assert f"'{value}'" in told and "choose a number" in told
+
+
+def test_a_port_that_the_environment_names_is_checked_as_the_option_is(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["masa-page"])
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "70000")
+    with pytest.raises(SystemExit) as ended:
+        serve.main()
+    told = capsys.readouterr().err.strip().splitlines()[-1].partition("argument --port: ")[2]
+    assert ended.value.code == 2 and is_one_sentence(told) and "70000" in told
 
 
 @pytest.mark.parametrize("option", ["--port=1", "--port=65535", "--keep=1", "--keep=1e9"])

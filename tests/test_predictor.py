@@ -413,6 +413,17 @@ def test_bfloat16_is_as_good(examples, all_cores):
     assert not np.array_equal(half.rgb, single.rgb)
 
 
+def test_half_precision_is_what_computes_it(small_model, monkeypatch):
+    """Also where the processor has no bfloat16 of its own: PyTorch computes it, slowly."""
+    monkeypatch.setattr("masa.machine.device.has_bf16", lambda device: True)
+    lr, ref = picture(16, 24, 1), picture(64, 72, 2)
+    half = Predictor(small_model, "cpu", "bf16")
+    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+    rough, exact = half.run(lr, [ref]).rgb, Predictor(small_model, "cpu", "fp32").run(lr, [ref]).rgb
+    difference = np.abs(rough.astype(int) - exact)
+    assert 0 < difference.mean() < 3
+
+
 def test_threads_do_not_disturb_each_other(small_model):
     jobs = [
         (picture(16 + 4 * (i % 3), 24, seed=i), [picture(40 + i, 48, seed=20 + i % 3)])

@@ -218,7 +218,7 @@ def read_or_refuse(data):
     return True
 
 
-@pytest.mark.parametrize("kind", sorted(SAMPLES.keys() - {"JPEG"}))  # see test_jpeg.py
+@pytest.mark.parametrize("kind", sorted(SAMPLES.keys() - {"JPEG"}))  # see test_truncated_jpeg.py
 def test_truncated_files_are_refused(kind):
     data = SAMPLES[kind]
     for part in (0.02, 0.1, 0.3, 0.5, 0.8):

@@ -16,6 +16,8 @@ import pytest
 from helpers import is_one_sentence
 
 from demo import serve
+from demo.page import front
+from demo.page.guard import Guard
 from demo.runs import request, served
 from demo.runs.examples import load_examples
 from demo.runs.served import FULL, Quota
@@ -298,17 +300,19 @@ def test_a_file_that_goes_before_it_is_used_again_is_written_anew(folder, monkey
 
 
 def test_how_long_things_are_kept_is_told_to_all_who_keep_them(monkeypatch, folder):
-    """``--keep``: to the sweep of files, to sessions and to their runs."""
-    told, pages = {}, []
+    """``--keep``: to the sweep of files, to sessions and to their runs; and where the page is."""
+    told, pages, launched = {}, [], {}
 
     def launch(page, **options):
         pages.append(page)
+        launched.update(options)
         raise OSError
 
     monkeypatch.setattr(gr.Blocks, "launch", launch)
     monkeypatch.setattr(served, "delete_old_in_background", lambda age: told.update(files=age))
     monkeypatch.setattr(request, "predictor_for", lambda weights: None)
-    monkeypatch.setattr(sys, "argv", ["masa-page", "--keep", "77", "--no-examples"])
+    words = "--keep 77 --no-examples --host 0.0.0.0 --port 7 --root-path /m --proxy-header X-Real"
+    monkeypatch.setattr(sys, "argv", ["masa-page", *words.split()])
     monkeypatch.setattr(serve, "_choose_folder", lambda: None)
     monkeypatch.setattr(serve, "_leave", sys.exit)
     monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
@@ -319,6 +323,21 @@ def test_how_long_things_are_kept_is_told_to_all_who_keep_them(monkeypatch, fold
     bounded = {state.time_to_live for state in states} - {float("inf")}
     assert told == {"files": 77} and page.keep_seconds == 77 and bounded == {77}
     assert page._pages._every < 77 / 4
+    assert (launched["server_name"], launched["server_port"]) == ("0.0.0.0", 7)
+    assert launched["root_path"] == "/m" and header_of(launched["app_kwargs"]) == "X-Real"
+
+
+def header_of(options):
+    """The header that the guard takes visitors' addresses from."""
+    (guard,) = (layer for layer in options["middleware"] if layer.cls is Guard)
+    return guard.kwargs["proxy_header"]
+
+
+def test_on_a_space_addresses_are_those_that_its_proxy_tells(monkeypatch):
+    assert header_of(front.app_options()) is None
+    monkeypatch.setattr(front, "get_space", lambda: "user/space")
+    assert header_of(front.app_options()) == "X-Forwarded-For"
+    assert header_of(front.app_options("X-Real")) == "X-Real"
 
 
 END = """

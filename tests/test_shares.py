@@ -114,7 +114,9 @@ def new():
 
 
 @pytest.fixture
-def small():
+def small(monkeypatch, tmp_path):
+    """A small page with a folder for files that no other test writes to."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "files"))
     page = Small()
     yield page
     page.close()

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ from masa import weights
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.network.model import MASA
+from masa.pictures.degradation import PRESETS, lr_from_hr
+from masa.pictures.metrics import psnr_y
+from masa.pictures.read import read_photo
+from masa.predictor import Predictor
 from masa.weights import (
     DEFAULT_WEIGHTS,
     config_of,
@@ -58,6 +63,14 @@ def test_the_default_is_shipped_and_comes_first():
     assert shipped_weights()[0] == DEFAULT_WEIGHTS
 
 
+DIFFERENT = {
+    "dram1": MASAConfig(channels=32, dram_ref=False, dram_lr=False),
+    "dram2": MASAConfig(channels=32, dram_ref=False),
+    "dram3": MASAConfig(channels=32, dram_lr=False),
+}
+"""Networks that are named for something else than their adaptation."""
+
+
 @pytest.mark.parametrize("name", shipped_weights())
 def test_shipped_weights_load(name):
     model = load_model(name)
@@ -70,6 +83,33 @@ def test_shipped_weights_load(name):
     if name == DEFAULT_WEIGHTS:
         assert model.config == MASAConfig()
         assert sum(p.numel() for p in model.parameters()) == 4_028_291
+
+
+def test_the_names_for_comparison_say_what_networks_they_are():
+    found = {name: load_model(name).config for name in shipped_weights() if name[:4] == "lab-"}
+    shared = MASAConfig(channels=32)
+    for name, config in found.items():
+        kind = name.split("-")[1]
+        assert config == DIFFERENT.get(kind, replace(shared, adaptation=kind)), name
+    assert {"lab-sam", "lab-none", "lab-adain", "lab-spade"} <= found.keys()
+
+
+@pytest.mark.slow
+def test_each_network_is_the_better_one_on_the_photos_it_is_for(examples, all_cores):
+    hr = read_photo(examples / "motorcycle_hr.jpg").rgb[100:292, 180:372]
+    ref = read_photo(examples / "motorcycle_ref.jpg").rgb[100:292, 140:372]
+
+    def gains(preset):
+        lr, _ = lr_from_hr(hr, PRESETS[preset])
+        return {
+            name: psnr_y(result.rgb, hr) - psnr_y(result.bicubic, hr)
+            for name in ("masa-rec", "masa-photo")
+            for result in [Predictor(load_model(name), "cpu", "fp32").run(lr, [ref])]
+        }
+
+    clean, web = gains("clean"), gains("web JPEG 75")
+    assert clean["masa-rec"] > 3.5 and 2.5 < clean["masa-photo"] < clean["masa-rec"]
+    assert web["masa-photo"] > 2.5 and web["masa-photo"] > web["masa-rec"] + 1
 
 
 def test_shipped_weights_also_load_by_path(shipped_model):

@@ -41,9 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--lr", type=int, metavar="PIXELS", help="side of the LR, one case only")
     parser.add_argument(
-        "--ref", type=int, default=512, metavar="PIXELS", help="side of each reference (512)"
+        "--ref",
+        type=int,
+        default=512,
+        metavar="PIXELS",
+        help="with --lr: side of each reference (512)",
     )
-    parser.add_argument("--references", type=int, choices=range(1, 6), default=1, metavar="1..5")
+    parser.add_argument(
+        "--references",
+        type=int,
+        choices=range(1, 6),
+        default=1,
+        metavar="1..5",
+        help="with --lr: how many references (1)",
+    )
     parser.add_argument(
         "--photos",
         nargs="+",
@@ -52,7 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "aligned",
     )
     parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(default: fp32)"
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="with --lr or --photos (default: fp32)",
     )
     parser.add_argument("--runs", type=int, default=5, help="runs the median is of (default: 5)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")

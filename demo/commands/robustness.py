@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=default_networks(),
         metavar="NAME_OR_FILE",
-        help=f"weights to compare, at most {MOST_NETWORKS} (default: %(default)s)",
+        help=f"weights to compare, at most {MOST_NETWORKS} "
+        f"(default: {' '.join(default_networks())})",
     )
     parser.add_argument(
         "--families",
@@ -80,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(LIGHT),
         choices=list(FAMILIES),
         metavar="FAMILY",
-        help="what changes, of the references or the photo (default: %(default)s)",
+        help=f"what changes, of the references or the photo (default: {' '.join(LIGHT)})",
     )
     parser.add_argument(
         "--points", type=int, default=5, help="values of each family (default: %(default)s)"

@@ -73,7 +73,7 @@ def _run_options(group: _Group) -> None:
     _option(
         group, "stage", "rec: L1; full: L1, perceptual and adversarial", choices=get_args(Stage)
     )
-    _option(group, "steps", "length of the run in steps", type=int)
+    _option(group, "steps", "length of the run in steps; this or --hours is needed", type=int)
     _option(group, "hours", "length of the run in hours of all sessions together", type=float)
     group.add_argument(
         "--resume",

@@ -9,7 +9,8 @@ from outcome import log_of
 from masa.__main__ import main
 from masa.commands.train import add_arguments, parse_interval, settings_from
 from masa.errors import UserError
-from masa.training.console import duration
+from masa.training import console
+from masa.training.console import Display, duration
 from masa.training.data import Augmentation
 from masa.training.settings import Settings
 from masa.training.trainer import Timer, train
@@ -124,3 +125,28 @@ def test_timers():
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_without_a_terminal_a_line_a_minute_tells_how_far_it_is(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "perf_counter", lambda: now[0])
+    display = Display(0.25, active=True)
+    for second in range(0, 130, 10):
+        now[0], display.loss = float(second), 0.5
+        display.show(step=second, progress=0.25 + second / 400)
+    display.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "40.0 %, step 60, loss 0.50000, 4 min left",
+        "55.0 %, step 120, loss 0.50000, 3 min left",
+    ]
+
+
+def test_at_a_terminal_a_bar_tells_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True, raising=False)
+    display = Display(0.0, active=True)
+    display.show(step=3, progress=0.5)
+    display.close()
+    told = capsys.readouterr().err
+    assert "50.0%" in told and "step 3" in told
+    Display(0.0, active=False).show(step=4, progress=0.6)
+    assert not capsys.readouterr().err
