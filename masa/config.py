@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -45,12 +46,19 @@ class MASAConfig:
     Either branch can also be switched off for a single run of a network trained with it."""
 
     def __post_init__(self) -> None:
+        # Also a list is taken, but kept as a tuple, so that configurations can be compared.
+        object.__setattr__(self, "dilations", tuple(self.dilations))
+        for whole in (self.channels, self.lr_block, self.patch, *self.dilations):
+            if type(whole) is not int:
+                raise ValueError(
+                    f"channels, blocks, patch and dilations are integers, not {whole!r}"
+                )
         if self.channels < 1:
             raise ValueError(f"channels must be positive, not {self.channels}")
         if self.lr_block < 4 or self.lr_block % 4:
             raise ValueError(f"lr_block must be a positive multiple of 4, not {self.lr_block}")
-        if not self.ref_factor > 0:
-            raise ValueError(f"ref_factor must be positive, not {self.ref_factor}")
+        if not 0 < self.ref_factor < math.inf:
+            raise ValueError(f"ref_factor must be positive and finite, not {self.ref_factor}")
         if not self.dilations or min(self.dilations) < 1:
             raise ValueError(f"dilations must be positive steps, not {self.dilations}")
         if self.patch < 1 or self.patch % 2 == 0:
@@ -81,7 +89,4 @@ class MASAConfig:
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown configuration fields: {', '.join(sorted(unknown))}")
-        values = dict(values)
-        if "dilations" in values:
-            values["dilations"] = tuple(values["dilations"])
         return cls(**values)

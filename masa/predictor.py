@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ from masa.reference.canvas import (
     ref_canvas,
 )
 from masa.reference.views import Reference, notes_on, read_reference, see
-from masa.weights import load_model
+from masa.weights import DEFAULT_WEIGHTS, load_model
 
 Progress = Callable[[float, str], None]
 """Called with the share of the work done (0 to 1) and what comes next. What it raises, for
@@ -63,7 +64,10 @@ def unwatched(share: float, doing: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One finished run."""
+    """One finished run.
+
+    Its tensors are of PyTorch's inference mode: for gradients, use a ``clone()`` of one.
+    """
 
     rgb: Pixels
     """``(4H, 4W, 3)``: the visitor's LR, enlarged."""
@@ -119,7 +123,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: MASA | None = None,
+        model: MASA | str | Path | None = None,
         device: str = "auto",
         precision: str = "auto",
         limits: Limits = DEFAULT_LIMITS,
@@ -127,7 +131,8 @@ class Predictor:
         features: FeatureCache | None = None,
         largest: int | None = None,
     ) -> None:
-        """``model`` defaults to the shipped weights; a copy of it is moved to the device.
+        """``model`` is a network, of which a copy is moved to the device, or a name or file that
+        :func:`masa.load_model` takes; by default it takes its own default.
 
         ``device`` is auto, cpu, cuda or mps; ``precision`` auto, fp32, bf16 or fp16; ``limits``
         bound the pictures' sizes. ``memory`` bounds a run in bytes, not counting earlier LRs and
@@ -139,8 +144,12 @@ class Predictor:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         # A copy, as the caller's network may serve another device or precision too.
-        model = load_model() if model is None else copy.deepcopy(model)
-        self.model = model.to(self.device, self.dtype).eval()
+        network = (
+            copy.deepcopy(model)
+            if isinstance(model, MASA)
+            else load_model(model or DEFAULT_WEIGHTS)
+        )
+        self.model = network.to(self.device, self.dtype).eval()
         self.limits = limits
         self.memory = memory
         self.largest = largest
@@ -162,6 +171,8 @@ class Predictor:
         A reference with more pixels than allowed is reduced, which its notes say; with ``align``,
         it is first sampled at full size as the LR's camera saw it. Raises ``UserError``.
         """
+        if isinstance(refs, Source):  # a text would be taken for a list of letters
+            raise TypeError("refs is a list of pictures: put a single one into brackets, as [ref]")
         check_count(len(refs), self.limits)
         photo = read_photo(lr, "low-resolution photo", self.limits)
         seen_by = SoughtLR(photo.rgb) if align else None
@@ -200,10 +211,11 @@ class Predictor:
     ) -> Result:
         """:meth:`upscale` for pictures as :meth:`read` gives them, with the same ``align``.
 
-        The LR's transparency is enlarged too.
+        The LR's transparency is enlarged too, and its notes come first among the result's.
         """
         result = self.run(photo.rgb, refs, progress, keep, align=align)
-        return replace(result, alpha=None if photo.alpha is None else enlarge_x4(photo.alpha))
+        alpha = None if photo.alpha is None else enlarge_x4(photo.alpha)
+        return replace(result, alpha=alpha, notes=photo.notes + result.notes)
 
     @torch.inference_mode()
     def run(
@@ -226,12 +238,17 @@ class Predictor:
         as :func:`masa.reference.views.read_reference` made it for this LR. With ``matches``,
         their places and similarities are used, and nothing is searched: those of an earlier run of
         this predictor without ``align``, with the same LR and references of the same sizes in the
-        same order. Raises ``ValueError`` if they do not fit the pictures' sizes, or with ``align``.
+        same order. Raises ``ValueError`` if they do not fit the pictures' sizes, or with ``align``,
+        and for arrays of another shape or type.
 
         Matches are found on reduced pictures; of the full size only what they point to is encoded.
         """
         if align and matches is not None:
             raise ValueError("matches can be given for references that are not aligned alone")
+        for picture in (lr_rgb, *(ref for ref in refs if not isinstance(ref, Reference))):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                found = f"{picture.dtype} {picture.shape}"
+                raise ValueError(f"pictures are uint8 arrays (height, width, 3), not {found}")
         config = matching or self.config
         references = self._references(refs, lr_rgb, progress, align)
         sizes = canvas_sizes(lr_rgb.shape[:2], [ref.rgb.shape[:2] for ref in references], config)
@@ -249,9 +266,11 @@ class Predictor:
                 lambda: self.model.encode_lr(self._tensor(lr.rgb)),
             )
         views = [ref.plain for ref in references] or as_it_is([], lr)
-        scoring = 0
+        scoring, beyond = 0, []
         if align and references:
-            views, scoring = self._aligned_views(references, lr, lr_features, config, clock)
+            chosen, scoring = self._aligned_views(references, lr, lr_features, config, clock)
+            views = self._views_that_fit(chosen, views, lr_rgb.shape[:2], config, keep)
+            beyond = [view for view in chosen if view not in views]
             sizes = canvas_sizes(lr_rgb.shape[:2], [view.rgb.shape[:2] for view in views], config)
             tile = self.choose_tile(*sizes, keep)
             cost = executed_cost(*sizes, config)
@@ -295,7 +314,7 @@ class Predictor:
             self_reference=not references,
             seconds=clock.seconds,
             tile=tile,
-            notes=notes_on(references, views, align),
+            notes=notes_on(references, views, align, beyond),
             references=references,
             aligned=align,
             cost=replace(executed_cost(*sizes, config, read), align=scoring),
@@ -311,8 +330,11 @@ class Predictor:
         """References as they are to be used: with ``align``, the photo was looked for in each."""
         made, sought = [], SoughtLR(lr)
         for number, ref in enumerate(refs):
-            if not isinstance(ref, Reference):
-                ref = Reference(View(number, ref.shape[:2], ref))
+            ref = (
+                ref.numbered(number)
+                if isinstance(ref, Reference)
+                else Reference(View(number, ref.shape[:2], ref))
+            )
             if align and not ref.sought:
                 progress(0, "Aligning the reference")
                 ref = see(ref.rgb, number, sought, self.limits.max_ref_pixels, ref.notes)
@@ -327,7 +349,8 @@ class Predictor:
         config: MASAConfig,
         clock: _Clock,
     ) -> tuple[list[View], int]:
-        """The views that matching chooses, and the multiply-adds of comparing them."""
+        """The views that matching chooses, those that add most first, and the multiply-adds of
+        comparing them."""
         views = [view for ref in references for view in ref.views]
         work = _scoring_cost(lr, views, config)
         clock.total += work
@@ -335,10 +358,32 @@ class Predictor:
         with clock.stage("align", "Comparing the references", work):
             return self._chosen(views, lr, lr_features, config), work
 
+    def _views_that_fit(
+        self,
+        chosen: Sequence[View],
+        plain: list[View],
+        lr: Size,
+        config: MASAConfig,
+        keep: Collection[int],
+    ) -> list[View]:
+        """As many of the chosen views, those that add most first, as the memory allows.
+
+        An aligned view has sixteen times the LR's pixels, however few its reference has. If not
+        even one fits, they are the ``plain`` ones.
+        """
+        for count in range(len(chosen), 0, -1):
+            views = sorted(chosen[:count], key=lambda view: (view.number, view.own is not None))
+            try:
+                self.choose_tile(*canvas_sizes(lr, [v.rgb.shape[:2] for v in views], config), keep)
+            except MemoryNeededError:
+                continue
+            return views
+        return plain
+
     def _chosen(
         self, views: list[View], lr: LRCanvas, lr_features: LRFeatures, config: MASAConfig
     ) -> list[View]:
-        """The views that are worth reading, by their reduced pictures."""
+        """The views that are worth reading, by their reduced pictures; the best come first."""
         if len(views) == 1:
             return views
 
@@ -371,11 +416,12 @@ class Predictor:
         try:
             tile = choose_tile(lr, ref_down, self.config, size, memory, keep, self._strips)
         except MemoryError as error:
-            gigabytes = error.args[0] / 2**30
+            gigabytes, allowed = error.args[0] / 2**30, memory == self.memory
             raise MemoryNeededError(
                 f"These pictures need about {gigabytes:.1f} GB of memory, more than the "
-                f"{memory / 2**30:.1f} GB allowed: use a smaller photo, smaller or fewer "
-                "references, or allow more memory."
+                f"{memory / 2**30:.1f} GB {'allowed' if allowed else 'free on the graphics card'}: "
+                "use a smaller photo, smaller or fewer references, or "
+                f"{'allow more memory' if allowed else 'choose the CPU'}."
             ) from None
         if self.largest is not None and max(*lr, *ref_down) > self.largest:
             return min(tile or self.largest, self.largest)

@@ -5,6 +5,7 @@ All are checked before they are used.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
@@ -124,11 +125,12 @@ def find_weights(name_or_path: str | Path) -> Path:
     if name in named:
         return named[name]
     path = Path(name_or_path)
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError):  # a name that is too long for a file
+        if path.is_file():
+            return path
     raise UserError(
         f"There are no weights '{name}': give the path of a .safetensors or .pth file, or one of "
-        f"{', '.join(shipped_weights()) or 'the shipped names (none is installed)'}."
+        f"{', '.join(sorted(named)) or 'the shipped names (none is installed)'}."
     )
 
 

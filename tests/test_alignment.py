@@ -14,7 +14,7 @@ from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
-from masa.predictor import Predictor
+from masa.predictor import MemoryNeededError, Predictor
 from masa.reference import alignment
 from masa.reference.alignment import (
     Alignment,
@@ -310,7 +310,68 @@ def test_only_views_that_add_something_are_read(scores, chosen):
     own = np.zeros((4, 4, 2), np.float32)
     views = [View(number, (16, 16), picture(16, 16), own) for number in range(len(scores))]
     views[0] = View(0, (16, 16), picture(16, 16))
-    assert choose_views(views, np.array(scores), dilations=3) == chosen
+    assert sorted(choose_views(views, np.array(scores), dilations=3)) == chosen
+
+
+def test_the_view_that_adds_most_comes_first():
+    views = [View(number, (16, 16), picture(16, 16)) for number in range(3)]
+    scores = np.array([[1.0, 2.0, 1.0], [1.0, 1.0, 1.4], [2.9, 2.9, 1.0]])
+    assert choose_views(views, scores, dilations=3) == [2, 1]
+
+
+def test_views_that_memory_does_not_allow_are_left_out(small_model, photo, monkeypatch):
+    """An aligned view is as large as the result, however small its reference is."""
+    monkeypatch.setattr("masa.predictor.choose_views", lambda *_: [1])
+    lr = lr_from_hr(photo)[0]
+    small = cv2.resize(photo, None, fx=0.45, fy=0.45, interpolation=cv2.INTER_AREA)
+    predictor = Predictor(small_model, "cpu", "fp32")
+    whole = predictor.run(lr, [small], align=True)
+    assert "was aligned" in whole.notes[0]
+    sizes = whole.lr.rgb.shape[:2], whole.ref.down.shape[:2]
+
+    def fits(memory):
+        predictor.memory = memory
+        try:
+            predictor.choose_tile(*sizes)
+        except MemoryNeededError:
+            return False
+        return True
+
+    assert not all(fits(memory) for memory in range(10**9, 0, -(10**6)))  # stops at one too small
+    plain = predictor.run(lr, [small], align=True)
+    (note,) = plain.notes
+    assert "used unaligned, because the run would need more memory" in note
+    assert is_one_sentence(note)
+    np.testing.assert_array_equal(plain.rgb, predictor.run(lr, [small]).rgb)
+
+
+def test_of_several_views_those_that_add_least_are_left_out(small_predictor, monkeypatch):
+    lr, refs = picture(32, 40, 1), [picture(96, 96, seed) for seed in (2, 3, 4)]
+    monkeypatch.setattr("masa.predictor.choose_views", lambda *_: [2, 0])
+    monkeypatch.setattr("masa.reference.views.align_reference", lambda *_: None)
+    sizes = []
+
+    def only_one_fits(lr_size, ref_down, keep=()):
+        sizes.append(ref_down)
+        if ref_down[0] == 48 and len(sizes) > 1:
+            raise MemoryNeededError("Too large.")
+
+    monkeypatch.setattr(small_predictor, "choose_tile", only_one_fits)
+    result = small_predictor.run(lr, refs, align=True)
+    assert [placement.number for placement in result.ref.placements] == [2]
+    assert "left out: the run would need more memory" in result.notes[0]
+    assert "left out: it adds nothing" in result.notes[1]
+    assert all(map(is_one_sentence, result.notes))
+
+
+def test_features_are_compared_as_opencv_compares_them(photo):
+    ours, theirs = (alignment._features(rgb, 1.0)[1] for rgb in (photo, placed(photo, 25, 1.3)[0]))
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(ours, theirs, k=2)
+    kept = [best for best, second in pairs if best.distance < 0.8 * second.distance]
+    first, second = alignment._alike(ours, theirs)
+    assert len(ours) > alignment._COMPARED and len(kept) > 50
+    assert first.tolist() == [match.queryIdx for match in kept]
+    assert second.tolist() == [match.trainIdx for match in kept]
 
 
 def test_of_two_references_of_one_scene_the_sharper_one_is_used(predictor, pair):

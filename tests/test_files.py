@@ -32,6 +32,13 @@ def test_a_file_is_replaced_and_readable_by_others(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_who_may_read_a_file_stays(tmp_path):
+    path = tmp_path / "private"
+    path.touch(mode=0o600)
+    write_whole(path, b"new")
+    assert path.stat().st_mode & 0o777 == 0o600 and path.read_bytes() == b"new"
+
+
 def test_a_link_is_followed(tmp_path):
     """Checkpoints may lie on another disk."""
     (tmp_path / "disk").mkdir()

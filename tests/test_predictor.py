@@ -1,5 +1,7 @@
 """Pictures in, picture out: sizes, files, cache, progress, memory, precision and threads."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -24,7 +26,7 @@ from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, to_tensor, to_uint8
 from masa.predictor import MemoryNeededError, Predictor
 from masa.reference.canvas import canvas_sizes, lr_canvas
-from masa.weights import load_model
+from masa.weights import load_model, save_weights
 
 
 @pytest.fixture
@@ -411,6 +413,36 @@ def test_bfloat16_is_as_good(examples, all_cores):
     assert abs(psnr_y(half.rgb, hr) - quality) < 0.05
     assert quality > psnr_y(single.bicubic, hr) + 1  # or there would be nothing to lose
     assert not np.array_equal(half.rgb, single.rgb)
+
+
+def test_a_network_may_be_named(small_model, tmp_path):
+    save_weights(tmp_path / "w.safetensors", small_model.state_dict(), small_model.config)
+    by_path = Predictor(tmp_path / "w.safetensors", "cpu", "fp32")
+    assert by_path.config.channels == 8
+    assert Predictor("lab-none", "cpu", "fp32").config.adaptation == "none"
+
+
+@pytest.mark.parametrize("ref", ["sharp.jpg", picture(32, 32), b"bytes"])
+def test_a_single_reference_is_no_list(small_predictor, ref):
+    with pytest.raises(TypeError, match=r"\[ref\]"):
+        small_predictor.upscale(picture(16, 16), ref)
+
+
+@pytest.mark.parametrize(
+    "odd", [picture(16, 16) / 255, picture(16, 16)[..., 0], np.zeros((16, 16, 4), np.uint8)]
+)
+def test_arrays_of_another_kind_are_refused(small_predictor, odd):
+    for lr, refs in ((odd, []), (picture(16, 16), [odd])):
+        with pytest.raises(ValueError, match="uint8 arrays"):
+            small_predictor.run(lr, refs)
+
+
+def test_a_result_can_be_stored_and_copied(small_predictor):
+    result = small_predictor.run(picture(16, 16), [picture(32, 32, 1)])
+    for again in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert torch.equal(again.trace.output, result.trace.output)
+        with again.ref_features.lock:
+            assert not result.ref_features.lock.locked()
 
 
 def test_half_precision_is_what_computes_it(small_model, monkeypatch):

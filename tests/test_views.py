@@ -134,6 +134,8 @@ def test_what_happened_to_a_file_is_noted(photo, small_predictor):
         result = small_predictor.upscale(picture(32, 32), [early], align=align)
         assert "stops early" in result.notes[0] and all(map(is_one_sentence, result.notes))
         assert len(result.notes) == 1 + align
+        (note,) = small_predictor.upscale(early, align=align).notes
+        assert "low-resolution photo stops early" in note
 
 
 def test_a_result_s_references_serve_another_run(photo, small_predictor, monkeypatch):
@@ -150,6 +152,18 @@ def test_a_result_s_references_serve_another_run(photo, small_predictor, monkeyp
     again = small_predictor.run(lr, first.references, align=True)
     assert np.array_equal(first.rgb, again.rgb) and again.notes == first.notes
     assert first.cost == again.cost and first.cost.align > 0
+
+
+def test_a_reference_is_counted_by_where_it_stands(photo, small_predictor):
+    """Also one that was read together with others."""
+    lr = lr_from_hr(photo)[0]
+    _, (_, second) = small_predictor.read(lr, [picture(64, 64), enlarged(photo, 1.5)], align=True)
+    result = small_predictor.run(lr, [second], align=True)
+    assert {placement.number for placement in result.ref.placements} == {0}
+    assert result.notes[0].startswith("Reference 1 was aligned")
+    rows, columns = result.trace.matches.position[0].numpy()
+    assert (result.ref.locate(rows, columns).number == 0).all()
+    assert second.plain.number == second.aligned.number == 1  # as it was
 
 
 # ---------------------------------------------------------------------------- odd ones

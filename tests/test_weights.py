@@ -1,6 +1,7 @@
 """Weights files: good ones load unchanged, bad ones are refused in one sentence."""
 
 import json
+import math
 import os
 import pickle
 import random
@@ -399,7 +400,16 @@ def test_long_lists_are_cut_short(tmp_path):
 
 @pytest.mark.parametrize(
     "stored",
-    ["{", "5", '{"channels": "many"}', '{"colour": 1}', '{"channels": 0}', "null"],
+    [
+        "{",
+        "5",
+        "null",
+        '{"colour": 1}',
+        *(json.dumps({"channels": value}) for value in ("many", 0, 8.5, True)),
+        *(json.dumps({"dilations": value}) for value in ([1.5], 3, [])),
+        *(json.dumps({"ref_factor": value}) for value in (math.inf, math.nan, 0)),
+        '{"patch": 3.0}',
+    ],
 )
 def test_damaged_configurations(tmp_path, small_model, stored):
     path = tmp_path / "w.safetensors"
@@ -411,3 +421,4 @@ def test_damaged_configurations(tmp_path, small_model, stored):
 def test_configuration_is_optional():
     assert config_of({}) == MASAConfig()
     assert config_of({"masa_config": json.dumps({"channels": 8})}) == MASAConfig(channels=8)
+    assert hash(MASAConfig(dilations=[1, 2])) == hash(MASAConfig(dilations=(1, 2)))

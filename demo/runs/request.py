@@ -82,8 +82,7 @@ class Prepared:
     hr: Pixels | None
     """``(4h, 4w, 3)``: the known target, cropped as the LR was made; ``None`` if unknown."""
     notes: tuple[str, ...] = ()
-    """What was done to the photo that a visitor may not expect, a sentence each; the references
-    hold their own."""
+    """How the LR was made of the photo, a sentence; photo and references hold their own notes."""
 
 
 def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
@@ -97,13 +96,13 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
     progress(0, "Opening the photo")
     role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
     lr, hr = read_photo(request.photo, role, LIMITS), None
-    notes = lr.notes
+    notes: tuple[str, ...] = ()
     if request.is_hr:
         degradation = preset_called(request.degradation)
         rgb, hr = lr_from_hr(lr.rgb, degradation)
         if not degradation.is_clean:
             how = f"“{request.degradation}”, {degradation.in_words()}"
-            notes += (f"The small photo was made from the sharp one by {how}.",)
+            notes = (f"The small photo was made from the sharp one by {how}.",)
         lr = replace(lr, rgb=rgb, alpha=None if lr.alpha is None else lr_from_hr(lr.alpha)[0])
     refs: list[Reference] = []
     sought = SoughtLR(lr.rgb)

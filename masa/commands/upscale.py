@@ -196,6 +196,6 @@ def _write(path: Path, result: Result, exif: bytes | None) -> None:
 def _report(job: Job, photo: Photo, result: Result, weights: str) -> str:
     height, width = result.rgb.shape[:2]
     seconds = sum(result.seconds.values())
-    notes = dict.fromkeys((*photo.notes, *result.notes))  # each once
+    notes = dict.fromkeys(result.notes)  # each once
     done = f"{job.out}: {width}x{height} in {seconds:.1f} s with {weights}"
     return "\n  ".join((done, *notes))

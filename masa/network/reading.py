@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,14 +42,21 @@ class RefFeatures:
 
     pyramid: Pyramid
     """Of the reference: level 1 is transferred at x4, level 2 at x2, level 3 at x1. Parts that were
-    not read are uninitialised. The system gives memory only when it is written to, so they cost
-    none."""
+    not read are uninitialised. On a CPU most of them cost nothing, as the system gives memory only
+    when it is written to; on a GPU they take their full size."""
     down: Tensor
     """Level 1 of Ref-down, ``(N, C, hr, wr)``: what the LR is matched with."""
     parts: Parts | None = None
     """The parts that were read; ``None`` for all."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """Held while parts are read: several runs may use one reference."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or stored of it: all but the lock, which belongs to this process."""
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, lock=threading.Lock())
 
     @classmethod
     def unread(cls, down: Tensor) -> RefFeatures:

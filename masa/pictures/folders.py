@@ -7,12 +7,16 @@ from masa.pictures.formats import FORMATS_IN_WORDS, SUFFIXES
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Files of a folder that are named like pictures, sorted by name.
+    """Files of a folder that are named like pictures, sorted by name; hidden ones are left out.
 
     Raises ``UserError`` if the folder cannot be read.
     """
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in SUFFIXES and path.name[0] != "." and not path.is_dir()
+        )
     except OSError as error:
         raise UserError(
             f"The folder '{folder}' cannot be read ({error.strerror}): check that it is there and "

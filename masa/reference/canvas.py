@@ -340,7 +340,7 @@ def ref_canvas(
 
 
 def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations: int) -> list[int]:
-    """Numbers of the views that are worth reading, in their order.
+    """Numbers of the views that are worth reading, those that add most first.
 
     ``scores`` ``(views, blocks)`` are the best coarse scores of LR blocks in each view, sums of
     ``dilations`` cosines. The view that fits best comes first. Another is added as long as it
@@ -359,7 +359,7 @@ def choose_views(views: Sequence[View], scores: NDArray[np.floating], dilations:
             break
         chosen.append(int(means.argmax()))
         best = np.maximum(best, scores[chosen[-1]])
-    return sorted(chosen)
+    return chosen
 
 
 WORTH_READING = 0.01

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
 from masa.pictures.read import read_photo
@@ -44,6 +44,13 @@ class Reference:
     def views(self) -> tuple[View, ...]:
         """One or two."""
         return (self.plain,) if self.aligned is None else (self.plain, self.aligned)
+
+    def numbered(self, number: int) -> Reference:
+        """The same reference at another place, from 0, in a list of references."""
+        if self.plain.number == number:
+            return self
+        aligned = None if self.aligned is None else replace(self.aligned, number=number)
+        return replace(self, plain=replace(self.plain, number=number), aligned=aligned)
 
     @property
     def reduction(self) -> str:
@@ -104,23 +111,36 @@ show things more than twice as large as the photo does, and matching compares on
 
 
 def notes_on(
-    references: Sequence[Reference], views: Sequence[View], align: bool
+    references: Sequence[Reference],
+    views: Sequence[View],
+    align: bool,
+    beyond: Sequence[View] = (),
 ) -> tuple[str, ...]:
-    """What became of each reference, a sentence each; ``views`` are those that were used."""
+    """What became of each reference, a sentence each; ``views`` are those that were used, and
+    ``beyond`` those that would have been, with more memory."""
     used = {(view.number, view.own is not None) for view in views}
+    missed = {view.number for view in beyond}
     notes: list[str] = []
     for number, ref in enumerate(references):
         notes += ref.notes
         if align:
             plain, aligned = ((number, how) in used for how in (False, True))
-            notes += _alignment_notes(f"Reference {number + 1}", ref, plain, aligned)
+            name, short = f"Reference {number + 1}", number in missed
+            notes += _alignment_notes(name, ref, plain, aligned, short)
     return tuple(notes)
 
 
-def _alignment_notes(name: str, ref: Reference, plain: bool, aligned: bool) -> list[str]:
-    """What became of one reference: whether its view as it is and its aligned one were used."""
+_SHORT = "the run would need more memory than is allowed"
+
+
+def _alignment_notes(
+    name: str, ref: Reference, plain: bool, aligned: bool, short: bool
+) -> list[str]:
+    """What became of one reference: whether its view as it is and its aligned one were used, and
+    whether memory was too short for one of them."""
     if not plain and not aligned:
-        return [f"{name} was left out: it adds nothing to the others."]
+        why = _SHORT if short else "it adds nothing to the others"
+        return [f"{name} was left out: {why}."]
     reduced = [f"{name} was reduced {ref.reduction}."] if ref.reduction else []
     if ref.alignment is None:
         return [
@@ -129,10 +149,8 @@ def _alignment_notes(name: str, ref: Reference, plain: bool, aligned: bool) -> l
         ]
     lies = ref.alignment.words
     if not aligned:
-        return [
-            f"{name} is {lies}: it was used unaligned, because it fits as well that way.",
-            *reduced,
-        ]
+        why = _SHORT if short else "it fits as well that way"
+        return [f"{name} is {lies}: it was used unaligned, because {why}.", *reduced]
     notes = [f"{name} was aligned with the photo: it is {lies}."]
     if plain:
         notes.append(
