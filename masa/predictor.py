@@ -174,7 +174,7 @@ class Predictor:
         if isinstance(refs, Source):  # a text would be taken for a list of letters
             raise TypeError("refs is a list of pictures: put a single one into brackets, as [ref]")
         check_count(len(refs), self.limits)
-        photo = read_photo(lr, "low-resolution photo", self.limits)
+        photo = read_photo(lr, "small photo", self.limits)
         seen_by = SoughtLR(photo.rgb) if align else None
         return photo, [
             read_reference(ref, number, self.limits, seen_by) for number, ref in enumerate(refs, 1)

@@ -247,6 +247,21 @@ def test_the_uploads_of_a_program_that_waits_are_kept(tmp_path, monkeypatch):
     assert found == [1]
 
 
+def test_each_run_of_an_explanation_has_a_turn_of_its_own(photos, monkeypatch):
+    """So a visitor need not wait for all of them."""
+    admitted, ask = [], jobs.NETWORK.ask
+
+    def asked(was_admitted=False):
+        admitted.append(was_admitted)
+        return ask(was_admitted)
+
+    monkeypatch.setattr(jobs.NETWORK, "ask", asked)
+    request = Request(str(photos / "lr.png"), (str(photos / "ref.png"),))
+    *_, last = api.explained(request)
+    assert admitted == [False, True, True]  # the picture, without the reference, without branches
+    assert zipfile.is_zipfile(last.value[0])
+
+
 def test_packing_ends_with_whoever_asked(photos):
     packing = []
 

@@ -504,7 +504,7 @@ def test_a_sweep_in_the_laboratory_shows_the_result_under_a_click(page, photos):
     networks = page.locator("#lab-networks")
     for box in networks.get_by_role("checkbox").all():
         box.uncheck()
-    for name in ("masa-rec", "lab-sam"):
+    for name in ("masa-rec: for photos reduced cleanly", "lab-sam: for comparison, SAM"):
         networks.get_by_label(name, exact=True).check()
     page.locator("#lab-go").click()
     expect(page.locator("#lab-table")).to_contain_text("gain 1.6", timeout=PATIENT)
@@ -543,7 +543,7 @@ def test_what_is_compared_is_told_in_words(page, photos):
     page.locator("#lab-points input[type=number]").press("Tab")
     for box in page.locator("#lab-networks").get_by_role("checkbox").all():
         box.uncheck()
-    page.locator("#lab-networks").get_by_label("lab-sam", exact=True).check()
+    page.locator("#lab-networks").get_by_label("lab-sam: for comparison, SAM", exact=True).check()
     page.locator("#lab-go").click()
     expect(page.locator("#lab-table")).to_contain_text("gain 1.6", timeout=PATIENT)
     told("lab-slider", "Bicubic", "lab-sam, unchanged")
@@ -611,9 +611,9 @@ def test_who_waits_sees_the_place_and_may_leave(page, photos):
     others = [jobs.NETWORK.ask() for _ in range(2)]
     assert others[0].wait(PATIENT / 1000)
     run(page)
-    expect(page.locator("#bar")).to_contain_text("2 visitors before you", timeout=PATIENT)
+    expect(page.locator("#bar")).to_contain_text("2 runs before yours", timeout=PATIENT)
     others[0].end()
-    expect(page.locator("#bar")).to_contain_text("1 visitor before you", timeout=PATIENT)
+    expect(page.locator("#bar")).to_contain_text("1 run before yours", timeout=PATIENT)
     page.context.close()  # as a visitor who leaves does
     wait_for(lambda: jobs.NETWORK._line == others[1:], PATIENT / 1000)
     others[1].end()

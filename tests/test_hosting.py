@@ -162,7 +162,7 @@ def test_the_hosting_page_states_the_limits_that_hold():
             f"{limits.max_file_bytes // 2**20} MB",
             f"{limits.max_pixels // 10**6} million",
             sides(limits.max_lr_pixels),
-            sides(limits.side_and_pixels("high-resolution photo")[1]),
+            sides(limits.max_sharp_pixels),
             sides(limits.max_ref_pixels),
         )
         for limits in (DEFAULT_LIMITS, LIMITS)
@@ -171,7 +171,7 @@ def test_the_hosting_page_states_the_limits_that_hold():
         "file",
         "pixels of any picture",
         "LR, of any shape",
-        'sharp photo, to make an LR from (`--hr`, "It is sharp")',
+        'sharp photo, to make an LR from (`--hr`, "It is sharp"); larger ones are reduced',
         "reference; larger ones are reduced",
     ]
     expected = {name: list(both) for name, *both in zip(names, *rows, strict=True)}
@@ -191,7 +191,9 @@ def test_the_hosting_page_states_the_limits_that_hold():
         f"what one address may send, each file counting as {FILE_BYTES // 2**10} KB more": (
             f"{BYTES_PER_ADDRESS // 2**30} GB in an hour"
         ),
-        "requests of one address's programs": f"{CALLS_PER_ADDRESS} in an hour",
+        "requests of one address's programs without a session, such as curl": (
+            f"{CALLS_PER_ADDRESS} in an hour"
+        ),
         "new sessions of one address": f"{SESSIONS_PER_ADDRESS} in an hour",
         "runs and other events of one address that wait or run": f"{RUNS_PER_ADDRESS}",
         "runs that wait in line, of visitors and of programs": f"{QUEUE} each",
@@ -254,11 +256,11 @@ def blank(width, height):
     [
         (bytes(LIMITS.max_file_bytes + 1), "reference", "more than {0.max_file_bytes} MB"),
         (blank(5001, 5000), "reference", "at most 25,000,000 in all, about 5000 x 5000"),
-        (blank(513, 512), "low-resolution photo", "at most 262,144 in all, about 512 x 512"),
-        (blank(2052, 2048), "high-resolution photo", "about 2048 x 2048"),
-        (blank(7, 9), "low-resolution photo", "at least 8"),
+        (blank(513, 512), "small photo", "at most 262,144 in all, about 512 x 512"),
+        (blank(5001, 5000), "sharp photo", "at most 25,000,000 in all, about 5000 x 5000"),
+        (blank(7, 9), "small photo", "at least 8"),
         (blank(15, 15), "reference", "at least 16"),
-        (blank(330, 10), "low-resolution photo", "at most 32 times"),
+        (blank(330, 10), "small photo", "at most 32 times"),
     ],
 )
 def test_the_page_names_the_limit_that_was_exceeded(data, role, words):

@@ -72,7 +72,7 @@ def test_steps_after_others_wait_and_say_so(monkeypatch):
 
     waiting = jobs.after_others(turns, steps())
     with taken(turns):
-        assert next(waiting).in_line and next(waiting).doing == "1 visitor before you"
+        assert next(waiting).in_line and next(waiting).doing == "1 run before yours"
         with pytest.raises(UserError, match="1 archives are waiting already"):
             next(jobs.after_others(turns, steps()))
         assert not began
@@ -416,15 +416,15 @@ def test_who_waits_is_told_its_place_and_when(monkeypatch):
     lines = [follow(lambda progress: "done") for _ in range(3)]
     steps = [next(line) for line in lines]
     assert [step.doing for step in steps] == [
-        "1 visitor before you",
-        "2 visitors before you",
-        "3 visitors before you",
+        "1 run before yours",
+        "2 runs before yours",
+        "3 runs before yours",
     ]
     seconds = [step.seconds_left for step in steps]
     assert 0 <= seconds[0] <= turns._lasted[0] and seconds == sorted(seconds)
-    assert "2 visitors before you</span>, about" in progress_bar(steps[1])
+    assert "2 runs before yours</span>, about" in progress_bar(steps[1])
     lines[0].close()  # leaves
-    assert next(lines[1]).doing == "1 visitor before you"
+    assert next(lines[1]).doing == "1 run before yours"
     running.end()
     assert last(lines[1]) == "done" and last(lines[2]) == "done"
 

@@ -177,11 +177,34 @@ def test_a_click_on_a_mark_shows_its_result(found, tab, monkeypatch):
     assert np.array_equal(shown, read_photo(found.result("masa-rec", 1.6).picture).rgb)
     assert "gain 1.6" in updates[tab.chosen] and "gain 1.6" in updates[tab.statistics.words]
     assert clicked(Session(), found, "bicubic", gr.EventData(None, {"index": "x"})) == {}
-    assert clicked(Session(), None, "bicubic", event) == {}
+    for ask in (
+        lambda: clicked(Session(), None, "bicubic", event),
+        lambda: tab.show_chosen(Session(), None, "masa-rec", 1.6, "bicubic"),
+    ):
+        with pytest.raises(gr.Error, match="run the sweep again") as raised:
+            ask()
+        assert is_one_sentence(raised.value.message)
+    assert tab.show_chosen(Session(), None, None, None, "bicubic") == {}
     session, shown = Session(), tab._chosen
     monkeypatch.setattr(tab, "_chosen", lambda *chosen: session.begin("mark") and shown(*chosen))
     assert clicked(session, found, "bicubic", event) == {}  # there was another click meanwhile
     assert tab.show_chosen(session, found, "masa-rec", 1.6, "bicubic") == {}
+
+
+def test_a_change_of_one_s_own_is_chosen_by_moving_a_slider():
+    page = Page(Showcase([]), 60)
+    tab = page.results.laboratory
+    moved = {(amount._id, "input") for amount in tab.amounts}
+    (fn,) = (fn for fn in page.blocks.fns.values() if moved <= set(fn.targets))
+    assert fn.outputs == [tab.named]
+    assert fn.fn(["dim light"]) == fn.fn([CUSTOM, "dim light"]) == ["dim light", CUSTOM]
+    assert fn.fn(None) == [CUSTOM]
+
+
+def test_the_networks_are_offered_with_what_they_are(tab):
+    offered = {name: words for words, name in tab.networks.choices}
+    assert offered["lab-spade"] == "lab-spade: for comparison, SPADE" and "auto" not in offered
+    assert set(tab.networks.value) <= offered.keys()
 
 
 def test_the_preview_says_what_is_missing(pair, tab):

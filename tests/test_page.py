@@ -391,6 +391,9 @@ def test_what_a_photo_is_is_guessed_until_it_is_said(do, tmp_path):
     assert do.guess_mode(session, letter) == do.guess_mode(session, None) == gr.skip()
     do.tell_mode(session)
     assert do.guess_mode(session, small) == gr.skip() and session.touched
+    do.clear_photo(session)
+    assert do.guess_mode(session, small) == LR_MODE  # what was said of another photo is over
+    do.tell_mode(session)
     do.take_example(session)
     assert do.guess_mode(session, small) == LR_MODE
 

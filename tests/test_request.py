@@ -47,6 +47,23 @@ def test_references_are_reduced_and_then_shifted(monkeypatch):
     assert prepared.hr is None
 
 
+def test_a_sharp_photo_with_too_many_pixels_is_reduced(monkeypatch, tmp_path):
+    """As most phones' photos are; the LR is made of the reduced one."""
+    monkeypatch.setattr(module, "LIMITS", module.replace(module.LIMITS, max_lr_pixels=300))
+    large = stored(picture(96, 128), "PNG")
+    finished = run(Request(large, is_hr=True), ignore)
+    fitted = resize_to_fit(Photo(picture(96, 128)), 16 * 300).rgb
+    assert fitted.shape == (60, 80, 3) and np.array_equal(finished.hr, fitted)
+    assert finished.result.notes[0] == "The sharp photo was reduced from 128x96 to 80x60 pixels."
+    (tmp_path / "large.png").write_bytes(large)
+    (tmp_path / "fitted.png").write_bytes(stored(fitted, "PNG"))
+    works = [
+        module.expected_work(Request(str(tmp_path / f"{name}.png"), is_hr=True))
+        for name in ("large", "fitted")
+    ]
+    assert works[0] == works[1] > 0
+
+
 def test_a_sharp_photo_is_reduced_with_its_transparency():
     rgba = np.dstack([picture(66, 97), picture(66, 97, 1)[:, :, 0]])
     request = Request(rgba, is_hr=True)
@@ -86,7 +103,7 @@ def test_how_the_small_photo_was_made_is_noted(name, note):
 def test_a_photo_that_stops_early_is_noted():
     data = stored(picture(64, 96), "JPEG")
     prepared = prepare(Request(data[: int(len(data) * 0.6)]))
-    assert len(prepared.notes) == 1 and "of its lines" in prepared.notes[0]
+    assert len(prepared.lr.notes) == 1 and "of its lines" in prepared.lr.notes[0]
 
 
 def test_one_picture_at_a_time_is_held_at_its_full_size(monkeypatch):

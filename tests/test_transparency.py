@@ -49,7 +49,7 @@ def rim(rgb, alpha):
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_a_disc_keeps_its_colour_at_the_rim(kind):
-    photo = read_photo(SOURCES[kind], "low-resolution photo")
+    photo = read_photo(SOURCES[kind], "small photo")
     # The network adds to this enlargement; and its convolutions see this picture.
     enlarged, alpha = enlarge_x4(photo.rgb), enlarge_x4(photo.alpha)
     assert (rim(enlarged, alpha) == 220).all()

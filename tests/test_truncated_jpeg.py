@@ -133,8 +133,8 @@ def test_components_that_come_one_after_the_other():
 def test_the_note_names_the_file_and_stays_with_the_photo(tmp_path):
     path = tmp_path / "holiday.jpg"
     path.write_bytes(cut(stored(PIXELS, "JPEG", quality=90), 0.6))
-    photo = read_photo(path, "low-resolution photo")
-    assert photo.notes[0].startswith("The low-resolution photo 'holiday.jpg' stops early")
+    photo = read_photo(path, "small photo")
+    assert photo.notes[0].startswith("The small photo 'holiday.jpg' stops early")
     assert resize_to_fit(photo, 1000).notes == photo.notes
     assert Photo(PIXELS).notes == ()
 

@@ -135,7 +135,7 @@ def test_what_happened_to_a_file_is_noted(photo, small_predictor):
         assert "stops early" in result.notes[0] and all(map(is_one_sentence, result.notes))
         assert len(result.notes) == 1 + align
         (note,) = small_predictor.upscale(early, align=align).notes
-        assert "low-resolution photo stops early" in note
+        assert "small photo stops early" in note
 
 
 def test_a_result_s_references_serve_another_run(photo, small_predictor, monkeypatch):

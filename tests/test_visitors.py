@@ -124,8 +124,8 @@ def test_a_full_line_of_programs_is_a_sentence_and_keeps_no_visitor_out(http, en
     sentence = json.loads(refused.rpartition("data: ")[2])["error"]
     assert is_one_sentence(sentence) and "please come back" in sentence
     with http.stream("GET", asked_on_the_page(http)) as told:
-        line = next(line for line in told.iter_lines() if "before you" in line)
-    assert "1 visitor before you" in line
+        line = next(line for line in told.iter_lines() if "before yours" in line)
+    assert "1 run before yours" in line
     for address in addresses:
         with http.stream("GET", address):
             pass  # leaves

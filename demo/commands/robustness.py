@@ -203,7 +203,7 @@ def _networks(args: argparse.Namespace) -> tuple[dict[str, Predictor], dict[str,
 
 def _subject(scenes: Sequence[Scene], number: int) -> Subject:
     """A scene, with the next one's reference as the photo of something else."""
-    lr, hr = lr_from_hr(read_photo(scenes[number].hr, "high-resolution photo", DATA_LIMITS).rgb)
+    lr, hr = lr_from_hr(read_photo(scenes[number].hr, "sharp photo", DATA_LIMITS).rgb)
     ref, other = (
         read_references(scene) for scene in (scenes[number], scenes[(number + 1) % len(scenes)])
     )

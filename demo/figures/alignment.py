@@ -361,6 +361,7 @@ def views(x: Exploration, view: View) -> Drawn | None:
         stack([image, key(entries)], gap=8),
         "The small photo's blocks coloured by the view of a reference that each matched in.",
         f"{_shares_in_words(x)} Counted in pixels, an aligned view gave **{aligned_share(x):.0%}** "
-        "of the photo its texture.",
+        f"of the photo its texture. The chosen block, in row {row} and column {column}, took "
+        f"{view_words(x, int(chosen[row, column]))}.",
         (lr_panel(x, zoom, left, top),),
     )

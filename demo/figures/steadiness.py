@@ -36,7 +36,7 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
         worst, loss = curve.worst, curve.drop(curve.worst)
         told = (
             f"{curve.line} has {decibels(curve.unchanged.psnr)} with {changed} as it is; "
-            f"the changes {'gain' if curve.mean_drop < 0 else 'cost'} it "
+            f"the changes {'add' if curve.mean_drop < 0 else 'cost'} it "
             f"{amount(abs(curve.mean_drop))} dB on average"
         )
         if loss > 0:
@@ -90,7 +90,7 @@ def _kept(curves: Sequence[Curve]) -> str:
         level = next(level for level in curve.levels if level.value == value)
         gain, left = curve.unchanged.psnr - curve.alone, level.psnr - curve.alone
         if gain < SLIGHT_DB:
-            told.append(f"{curve.line} had no gain to lose")
+            told.append(f"to {curve.line} it adds nothing")
             continue
         shares[curve.line] = left / gain
         losses = {
@@ -111,14 +111,17 @@ def _kept(curves: Sequence[Curve]) -> str:
     highest = max(shares.values())
     most = [line for line, share in shares.items() if share > highest - _ALIKE]
     if highest <= 0:
-        lead = f"Nothing is left of the reference's gain at {hardest}"
+        lead = f"Nothing is left of what the reference adds at {hardest}"
     elif len(shares) == 1:
-        lead = f"Kept of the reference's gain at {hardest}"
+        lead = f"Kept of what the reference adds at {hardest}"
     elif len(most) == len(shares):
-        lead = f"No network keeps a larger share of the reference's gain than another at {hardest}"
+        lead = (
+            f"No network keeps a larger share of what the reference adds than another at {hardest}"
+        )
     else:
         verb = "keeps" if len(most) == 1 else "keep"
-        lead = f"{' and '.join(most)} {verb} the largest share of the reference's gain at {hardest}"
+        names = " and ".join(most)
+        lead = f"{names} {verb} the largest share of what the reference adds at {hardest}"
     return f"{lead}: {'; '.join(told)}."
 
 
@@ -192,11 +195,18 @@ def table(curves: Sequence[Curve], measured: bool) -> str:
     """Markdown: a row per value; PSNR of each network, and in brackets what the change cost.
 
     Where the family changes the photo, no reference and bicubic follow each value; else the last
-    rows are theirs.
+    rows are theirs. A sentence before the table says what its numbers are.
     """
     curves = list(curves)
-    names = [curve.line for curve in curves]
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    names, changed = [curve.line for curve in curves], changed_by(curves[0].family)
+    lines = [
+        f"PSNR in dB; in brackets, the difference to the result with {changed} as it is."
+        if measured
+        else f"Likeness to the result with {changed} as it is: PSNR in dB.",
+        "",
+        "| change | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
     values = sorted({level.value for curve in curves for level in curve.levels})
     for value in values:
         cells, title = [], ""
@@ -209,7 +219,7 @@ def table(curves: Sequence[Curve], measured: bool) -> str:
             cells.append(_cell(curve.drop(level), level.psnr, measured))
         lines.append(f"| {minus(title)} | " + " | ".join(cells) + " |")
         lines += _baselines(curves, value)
-    if changed_by(curves[0].family) == "the photo":
+    if changed == "the photo":
         return "\n".join(lines)
     for name, field in (("no reference", "alone"), ("bicubic", "bicubic")):
         known = [getattr(curve, field) for curve in curves]

@@ -27,7 +27,7 @@ from demo.page.messages import as_visible_errors
 from demo.runs.jobs import Finished, Steps, finish, follow, follow_each
 from demo.runs.request import FinishedRun, Request, expected_work, likeness, run
 from demo.runs.served import in_use, serve, serve_png
-from demo.runs.steps import explore_whole
+from demo.runs.steps import explore_each
 from demo.runs.zerogpu import borrows, seconds_on_gpu
 from demo.settings import LIMITS
 from masa.errors import UserError
@@ -168,14 +168,15 @@ def robustness(
 def explained(request: Request) -> Steps[tuple[str, dict[str, Any]]]:
     """What :func:`explain` returns. Raises ``UserError``.
 
-    The turn among visitors ends with the network's work. Drawing and packing take seconds too:
-    meanwhile other programs wait; a visitor who clicks waits for one figure at
-    most.
+    Each of the network's runs has a turn among visitors of its own. Drawing and packing take
+    seconds too: meanwhile other programs wait; a visitor who clicks waits for one figure at most.
     """
-    with closing(follow(lambda progress: explore_whole(request, progress=progress))) as running:
+    with closing(follow_each(lambda progress: explore_each(request, progress))) as running:
         for step in running:
             if not isinstance(step, Finished):
                 yield step
+                continue
+            if not step.last:
                 continue
             x = step.value
             for packed in pack(x, admitted=True):

@@ -147,8 +147,8 @@ def _photo_fields() -> tuple[gr.Image, gr.Radio, gr.Radio]:
         [LR_MODE, HR_MODE],
         value=LR_MODE,
         label="What is it?",
-        info=f"Small: up to {side} x {side} pixels. "
-        f"Sharp: up to {SCALE * side} x {SCALE * side}. "
+        info=f"Small: at most as many pixels as {side} x {side}. Sharp: one with more pixels than "
+        f"{SCALE * side} x {SCALE * side} is reduced. "
         f"Any file: up to {LIMITS.max_file_bytes // 2**20} MB.",
         elem_id="mode",
     )

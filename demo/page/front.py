@@ -54,8 +54,8 @@ NOT_UPLOADED = (
     "addresses: upload it first."
 )
 NOT_A_CHOICE = (
-    "A value in this request is not one of the choices or out of range: the page's description "
-    "of its API lists what each field takes."
+    "A value in this request is not one of the choices or out of range: reload the page, or, for a "
+    "program, see the page's description of its API."
 )
 NOT_FITTING = (
     "This request lacks a field or holds a value of the wrong kind: the page's description of its "

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fastapi import HTTPException
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from gradio.server_messages import ProcessCompletedMessage
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -186,7 +186,12 @@ class Guard:
             except NobodyTakes:
                 return  # the server closes the connection
             except Refused as refusal:
-                answer = JSONResponse({"detail": refusal.sentence}, refusal.status)
+                # Gradio's script shows the whole body where an upload is refused.
+                answer: Response = (
+                    PlainTextResponse(refusal.sentence, refusal.status)
+                    if get_route_path(scope) == _UPLOAD
+                    else JSONResponse({"detail": refusal.sentence}, refusal.status)
+                )
                 await answer(scope, receive, send)
 
     @contextmanager

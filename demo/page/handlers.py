@@ -48,6 +48,10 @@ class Handlers:
         """The visitor said what the photo is."""
         session.touched = session.told_mode = True
 
+    def clear_photo(self, session: Session) -> None:
+        """The visitor took the photo away: what was said of it need not hold for the next one."""
+        session.touched, session.told_mode = True, False
+
     def take_example(self, session: Session) -> None:
         """The visitor chose an example, which also sets what its photo is."""
         session.touched, session.told_mode = True, False

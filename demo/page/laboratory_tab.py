@@ -15,10 +15,17 @@ from demo import laboratory
 from demo.figures import robustness as figures
 from demo.figures.figure import Drawn
 from demo.figures.steadiness import table
-from demo.laboratory import FAMILY_NAMES, LR_SIDE, MOST_POINTS, Sweep, SweepRequest, SweepResult
+from demo.laboratory import (
+    FAMILY_NAMES,
+    LR_SIDE,
+    MOST_POINTS,
+    Sweep,
+    SweepRequest,
+    SweepResult,
+)
 from demo.page import look
 from demo.page.figure_slot import FigureSlot, Updates
-from demo.page.form import CUSTOM, Inputs, own_change
+from demo.page.form import CUSTOM, Inputs, own_change, weights_menu
 from demo.page.messages import GONE, as_visible_errors, progress_bar
 from demo.page.session import Session, while_wanted
 from demo.runs.jobs import Finished, Step, follow_each
@@ -28,23 +35,25 @@ from masa.errors import UserError
 from masa.measuring.ladder import NAMED, changed_by
 from masa.measuring.robustness import csv_text
 from masa.pictures.shifts import PRESETS, RANGES, Shift
-from masa.weights import shipped_weights
+from masa.weights import AUTO
 
 LABEL, ID = "SAM laboratory", "laboratory"
 
 INTRO = f"""## Which network stays steady when the reference or the photo changes?
 Spatial adaptation (SAM) should keep the result steady when the reference's light or colour
-changes. Here the reference of your pair on the left, and nothing else, is changed step by step.
+changes. Here one picture of the pair in the form is changed step by step, and nothing else: the
+reference or, with the changes called "photo ...", the small photo.
 Matching finds little in a reference that is turned or of another scale. So with the changes
 "rotation" and "scale", every network runs twice: as in the paper, and with the reference aligned.
-The changes called "photo ..." leave the reference alone and change the small photo: it gets JPEG
-blocks, noise or blur. A sharp photo is first made small cleanly then, and every value has its own
-result without a reference and its own bicubic enlargement.
+With the changes called "photo ...", the small photo gets JPEG blocks, noise or blur. A sharp photo
+is first made small cleanly then, and every value has its own result without a reference and its own
+bicubic enlargement.
 
 Where the sharp photo is known, and the change leaves what the reference shows in its place (light,
 colour, blur, noise, JPEG), every network runs once more: with the hardest of the changes, but with
-the matches of the unchanged reference. What is lost even so, the changed features lost; adaptation
-is there to prevent that in changes of light. The rest, matching lost.
+the matches of the unchanged reference. Some quality is lost even so: this part comes from the
+changed features, and adaptation is there to prevent it in changes of light. The other part of the
+loss comes from matching.
 
 Of a small photo larger than {LR_SIDE} x {LR_SIDE} pixels, or a sharp one larger than
 {SCALE * LR_SIDE} x {SCALE * LR_SIDE}, the middle is used."""
@@ -114,7 +123,7 @@ class LaboratoryTab:
         self._lay_out_question()
         with gr.Row():
             self.go = gr.Button("Run the sweep", variant="primary", elem_id="lab-go")
-            self.stop = gr.Button("Stop", elem_id="lab-stop")
+            self.stop = gr.Button("Stop the sweep", elem_id="lab-stop")
         self.bar = gr.HTML(elem_id="lab-bar")
         with gr.Column(visible=False) as self.results:
             self._lay_out_curves()
@@ -140,9 +149,10 @@ class LaboratoryTab:
                 3, MOST_POINTS, 5, step=1, label="Values along it", elem_id="lab-points"
             )
         self.networks = gr.CheckboxGroup(
-            shipped_weights(),
+            [(words, name) for words, name in weights_menu() if name != AUTO],
             value=laboratory.default_networks(),
-            label="Networks",
+            label=f"Networks, at most {figures.MOST_NETWORKS}",
+            info="The form's own weights, change of light and alignment are not used here.",
             elem_id="lab-networks",
         )
         if laboratory.twins():
@@ -245,13 +255,14 @@ class LaboratoryTab:
         tab.select(self.show_preview, told, preview, **last)
         photo, refs, mode = inputs[:3]
         changing = [photo.change, refs.change, mode.change, self.points.input, self.named.input]
+        gr.on(changing, self.renew_preview, [open_tab, *told], preview, **last)
         gr.on(
-            [*changing, *(amount.input for amount in self.amounts)],
-            self.renew_preview,
-            [open_tab, *told],
-            preview,
+            [amount.input for amount in self.amounts],
+            lambda named: [*(name for name in named or () if name != CUSTOM), CUSTOM],
+            self.named,
+            self.named,
             **last,
-        )
+        ).then(self.renew_preview, [open_tab, *told], preview, **last)
         self.family.input(
             lambda family: (gr.Column(visible=family == NAMED), gr.Slider(visible=family != NAMED)),
             self.family,
@@ -373,9 +384,9 @@ class LaboratoryTab:
     ) -> Updates:
         """A result was chosen by name."""
         number = session.begin("mark")
-        if sweep is None or line is None or value is None:
+        if line is None or value is None:
             return {}
-        updates = self._chosen(sweep, line, value, compared)
+        updates = self._chosen(_kept(sweep), line, value, compared)
         return updates if session.is_newest("mark", number) else {}
 
     def _clicked(self, draw: Callable[..., Any]) -> Callable[..., Updates]:
@@ -383,8 +394,9 @@ class LaboratoryTab:
             session: Session, sweep: Sweep | None, compared: str, event: gr.EventData
         ) -> Updates:
             at = getattr(event, "index", None)
-            if sweep is None or not look.is_pixel(at):
+            if not look.is_pixel(at):
                 return {}
+            sweep = _kept(sweep)
             number = session.number()
             spot = figures.nearest(draw(sweep, None)[1], at)
             if spot is None or not session.accept("mark", number):
@@ -412,6 +424,14 @@ class LaboratoryTab:
             draw = partial(figures.statistics, kept.line, kept.title, kept.statistics)
             updates |= self.statistics.fill(look.in_turn(draw))
         return updates
+
+
+def _kept(sweep: Sweep | None) -> Sweep:
+    """The sweep. Raises ``gr.Error`` if it was forgotten, as after an hour without a click."""
+    with as_visible_errors():
+        if sweep is None:
+            raise UserError("The results of this sweep are no longer kept: run the sweep again.")
+        return sweep
 
 
 def _quality(

@@ -152,7 +152,8 @@ class Page:
         """What is noted of the form while it is filled in."""
         do, form = self.handlers, self.form
         form.photo.upload(do.guess_mode, [self.session, form.photo], form.mode, **FREE)
-        chosen = [form.photo.clear, form.refs.upload, form.refs.delete]
+        form.photo.clear(do.clear_photo, self.session, None, **FREE)
+        chosen = [form.refs.upload, form.refs.delete]
         gr.on(chosen, do.touch, self.session, None, **FREE)
         form.mode.input(do.tell_mode, self.session, None, **FREE)
         form.mode.change(do.show_degradations, form.mode, form.degradation, **LAST)

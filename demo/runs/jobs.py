@@ -153,7 +153,7 @@ class Turn:
             return turns._holder is self
 
     def before(self) -> tuple[int, float | None]:
-        """Visitors before this one, the running one included, and the seconds they should take."""
+        """Runs before this one, the running one included, and the seconds they should take."""
         turns = self._turns
         with turns._changed:
             place = turns._line.index(self)
@@ -445,9 +445,9 @@ def _stop_if(left: Callable[[], bool]) -> None:
 
 
 def _in_line(turn: Turn) -> Step:
-    visitors, seconds = turn.before()
-    before = f"{visitors} visitor{'s' * (visitors > 1)} before you"
-    return Step(0.0, before if visitors else "Waiting for the network", seconds, in_line=True)
+    runs, seconds = turn.before()
+    before = f"{runs} run{'s' * (runs > 1)} before yours"
+    return Step(0.0, before if runs else "Waiting for the network", seconds, in_line=True)
 
 
 def _seconds_left(share: float, elapsed: float) -> float | None:

@@ -19,8 +19,9 @@ from masa.machine.memory import Peak, measured_peak, memory_bound, memory_limit
 from masa.network.model import SCALES
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y, ssim_y
-from masa.pictures.photo import ImageError, Photo, Pixels, Role, Source
+from masa.pictures.photo import ImageError, Photo, Pixels, Source
 from masa.pictures.read import picture_size, read_photo
+from masa.pictures.sharp import read_sharp
 from masa.pictures.shifts import Shift
 from masa.predictor import (
     MemoryNeededError,
@@ -94,8 +95,11 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
     is called before each picture, and what it raises ends the work. Raises ``UserError``.
     """
     progress(0, "Opening the photo")
-    role: Role = "high-resolution photo" if request.is_hr else "low-resolution photo"
-    lr, hr = read_photo(request.photo, role, LIMITS), None
+    hr = None
+    if request.is_hr:
+        lr = read_sharp(request.photo, LIMITS)
+    else:
+        lr = read_photo(request.photo, "small photo", LIMITS)
     notes: tuple[str, ...] = ()
     if request.is_hr:
         degradation = preset_called(request.degradation)
@@ -221,7 +225,10 @@ def expected_work(request: Request) -> int:
         return 0
     (width, height), *refs = sizes
     factor = SCALE if request.is_hr else 1
-    lr = max(height // factor // 8 * 8, 16), max(width // factor // 8 * 8, 16)
+    if request.is_hr:  # a larger one is reduced first
+        factor *= max(1, (width * height / LIMITS.max_sharp_pixels) ** 0.5)
+    rows, columns = (max(int(side / factor) // 8 * 8, 16) for side in (height, width))
+    lr = rows, columns
     pixels = sum(min(w * h, LIMITS.max_ref_pixels) for w, h in refs) // SCALE**2
     if request.align:
         pixels += len(refs) * lr[0] * lr[1]  # each may also be read in the photo's frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -104,13 +104,24 @@ def later_steps(x: Exploration) -> list[Callable[..., Exploration]]:
     return [step for step, is_missing in steps.items() if is_missing]
 
 
-def explore_whole(request: Request, progress: Progress = unwatched) -> Exploration:
-    """All steps at once. Raises ``UserError``."""
+def explore_each(request: Request, progress: Progress = unwatched) -> Iterator[Exploration]:
+    """The enlarged picture, then the same with one more step each time; the last one is whole.
+
+    ``progress`` is told the share of all steps. Raises ``UserError``.
+    """
     x = paint(request, progress=part(progress, 0, 0.5))
     steps = later_steps(x)
     for number, step in enumerate(steps):
+        yield x
         start, end = (0.5 + 0.5 * n / len(steps) for n in (number, number + 1))
         x = step(x, progress=part(progress, start, end))
+    progress(1.0, "Done")
+    yield x
+
+
+def explore_whole(request: Request, progress: Progress = unwatched) -> Exploration:
+    """All steps at once. Raises ``UserError``."""
+    *_, x = explore_each(request, progress)
     return x
 
 

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what a run of these sizes will cost; returns 0. Raises ``UserError`` as a run would."""
     ready = predictor(arguments)
     # Before there are that many pixels.
-    check_size(arguments.lr[::-1], "low-resolution photo", ready.limits)
+    check_size(arguments.lr[::-1], "small photo", ready.limits)
     check_size(arguments.ref[::-1], "reference", ready.limits)
     blank = [np.zeros((*size, 3), np.uint8) for size in (arguments.lr, arguments.ref)]
     photo, refs = ready.read(blank[0], blank[1:] * arguments.references)

@@ -17,6 +17,7 @@ from masa.pictures.folders import pictures_in
 from masa.pictures.metrics import psnr_y, ssim_y
 from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
+from masa.pictures.sharp import read_sharp
 from masa.pictures.write import WRITTEN, write_photo
 from masa.predictor import Predictor, Progress, Result
 from masa.weights import choose_weights
@@ -165,12 +166,12 @@ def _pictures(folder: Path) -> list[Path]:
 def _upscale(ready: Predictor, job: Job, arguments: argparse.Namespace, progress: Progress) -> str:
     """Enlarge one photo and write the result; returns what is to be said of it."""
     if arguments.hr:
-        sharp = read_photo(job.lr, "high-resolution photo", ready.limits)
+        sharp = read_sharp(job.lr, ready.limits)
         rgb, hr = lr_from_hr(sharp.rgb)
         alpha = None if sharp.alpha is None else lr_from_hr(sharp.alpha)[0]
         photo = replace(sharp, rgb=rgb, alpha=alpha)
     else:
-        photo = read_photo(job.lr, "low-resolution photo", ready.limits)
+        photo = read_photo(job.lr, "small photo", ready.limits)
     result = ready.upscale(photo, job.refs, progress, align=arguments.align == "auto")
     _write(job.out, result, photo.exif if arguments.exif else None)
     report = _report(job, photo, result, arguments.weights)

@@ -94,7 +94,7 @@ def evaluate(
     for number in range(len(scenes)) if numbers is None else numbers:
         scene = scenes[number]
         try:
-            hr = read_photo(scene.hr, "high-resolution photo", DATA_LIMITS).rgb
+            hr = read_photo(scene.hr, "sharp photo", DATA_LIMITS).rgb
             lr, hr = lr_from_hr(hr, degradations[number % len(degradations)], seed=number)
             references = {"masa": read_references(scene)}
             if "self" in against:

@@ -19,7 +19,7 @@ from masa.errors import UserError
 
 Pixels = NDArray[np.uint8]
 
-Role = Literal["low-resolution photo", "reference", "high-resolution photo"]
+Role = Literal["small photo", "reference", "sharp photo"]
 
 
 class ImageError(UserError):
@@ -52,13 +52,17 @@ class Limits:
 
     def side_and_pixels(self, role: Role) -> tuple[int, int]:
         """The smallest side and the largest number of pixels at which ``role`` is accepted."""
-        if role == "low-resolution photo":
+        if role == "small photo":
             return self.min_lr_side, min(self.max_pixels, self.max_lr_pixels)
-        if role == "high-resolution photo":
-            # It is reduced to a low-resolution photo, which then has to be acceptable.
-            most = min(self.max_pixels, SCALE**2 * self.max_lr_pixels)
-            return SCALE * self.min_lr_side, most
+        if role == "sharp photo":
+            # It is reduced to a small photo, which then has to be acceptable.
+            return SCALE * self.min_lr_side, self.max_pixels
         return self.min_ref_side, self.max_pixels
+
+    @property
+    def max_sharp_pixels(self) -> int:
+        """Pixels to which a larger sharp photo is reduced before an LR is made of it."""
+        return min(self.max_pixels, SCALE**2 * self.max_lr_pixels)
 
 
 DEFAULT_LIMITS = Limits()
@@ -103,9 +107,9 @@ def check_size(
 ) -> None:
     """Raises ``ImageError`` unless a picture of ``size`` (width, height) may serve as ``role``.
 
-    ``name`` is the file name to mention, if any. A reference is accepted up to
-    ``limits.max_pixels``; reducing it to ``limits.max_ref_pixels`` is the caller's step
-    (``resize_to_fit``).
+    ``name`` is the file name to mention, if any. References and sharp photos are accepted up to
+    ``limits.max_pixels``; reducing them to what a run may take is the caller's step
+    (:func:`masa.reference.views.read_reference`, :func:`masa.pictures.sharp.read_sharp`).
     """
     width, height = size
     min_side, max_pixels = limits.side_and_pixels(role)

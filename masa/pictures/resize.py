@@ -16,7 +16,7 @@ from masa.pictures.photo import Photo, Pixels
 def reduce_x4(rgb: Pixels) -> Pixels:
     """``(4h, 4w, 3)`` -> ``(h, w, 3)``: Pillow's antialiased bicubic reduction, rounded to 8 bits.
 
-    This makes the low-resolution photo and the reduced reference of the published protocol; also
+    This makes the small photo and the reduced reference of the published protocol; also
     takes one plane, ``(4h, 4w)``. Raises ``ValueError`` if a side is not a multiple of 4.
     """
     height, width = plane_size(rgb)

@@ -282,7 +282,7 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _read_pair(pair: tuple[Path, Path]) -> tuple[Pixels, Pixels] | None:
     """Both pictures, decoded; ``None``, with a warning, if one is damaged."""
-    roles: tuple[Role, Role] = ("high-resolution photo", "reference")
+    roles: tuple[Role, Role] = ("sharp photo", "reference")
     try:
         picture, reference = (
             read_photo(path, role, DATA_LIMITS).rgb for path, role in zip(pair, roles, strict=True)
