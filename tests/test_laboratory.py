@@ -243,23 +243,23 @@ def test_one_sentence_says_who_keeps_the_gain_and_what_lost_it():
         ]
         return verdict(curves(rows), True)
 
-    assert "reference's gain" not in told() + told(29.7)  # not before all are there
+    assert "what the reference adds" not in told() + told(29.7)  # not before all are there
     words = told(29.7, 28.75)
     assert words.startswith(
-        "**a keeps the largest share of the reference's gain at gain 0.4: "
+        "**a keeps the largest share of what the reference adds at gain 0.4: "
         "a 80% (1.60 of 2.00 dB, matching lost 0.10, the changed features lost 0.30); "
         "b 25% (0.50 of 2.00 dB, matching lost 0.25, the changed features lost 1.25).** "
     )
     assert "b −20% (−0.25 of 1.25 dB" in told(29.7, 28.75, alone=28.75)
     assert "the changed features won 0.20)" in told(30.2, 28.75, drops=(-0.2, 1.5))
     alike = told(29.7, 29.7, drops=(0.4, 0.42))
-    assert "**No network keeps a larger share of the reference's gain than another at" in alike
-    assert "**Nothing is left of the reference's gain at" in told(28, 28, drops=(3, 2.5))
-    assert "reference's gain" not in told(29.7, 28.75, alone=31.0)
+    assert "**No network keeps a larger share of what the reference adds than another at" in alike
+    assert "**Nothing is left of what the reference adds at" in told(28, 28, drops=(3, 2.5))
+    assert "what the reference adds" not in told(29.7, 28.75, alone=31.0)
     single = [r for r in rows_of_two(0.4, 1.5) if r.network == "a"]
     single.append(replace(row("a", "gain", 0.4, 29.7), pinned=True))
     single = [replace(r, network="masa-a") for r in single]
-    assert "**Kept of the reference's gain at gain 0.4: masa-a 92% (4.60 of 5.00 dB" in verdict(
+    assert "**Kept of what the reference adds at gain 0.4: masa-a 92% (4.60 of 5.00 dB" in verdict(
         curves(single), True
     )
 
@@ -284,14 +284,14 @@ def test_networks_are_compared_where_all_have_been():
 
 def test_a_reference_that_hurts_is_not_blamed_on_its_changes():
     told = verdict(two(-5, -5, alone=31.0), True)
-    assert "gain it 5.00 dB" in told and "without any reference" not in told
+    assert "bring it 5.00 dB" in told and "without any reference" not in told
 
 
 def test_a_gain_is_no_steadiness():
     """Nor does what one change gives make up for what another takes."""
     better = verdict(two(-8, -0.1), True)
     assert "**b is the steadiest along gain, by 7.90 dB" in better
-    assert "the changes gain it 8.00 dB on average" in better
+    assert "the changes bring it 8.00 dB on average" in better
     rows = rows_of_two(3, 0.2)
     rows += [row("a", "gain", 1.6, 33.0), row("b", "gain", 1.6, 29.8)]
     assert "**b is the steadiest along gain, by 2.80 dB" in verdict(curves(rows), True)
@@ -390,8 +390,9 @@ def test_both_lines_are_drawn_and_told(turned):
     matched, spots = figures.matching(turned.curves)
     assert f"{LINES[1]}: " in matched.summary and len(spots) == 6
     assert ", ".join(LINES) in laboratory.strips(turned).alt
-    heading = table(turned.curves, True).splitlines()[0]
-    assert heading == f"| | {' | '.join(LINES)} |"
+    units, _, heading, *_ = table(turned.curves, True).splitlines()
+    assert heading == f"| change | {' | '.join(LINES)} |"
+    assert units.startswith("PSNR in dB; in brackets") and "the reference as it is" in units
 
 
 def test_a_network_s_two_lines_share_colour_and_not_the_mark():
@@ -422,7 +423,8 @@ def rows_of_photos():
 def test_a_photo_s_baselines_are_those_of_the_same_photo():
     found = curves(rows_of_photos())
     lines = table(found, True).splitlines()
-    assert [line.split("|")[1:3] for line in lines[2:]] == [
+    assert "the photo as it is" in lines[0]
+    assert [line.split("|")[1:3] for line in lines[4:]] == [
         [" unchanged 0 ", " 30.00 "],
         [" – no reference ", " 28.00 "],
         [" – bicubic ", " 26.00 "],

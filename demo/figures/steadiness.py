@@ -36,7 +36,7 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
         worst, loss = curve.worst, curve.drop(curve.worst)
         told = (
             f"{curve.line} has {decibels(curve.unchanged.psnr)} with {changed} as it is; "
-            f"the changes {'add' if curve.mean_drop < 0 else 'cost'} it "
+            f"the changes {'bring' if curve.mean_drop < 0 else 'cost'} it "
             f"{amount(abs(curve.mean_drop))} dB on average"
         )
         if loss > 0:

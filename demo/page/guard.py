@@ -153,7 +153,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
 class Guard:
     """ASGI middleware that answers in Gradio's place what must not reach it.
 
-    Refusals are JSON, ``{"detail": sentence}``. What stands behind takes more of an address's
+    Refusals are JSON, ``{"detail": sentence}``, of uploads the sentence alone. What stands behind takes more of an address's
     allowance by ``scope[TAKE_FILES](files)``, which raises :class:`Refused`. ``proxy_header`` names
     the header in which a trusted proxy tells visitors' addresses; ``room(wanted)`` is how many
     bytes of files may still come, after it tried to make room for ``wanted``.
@@ -189,7 +189,7 @@ class Guard:
                 # Gradio's script shows the whole body where an upload is refused.
                 answer: Response = (
                     PlainTextResponse(refusal.sentence, refusal.status)
-                    if get_route_path(scope) == _UPLOAD
+                    if scope["method"] == "POST" and get_route_path(scope) == _UPLOAD
                     else JSONResponse({"detail": refusal.sentence}, refusal.status)
                 )
                 await answer(scope, receive, send)
