@@ -153,10 +153,11 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
 class Guard:
     """ASGI middleware that answers in Gradio's place what must not reach it.
 
-    Refusals are JSON, ``{"detail": sentence}``, of uploads the sentence alone. What stands behind takes more of an address's
-    allowance by ``scope[TAKE_FILES](files)``, which raises :class:`Refused`. ``proxy_header`` names
-    the header in which a trusted proxy tells visitors' addresses; ``room(wanted)`` is how many
-    bytes of files may still come, after it tried to make room for ``wanted``.
+    Refusals are JSON, ``{"detail": sentence}``, of uploads the sentence alone. What stands behind
+    takes more of an address's allowance by ``scope[TAKE_FILES](files)``, which raises
+    :class:`Refused`. ``proxy_header`` names the header in which a trusted proxy tells visitors'
+    addresses; ``room(wanted)`` is how many bytes of files may still come, after it tried to make
+    room for ``wanted``.
     """
 
     def __init__(
