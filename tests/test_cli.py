@@ -469,6 +469,30 @@ def test_converted_weights_keep_what_they_tell_of_themselves(small_model, tmp_pa
     assert read_state(target)[1]["stage"] == "full"
 
 
+def test_weights_are_mixed(small_model, weights, tmp_path, capsys):
+    one, other, target = (tmp_path / f"{name}.safetensors" for name in ("one", "other", "target"))
+    state = small_model.state_dict()
+    save_weights(one, state, small_model.config, {"stage": "full"}, torch.float32)
+    doubled = {name: 2 * value for name, value in state.items()}
+    save_weights(other, doubled, small_model.config, dtype=torch.float32)
+    command = ["convert", str(one), str(target), "--fp32", "--mix", str(other)]
+    assert main([*command, "0.25"]) == 0
+    found, told = read_state(target)
+    for name, value in found.items():
+        torch.testing.assert_close(value, 1.25 * state[name])
+    assert told["stage"] == "full" and told["mixed"] == "0.25 of other"
+    for share in ("1.5", "-1", "nan", "much"):
+        assert main([*command, share]) == 2
+        assert "from 0 to 1" in capsys.readouterr().err
+    assert main([*command[:-1], str(weights), "0.5"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "8 channels" in said
+        and "4 channels" in said
+        and is_one_sentence(said.partition(": ")[2].strip())
+    )
+
+
 def test_convert(full_model, tmp_path, capsys):
     torch.save(full_model.state_dict(), tmp_path / "masa_rec.pth")
     torch.save(full_model.state_dict(), tmp_path / "mine.pth")

@@ -23,7 +23,7 @@ PICTURES = {
 INVENTED = (
     "These weights were trained for sharp results, with perceptual and adversarial losses. Where "
     "neither photo nor reference shows detail, they invent some: it looks real, but need not be "
-    "what was there, and PSNR is lower for it."
+    "what was there, and PSNR is lower for it. Faces in particular may come out wrong."
 )
 """What a visitor should know of weights that invent detail."""
 

@@ -1,4 +1,4 @@
-"""``masa convert``: turn a checkpoint into safetensors for RGB pictures."""
+"""``masa convert``: turn a checkpoint into safetensors for RGB pictures, or mix two of them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from masa.errors import UserError
+from masa.network.model import MASA
 from masa.weights import find_weights, load_model, read_state, save_weights
 
 EPILOG = """examples:
   python -m masa convert masa_rec.pth masa-rec-authors.safetensors
   python -m masa convert my_checkpoint.pth mine.safetensors --bgr
+  python -m masa convert runs/full/final.safetensors weights/mine.safetensors --mix masa-photo 0.15
 """
 
 
@@ -26,23 +29,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="the checkpoint was trained on BGR pictures (default: by the authors' file names)",
     )
+    parser.add_argument(
+        "--mix",
+        nargs=2,
+        metavar=("WEIGHTS", "SHARE"),
+        help="put this share (0 to 1) of other weights of the same network into every number: of "
+        "those that the checkpoint was trained from, it takes back some sharpness and error "
+        "(network interpolation of ESRGAN, Wang et al., 2018)",
+    )
     parser.add_argument("--fp32", action="store_true", help="keep float32 instead of float16")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load strictly, write RGB weights."""
+    """Load strictly, mix if asked to, write RGB weights."""
     if arguments.target.suffix != ".safetensors":
         raise UserError(
             f"'{arguments.target.name}' is no .safetensors file: give a name with that ending."
         )
     model = load_model(arguments.source, arguments.bgr)
     _, metadata = read_state(find_weights(arguments.source))
+    state = model.state_dict()
+    if arguments.mix is not None:
+        other, share = arguments.mix[0], _share(arguments.mix[1])
+        state = _mixed(model, load_model(other), share)
+        metadata["mixed"] = f"{share:g} of {Path(other).stem}"
     dtype = torch.float32 if arguments.fp32 else torch.float16
     try:
-        save_weights(arguments.target, model.state_dict(), model.config, metadata, dtype)
+        save_weights(arguments.target, state, model.config, metadata, dtype)
     except OSError as error:
         raise UserError(
             f"'{arguments.target}' could not be written ({error.strerror}): choose another place."
         ) from None
     print(f"Wrote {arguments.target}.")
     return 0
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UserError(f"'{text}' is no share of weights: give a number from 0 to 1.")
+    return share
+
+
+def _mixed(model: MASA, other: MASA, share: float) -> dict[str, Tensor]:
+    """Every number moved by ``share`` of the way to the other network's."""
+    if model.config != other.config:
+        raise UserError(
+            f"Networks of two kinds cannot be mixed ({model.config.in_words()} and "
+            f"{other.config.in_words()}): give --mix weights of the same kind."
+        )
+    others = other.state_dict()
+    return {name: value.lerp(others[name], share) for name, value in model.state_dict().items()}
