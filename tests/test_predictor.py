@@ -360,7 +360,9 @@ def test_what_is_free_on_a_card_now_bounds_a_run(small_model, monkeypatch):
         monkeypatch.setattr("masa.predictor.free_memory", lambda device, free=free: free)
         assert predictor.choose_tile(*sizes) == tile
     monkeypatch.setattr("masa.predictor.free_memory", lambda device: tiled - 1)
-    with pytest.raises(MemoryNeededError, match=f"{tiled / 2**30:.1f} GB free on the graphics card"):
+    with pytest.raises(
+        MemoryNeededError, match=f"{tiled / 2**30:.1f} GB free on the graphics card"
+    ):
         predictor.choose_tile(*sizes)
     predictor.memory = 1
     monkeypatch.setattr("masa.predictor.free_memory", lambda device: whole)
