@@ -166,7 +166,7 @@ class Visitor:
         lines, told = [], False
         with self.http.stream("GET", address) as stream:
             for line in stream.iter_lines():
-                told = told or "before you" in line
+                told = told or "before yours" in line
                 if "process_generating" in line or "process_completed" in line:
                     lines.append(line)
                 if "process_completed" in line:
