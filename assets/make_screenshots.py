@@ -76,7 +76,8 @@ def take_tabs(page: Page, folder: Path, whole: bool) -> None:
     for name, (label, rows) in TABS.items():
         if name == "align":
             page.locator("#examples button", has_text=TURNED).click()
-            page.locator("#report", has_text="at a slant").wait_for(timeout=PATIENT)
+            report = page.locator("#report", has_text="at a slant")
+            report.wait_for(state="attached", timeout=PATIENT)  # another tab may be open
         page.get_by_role("tab", name=label).click()
         if name == "laboratory":
             page.wait_for_selector("#lab-preview img", timeout=PATIENT)
