@@ -364,6 +364,14 @@ def test_of_several_views_those_that_add_least_are_left_out(small_predictor, mon
     assert all(map(is_one_sentence, result.notes))
 
 
+def test_views_lie_in_the_order_in_which_they_were_given(small_predictor, monkeypatch):
+    lr, refs = picture(32, 40, 1), [picture(96, 96, seed) for seed in (2, 3, 4)]
+    monkeypatch.setattr("masa.predictor.choose_views", lambda *_: [2, 0])
+    monkeypatch.setattr("masa.reference.views.align_reference", lambda *_: None)
+    result = small_predictor.run(lr, refs, align=True)
+    assert [placement.number for placement in result.ref.placements] == [0, 2]
+
+
 def test_features_are_compared_as_opencv_compares_them(photo):
     ours, theirs = (alignment._features(rgb, 1.0)[1] for rgb in (photo, placed(photo, 25, 1.3)[0]))
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(ours, theirs, k=2)

@@ -99,7 +99,7 @@ def test_a_card_tells_the_degradation_and_shows_the_presets(tmp_path):
     assert "mean gain" not in (tmp_path / "README.md").read_text()
 
 
-def test_sharpness_and_colour_are_shown_where_they_were_measured(tmp_path):
+def test_later_kinds_of_scores_are_shown_where_they_were_measured(tmp_path):
     write_run(tmp_path / "run")
     scores = evaluation(tmp_path / "scores.json")
     assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
@@ -119,6 +119,13 @@ def test_sharpness_and_colour_are_shown_where_they_were_measured(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "| | PSNR | SSIM | seams | sharpness | colour |\n" in text
     assert "| nearest reference | 30.25 dB | 0.9000 | 1.04 | 0.75 | 0.50 |" in text
+    for mean in told["mean"].values():
+        mean["grid"] = 0.125
+    scores.write_text(json.dumps(told))
+    assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "| | PSNR | SSIM | seams | sharpness | colour | grid |\n" in text
+    assert "| nearest reference | 30.25 dB | 0.9000 | 1.04 | 0.75 | 0.50 | 0.12 |" in text
 
 
 def test_hours_reach_back_to_the_first_step(tmp_path, capsys):

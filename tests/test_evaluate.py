@@ -29,7 +29,14 @@ from masa.measuring.evaluate import (
 )
 from masa.measuring.scenes import Scene, detect_layout, find_scenes, read_references, stitch
 from masa.pictures.degradation import PRESETS, Degradation, lr_from_hr
-from masa.pictures.metrics import colour_drift, high_frequency_ratio, psnr_y, seam_ratio, ssim_y
+from masa.pictures.metrics import (
+    colour_drift,
+    grid_strength,
+    high_frequency_ratio,
+    psnr_y,
+    seam_ratio,
+    ssim_y,
+)
 from masa.pictures.photo import DATA_LIMITS, DEFAULT_LIMITS
 from masa.pictures.resize import enlarge_x4, reduce_x4
 from masa.pictures.write import write_photo
@@ -217,7 +224,14 @@ def test_large_references_keep_their_size():
 # ----------------------------------------------------------------------------- measuring
 
 
-METRICS = (psnr_y, ssim_y, partial(seam_ratio, block=32), high_frequency_ratio, colour_drift)
+METRICS = (
+    psnr_y,
+    ssim_y,
+    partial(seam_ratio, block=32),
+    high_frequency_ratio,
+    colour_drift,
+    grid_strength,
+)
 
 
 def test_the_result_is_compared_with_the_cropped_truth(cufed5):
@@ -274,7 +288,7 @@ def test_the_border_is_left_out():
     result = truth.copy()
     result[:4] = 255 - result[:4]
     assert measure(result, truth).psnr < 30
-    assert measure(result, truth, 4) == Score(math.inf, 1.0, 1.0, 1.0, 0.0)
+    assert measure(result, truth, 4) == Score(math.inf, 1.0, 1.0, 1.0, 0.0, 0.0)
 
 
 def test_too_large_a_border_is_refused_before_any_work(cufed5):
@@ -296,10 +310,10 @@ def test_what_cannot_be_shuffled_is_refused(cufed5, tmp_path):
 
 def test_means():
     rows = [
-        SceneScores("a", {"masa": Score(20, 0.5, 1.2, 0.5, 0.2)}, {}),
-        SceneScores("b", {"masa": Score(30, 0.9, 1.0, 0.7, 0.6)}, {}),
+        SceneScores("a", {"masa": Score(20, 0.5, 1.2, 0.5, 0.2, 0.1)}, {}),
+        SceneScores("b", {"masa": Score(30, 0.9, 1.0, 0.7, 0.6, 0.3)}, {}),
     ]
-    assert mean_scores(rows) == {"masa": Score(25, *map(pytest.approx, (0.7, 1.1, 0.6, 0.4)))}
+    assert mean_scores(rows) == {"masa": Score(25, *map(pytest.approx, (0.7, 1.1, 0.6, 0.4, 0.2)))}
 
 
 def test_the_protocol_says_what_was_done():
@@ -363,6 +377,8 @@ def test_command_prints_and_writes_the_numbers(cufed5, weights, tmp_path, capsys
             colour = entry[method]["colour"]
             assert float(row[f"{method}_colour"]) == pytest.approx(colour, abs=1e-4)
             assert f"{content['mean'][method]['colour']:.2f}" in printed
+            assert float(row[f"{method}_grid"]) == pytest.approx(entry[method]["grid"], abs=1e-4)
+            assert f"{content['mean'][method]['grid']:.2f}" in printed
     mean = np.mean([entry["masa"]["psnr"] for entry in content["pictures"]])
     assert content["mean"]["masa"]["psnr"] == pytest.approx(mean)
 

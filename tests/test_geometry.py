@@ -101,7 +101,7 @@ def test_methods_change_the_reference_and_align_it():
 
 
 def row(name, **psnr):
-    return SceneScores(name, {key: Score(value, 1, 1, 1, 0) for key, value in psnr.items()}, {})
+    return SceneScores(name, {key: Score(value, 1, 1, 1, 0, 0) for key, value in psnr.items()}, {})
 
 
 def test_the_table_tells_the_share_of_the_upright_gain():

@@ -10,6 +10,7 @@ from scipy.ndimage import correlate1d
 
 from masa.pictures.metrics import (
     colour_drift,
+    grid_strength,
     high_frequency_ratio,
     luma,
     psnr_y,
@@ -80,7 +81,7 @@ def test_ssim_is_the_original_definition(height, width, seed):
 
 def test_the_border_is_left_out():
     a, b = noise(30, 26), noise(30, 26, 1)
-    for metric in (psnr_y, ssim_y, high_frequency_ratio, colour_drift):
+    for metric in (psnr_y, ssim_y, high_frequency_ratio, colour_drift, grid_strength):
         assert metric(a, b, border=4) == pytest.approx(metric(a[4:-4, 4:-4], b[4:-4, 4:-4]))
         assert metric(a, b, border=4) != pytest.approx(metric(a, b))
     framed = a.copy()
@@ -88,7 +89,9 @@ def test_the_border_is_left_out():
     assert psnr_y(a, framed, border=4) == math.inf
 
 
-@pytest.mark.parametrize("metric", [psnr_y, ssim_y, high_frequency_ratio, colour_drift])
+@pytest.mark.parametrize(
+    "metric", [psnr_y, ssim_y, high_frequency_ratio, colour_drift, grid_strength]
+)
 def test_pictures_that_cannot_be_compared(metric):
     with pytest.raises(ValueError, match="different sizes"):
         metric(noise(16, 16), noise(16, 17))
@@ -205,3 +208,33 @@ def test_colour_drift_is_the_farthest_channels():
     mixed[::2] += 10
     mixed[1::2] -= 10
     assert colour_drift(mixed, picture) == 0
+
+
+def on_grey(error):
+    """Grey of 128 with an integer error ``(H, W)`` or ``(H, W, 3)``, and grey alone."""
+    error = error if error.ndim == 3 else np.repeat(error[:, :, None], 3, axis=2)
+    return (128 + error).astype(np.uint8), np.full(error.shape, 128, np.uint8)
+
+
+@pytest.mark.parametrize("period", [2, 4])
+@pytest.mark.parametrize("kind", ["chequers", "rows", "columns"])
+def test_a_grid_is_the_part_of_the_error_that_repeats(kind, period):
+    rows, columns = np.indices((42, 39)) // (period // 2)
+    number = {"chequers": rows + columns, "rows": rows, "columns": columns}[kind]
+    grid = 3 - 6 * (number % 2)
+    assert grid_strength(*on_grey(grid)) == pytest.approx(3)
+    tinted = grid[:, :, None] + np.array([20, 0, -5])  # which is measured elsewhere
+    assert grid_strength(*on_grey(tinted)) == pytest.approx(3)
+    one_channel = grid[:, :, None] * np.array([1, 0, 0])
+    assert grid_strength(*on_grey(one_channel)) == pytest.approx(math.sqrt(3))
+
+
+def test_no_grid_is_found_where_nothing_repeats():
+    texture = noise(40, 40)
+    assert grid_strength(texture, texture) == 0  # its own grid is the truth's too
+    assert grid_strength(*on_grey(np.full((40, 40), 9))) == 0
+    longer = 9 - 18 * (np.indices((48, 48)).sum(0) // 4 % 2)  # chequers of four pixels
+    assert grid_strength(*on_grey(longer)) == 0
+    scattered = np.random.default_rng(0).integers(-9, 10, (400, 400))
+    assert grid_strength(*on_grey(scattered)) < 3 * scattered.std() / 100  # 100 x 100 tiles
+    assert grid_strength(noise(3, 40), noise(3, 40, 1)) == 0  # no tile fits

@@ -192,8 +192,8 @@ def _losses(runs: Sequence[TrainingRun]) -> list[str]:
 
 
 def _table(mean: dict[str, dict[str, float | None]]) -> list[str]:
-    """Every kind of score by method; sharpness and colour where they were measured."""
-    kinds = ["seams", "sharpness", "colour"]
+    """Every kind of score by method; newer ones only where they were measured."""
+    kinds = ["seams", "sharpness", "colour", "grid"]
     kinds = [kind for kind in kinds if all(kind in scores for scores in mean.values())]
     lines = [f"| | PSNR | SSIM | {' | '.join(kinds)} |", "|---|---:|---:|" + "---:|" * len(kinds)]
     for method, words in _ROWS.items():

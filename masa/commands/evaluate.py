@@ -303,7 +303,9 @@ def table(
         how["protocol"],
     ]
     if not changes:
-        lines.append(f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}{'sharpness':>11}{'colour':>8}")
+        lines.append(
+            f"{'':32}{'PSNR':>8}{'SSIM':>9}{'seams':>8}{'sharpness':>11}{'colour':>8}{'grid':>7}"
+        )
     for group in groups:
         if several:
             made_by = reduction(PRESETS[group.degradation])
@@ -314,7 +316,7 @@ def table(
         for method, score in mean_scores(group.rows).items():
             lines.append(
                 f"{'  ' * several + _TITLES[method]:32}{score.psnr:8.3f}{score.ssim:9.4f}"
-                f"{score.seams:8.3f}{score.sharpness:11.3f}{score.colour:8.2f}"
+                f"{score.seams:8.3f}{score.sharpness:11.3f}{score.colour:8.2f}{score.grid:7.2f}"
             )
         if each:
             lines += ["", _each(group.rows), ""]
@@ -358,6 +360,7 @@ def csv_text(groups: Sequence[PresetScores]) -> str:
                     f"{s.seams:.4f}",
                     f"{s.sharpness:.4f}",
                     f"{s.colour:.4f}",
+                    f"{s.grid:.4f}",
                 )
                 for s in scores
             )

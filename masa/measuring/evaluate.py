@@ -16,7 +16,14 @@ from masa.config import SCALE, MASAConfig
 from masa.errors import UserError
 from masa.measuring.scenes import Layout, Refs, Scene, read_references
 from masa.pictures.degradation import CLEAN, Degradation, lr_from_hr
-from masa.pictures.metrics import colour_drift, high_frequency_ratio, psnr_y, seam_ratio, ssim_y
+from masa.pictures.metrics import (
+    colour_drift,
+    grid_strength,
+    high_frequency_ratio,
+    psnr_y,
+    seam_ratio,
+    ssim_y,
+)
 from masa.pictures.photo import DATA_LIMITS, Pixels
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
@@ -46,6 +53,8 @@ class Score:
     """Energy at high frequencies relative to the truth's; 1 for a result as sharp."""
     colour: float
     """How far its mean colour lies from the truth's, in levels."""
+    grid: float
+    """Strength of a grid of one to four pixels that the truth does not have, in levels."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ def measure(result: Pixels, truth: Pixels, border: int = 0, seams: int = SEAMS) 
             seam_ratio(result, truth, seams, border),
             high_frequency_ratio(result, truth, border),
             colour_drift(result, truth, border),
+            grid_strength(result, truth, border),
         )
     except ValueError as error:
         raise UserError(f"The result cannot be measured ({error}): use a smaller border.") from None

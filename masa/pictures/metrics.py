@@ -1,7 +1,7 @@
 """How close two pictures are, on the luma channel, as reference-based SR papers measure it.
 
-Only the drift of colour is measured on RGB. Papers differ in the ``border`` they leave out: 0 for
-MASA and TTSR, 4 for C2-Matching and DATSR. A number means little without it.
+Only the drift of colour and the grid are measured on RGB. Papers differ in the ``border`` they
+leave out: 0 for MASA and TTSR, 4 for C2-Matching and DATSR. A number means little without it.
 """
 
 import math
@@ -11,7 +11,17 @@ import skimage.color
 import skimage.metrics
 from numpy.typing import NDArray
 
-__all__ = ["colour_drift", "high_frequency_ratio", "luma", "psnr_y", "seam_ratio", "ssim_y"]
+from masa.config import SCALE
+
+__all__ = [
+    "colour_drift",
+    "grid_strength",
+    "high_frequency_ratio",
+    "luma",
+    "psnr_y",
+    "seam_ratio",
+    "ssim_y",
+]
 
 SSIM_WINDOW = 11  # pixels a side: the Gaussian of sigma 1.5, cut at 3.5 sigma
 
@@ -104,6 +114,26 @@ def colour_drift(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) ->
     """
     means = (part.mean((0, 1)) for part in _inner(a, b, border))
     return float(np.abs(np.subtract(*means)).max())
+
+
+def grid_strength(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
+    """How strong a grid lies over uint8 RGB ``a`` but not over ``b``, the truth, in levels.
+
+    The mean of the error over all tiles of ``SCALE`` x ``SCALE`` pixels is the part of it that
+    repeats: a network that enlarges by 2 and by 2 again makes chequers and stripes of just such a
+    period. This is that mean tile's standard deviation within a channel, as the root of the mean
+    square over the channels: 0 for equal pictures, for a constant error and where no tile fits; 1
+    for chequers of +1 and -1. Of errors without a grid, about their own standard deviation divided
+    by the root of the number of tiles is left. ``border`` pixels are left out on every side. Raises
+    ``ValueError`` for pictures of different sizes or with nothing inside the border.
+    """
+    inner_a, inner_b = _inner(a, b, border)
+    rows, columns = (side // SCALE for side in inner_a.shape[:2])
+    if not rows or not columns:
+        return 0.0
+    error = (inner_a.astype(np.float64) - inner_b)[: rows * SCALE, : columns * SCALE]
+    tile = error.reshape(rows, SCALE, columns, SCALE, -1).mean((0, 2))
+    return float(np.sqrt(tile.var((0, 1)).mean()))
 
 
 def _high_frequency_energy(plane: NDArray[np.float64]) -> float:

@@ -154,6 +154,6 @@ def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypa
 
 FLAT = SceneScores(
     "flat",
-    dict.fromkeys(("bicubic", "masa", "self", "unrelated"), Score(20.0, 0.5, 1.0, 0.5, 0.0)),
+    dict.fromkeys(("bicubic", "masa", "self", "unrelated"), Score(20.0, 0.5, 1.0, 0.5, 0.0, 0.0)),
     {"hr": picture(8, 8)},
 )
