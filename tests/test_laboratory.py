@@ -327,6 +327,29 @@ def test_the_mark_under_a_click_is_found():
     assert not np.array_equal(circled.image, drawn.image)
 
 
+def test_lines_without_a_reference_are_told_apart_by_shape_too(monkeypatch):
+    """Each holds the mark of its network's curve."""
+    marked = []
+
+    def mark(number):
+        return lambda _, place: marked.append((number, *place))
+
+    styles = tuple((colour, mark(i)) for i, (colour, _) in enumerate(figures._STYLES))
+    monkeypatch.setattr(figures, "_STYLES", styles)
+    one, other = two(0.5, 1.5)
+    plot = figures._quality_plot([one, replace(other, alone=one.alone + 1)], True, figures.WIDTH)
+    places = dict(enumerate(plot.places))
+    (_, x, y), (_, other_x, higher) = [
+        (number, x, y) for number, x, y in marked if (x, y) not in places[number]
+    ]
+    assert x == other_x > max(x for x, _ in places[0]) and higher < y
+    marked.clear()
+    found = curves([replace(row, network=name) for name in "ab" for row in rows_of_photos()])
+    baselines = figures._quality_plot(found, True, figures.WIDTH).places[2::2]
+    for number, line in enumerate(baselines):
+        assert line and {(number, *place) for place in line} <= set(marked)
+
+
 def test_csv_holds_every_number(found):
     rows = list(csv.DictReader(io.StringIO(csv_text(found[-1].rows))))
     assert [r["family"] for r in rows] == [r.family for r in found[-1].rows]

@@ -244,6 +244,8 @@ class DashedLine:
     colour: Colour
     dash: int
     """Pixels of each dash."""
+    mark: Mark | None = None
+    """Drawn at its right end, so that lines are not told apart by colour alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,6 +315,8 @@ def line_plot(
             for start in range(left + 1, right, 2 * dashed_line.dash):
                 end = min(start + dashed_line.dash, right)
                 page[y - 1 : y + 1, start:end] = dashed_line.colour
+            if dashed_line.mark is not None:
+                dashed_line.mark(page, (right - 4, y))
     found = []
     for line_ in lines:
         spots = [place(x, y) if isfinite(y) else None for x, y in line_.places]
@@ -334,6 +338,16 @@ def dashed(colour: Colour, dash: int) -> Mark:
         for start in range(round(x - 7), round(x + 7), 2 * dash):
             end = min(start + dash, round(x + 7))
             picture[round(y) - 1 : round(y) + 1, max(start, 0) : end] = colour
+
+    return draw
+
+
+def overlaid(first: Mark, second: Mark) -> Mark:
+    """A mark of two, the second on top."""
+
+    def draw(picture: Pixels, place: tuple[float, float]) -> None:
+        first(picture, place)
+        second(picture, place)
 
     return draw
 

@@ -42,6 +42,7 @@ from demo.figures.plots import (
     disc,
     key,
     line_plot,
+    overlaid,
     ring,
     triangle,
 )
@@ -229,10 +230,10 @@ def _quality_plot(curves: Sequence[Curve], measured: bool, width: int) -> LinePl
         if curve.aligned:
             continue  # without a reference, the network's result is the same
         if changed_by(curve.family) == "the photo":
-            baselines += _along_the_photo(curve, colour)
+            baselines += _along_the_photo(curve, colour, mark)
             continue
         if curve.alone is not None:
-            dashed_lines.append(DashedLine(curve.alone, colour, _ALONE))
+            dashed_lines.append(DashedLine(curve.alone, colour, _ALONE, mark))
         if curve.bicubic is not None:
             dashed_lines.append(DashedLine(curve.bicubic, GREY, _BICUBIC))
     up = "PSNR, dB" if measured else "likeness to the unchanged result: PSNR, dB"
@@ -243,12 +244,12 @@ def _quality_plot(curves: Sequence[Curve], measured: bool, width: int) -> LinePl
     )
 
 
-def _along_the_photo(curve: Curve, colour: Colour) -> list[Line]:
+def _along_the_photo(curve: Curve, colour: Colour, mark: Mark) -> list[Line]:
     """No reference and bicubic, of the same changed photo at each value."""
     alone = [(level.value, level.alone) for level in curve.levels if level.alone is not None]
     bicubic = [(level.value, level.bicubic) for level in curve.levels if level.bicubic is not None]
     return [
-        Line(alone, dashed(colour, _ALONE), colour, 1),
+        Line(alone, overlaid(dashed(colour, _ALONE), mark), colour, 1),
         Line(bicubic, dashed(GREY, _BICUBIC), GREY, 1),
     ]
 
@@ -257,7 +258,7 @@ def _entries(curves: Sequence[Curve]) -> list[tuple[Mark, str]]:
     styles = _styles(curves)
     entries = [(mark, curve.line) for curve, (_, mark) in zip(curves, styles, strict=True)]
     if any(curve.alone is not None for curve in curves):
-        entries.append((dashed(INK, _ALONE), "no reference, in the network's colour"))
+        entries.append((dashed(INK, _ALONE), "no reference, with the network's mark"))
         entries.append((dashed(GREY, _BICUBIC), "bicubic"))
     return entries
 
