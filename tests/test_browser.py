@@ -576,6 +576,14 @@ def test_what_is_no_picture_is_refused_in_one_sentence(page, photos):
     expect(page.locator("#bar progress")).to_have_count(0, timeout=PATIENT)
 
 
+def test_too_many_references_at_once_are_refused_in_one_sentence(page, photos):
+    clear_refs(page)
+    page.locator("#refs input[type=file]").set_input_files([photos / "ref.png"] * 21)
+    message = page.get_by_test_id("toast-body").or_(page.locator(".toast-body")).first
+    expect(message).to_contain_text("This upload holds more than 20 files", timeout=PATIENT)
+    assert "Traceback" not in message.inner_text()
+
+
 def test_everything_can_be_packed(page, tmp_path):
     page.locator("#pack").click()
     with page.expect_download(timeout=PATIENT) as download:
