@@ -71,8 +71,9 @@ def fairness() -> str:
     names = ", ".join(f"**{name}** ({laboratory.TWINS[name]})" for name in laboratory.twins())
     return (
         f"{names} differ in their adaptation: each was trained from nothing, with the "
-        "same samples and the same number of steps. They have a quarter of **masa-rec**'s "
-        "parameters and were trained for fewer steps, so their results are not as good."
+        "same samples and the same number of steps, from the same beginning in all layers that "
+        "they share. They have a quarter of **masa-rec**'s parameters and were trained for fewer "
+        "steps, so their results are not as good."
     )
 
 
