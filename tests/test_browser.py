@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
 import zipfile
 
@@ -15,6 +16,7 @@ from serving import served_apart, wait_for
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from demo.page.form import LR_MODE, likely_mode
 from demo.page.page import build_page, launch_options
 from demo.runs import jobs
 from demo.runs.examples import load_examples
@@ -472,6 +474,31 @@ def test_an_own_photo_is_taken_for_what_it_is(page, photos):
     expect(made).to_be_visible(timeout=PATIENT)
     upload_photo(page, photos / "ref.png")
     expect(small).to_be_checked(timeout=PATIENT)
+
+
+@pytest.mark.parametrize("when", ["before the upload", "before the guess arrives"])
+def test_what_a_visitor_says_of_a_photo_is_not_replaced_by_a_guess(page, photos, monkeypatch, when):
+    sharp, arrive, guessed = page.get_by_label("It is sharp"), threading.Event(), []
+
+    def guess(photo):
+        arrive.wait(PATIENT / 1000)
+        guessed.append(likely_mode(photo))
+        return guessed[-1]
+
+    monkeypatch.setattr("demo.page.handlers.likely_mode", guess)
+    clear_photo(page)
+    if when == "before the upload":
+        page.get_by_label("It is small").check()
+        sharp.check()
+    page.locator("#photo input[type=file]").set_input_files(photos / "small.png")
+    expect(page.locator("#photo img")).to_be_visible(timeout=PATIENT)
+    if when == "before the guess arrives":
+        page.get_by_label("It is small").check()
+        sharp.check()
+    arrive.set()
+    wait_for(lambda: guessed == [LR_MODE], PATIENT / 1000)
+    page.wait_for_timeout(1500)  # what is late would be late by less
+    expect(sharp).to_be_checked()
 
 
 def test_a_number_may_be_typed_into_a_slider(page):

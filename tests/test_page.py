@@ -380,7 +380,7 @@ def test_pictures_to_compare_are_of_the_run_that_is_shown(do, monkeypatch):
         assert do.choose_pictures(session, run, *chosen) == gr.skip()
 
 
-def test_what_a_photo_is_is_guessed_until_it_is_said(do, tmp_path):
+def test_what_a_photo_is_is_guessed_by_its_size(do, tmp_path):
     session = Session()
     for name, side in (("small", 512), ("large", 513)):
         Image.new("RGB", (side, 512)).save(tmp_path / f"{name}.png")
@@ -388,14 +388,7 @@ def test_what_a_photo_is_is_guessed_until_it_is_said(do, tmp_path):
     small, large, letter = (str(tmp_path / f"{n}.png") for n in ("small", "large", "letter"))
     assert do.guess_mode(session, small) == LR_MODE and session.touched
     assert do.guess_mode(session, large) == HR_MODE
-    assert do.guess_mode(session, letter) == do.guess_mode(session, None) == gr.skip()
-    do.tell_mode(session)
-    assert do.guess_mode(session, small) == gr.skip() and session.touched
-    do.clear_photo(session)
-    assert do.guess_mode(session, small) == LR_MODE  # what was said of another photo is over
-    do.tell_mode(session)
-    do.take_example(session)
-    assert do.guess_mode(session, small) == LR_MODE
+    assert do.guess_mode(session, letter) is do.guess_mode(session, None) is None
 
 
 def test_an_example_replaces_nothing_that_was_chosen(do):
@@ -430,10 +423,7 @@ def test_an_example_replaces_nothing_chosen_while_it_was_written(do, monkeypatch
 def test_a_click_on_an_example_is_a_choice(page, do):
     clicked = (page.form.examples.dataset._id, "click")
     called = [fn.name for fn in page.blocks.fns.values() if clicked in fn.targets]
-    assert "take_example" in called
-    session = Session()
-    do.take_example(session)
-    assert session.touched
+    assert "touch" in called
 
 
 def test_an_example_is_listed_with_its_pictures(page, tmp_path):

@@ -88,6 +88,8 @@ class Form:
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.photo, self.mode, self.degradation = _photo_fields()
+        self.guess = gr.Textbox(visible=False)
+        """What an uploaded photo likely is, on its way to the mode."""
         self.refs, self.align = _reference_fields()
         self.shift = gr.Radio(
             SHIFTS, value=SHIFTS[0], label="Change the reference's light", elem_id="shift"

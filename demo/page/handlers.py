@@ -41,28 +41,16 @@ class Handlers:
     # ------------------------------------------------------------------ the form
 
     def touch(self, session: Session) -> None:
-        """The visitor chose a picture."""
+        """The visitor chose a picture, or said what the photo is."""
         session.touched = True
 
-    def tell_mode(self, session: Session) -> None:
-        """The visitor said what the photo is."""
-        session.touched = session.told_mode = True
+    def guess_mode(self, session: Session, photo: str | None) -> str | None:
+        """A photo was uploaded: what it likely is, or ``None`` if that is not known.
 
-    def clear_photo(self, session: Session) -> None:
-        """The visitor took the photo away: what was said of it need not hold for the next one."""
-        session.touched, session.told_mode = True, False
-
-    def take_example(self, session: Session) -> None:
-        """The visitor chose an example, which also sets what its photo is."""
-        session.touched, session.told_mode = True, False
-
-    def guess_mode(self, session: Session, photo: str | None) -> Any:
-        """A photo was uploaded: what it is, unless the visitor said so before."""
+        The browser takes this, unless the visitor says what the photo is before it arrives.
+        """
         session.touched = True
-        if session.told_mode or photo is None:
-            return gr.skip()
-        mode = likely_mode(photo)
-        return gr.skip() if mode is None else mode
+        return None if photo is None else likely_mode(photo)
 
     def show_degradations(self, mode: str) -> Any:
         """Whether the photo is small or sharp has changed: only of a sharp one an LR is made."""

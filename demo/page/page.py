@@ -16,7 +16,17 @@ from demo.page.handlers import Handlers
 from demo.page.laboratory_tab import ID, LaboratoryTab
 from demo.page.results import LATE, Results, dependent
 from demo.page.session import Session
-from demo.page.style import CSS, MOVE_BY_KEYS, SHOW_RESULTS, TAKE_PICTURES, TELL_COMPARED, THEME
+from demo.page.style import (
+    CSS,
+    FORGET_MODE,
+    MOVE_BY_KEYS,
+    SAY_MODE,
+    SHOW_RESULTS,
+    TAKE_GUESS,
+    TAKE_PICTURES,
+    TELL_COMPARED,
+    THEME,
+)
 from demo.runs.showcase import Showcase
 from demo.settings import KEEP_SECONDS, LIMITS, QUEUE, SESSIONS, THREADS
 
@@ -151,13 +161,16 @@ class Page:
     def _wire_form(self) -> None:
         """What is noted of the form while it is filled in."""
         do, form = self.handlers, self.form
-        form.photo.upload(do.guess_mode, [self.session, form.photo], form.mode, **FREE)
-        form.photo.clear(do.clear_photo, self.session, None, **FREE)
-        chosen = [form.refs.upload, form.refs.delete]
+        example = form.examples.dataset.click
+        chosen = [form.photo.clear, form.mode.input, form.refs.upload, form.refs.delete, example]
         gr.on(chosen, do.touch, self.session, None, **FREE)
-        form.mode.input(do.tell_mode, self.session, None, **FREE)
+        # The browser remembers whether the visitor said what the photo is: only there it is known
+        # when a guess arrives. It need not hold for another photo.
+        form.mode.input(None, js=SAY_MODE, **PRIVATE)
+        gr.on([form.photo.clear, example], None, js=FORGET_MODE, **PRIVATE)
+        guessed = form.photo.upload(do.guess_mode, [self.session, form.photo], form.guess, **FREE)
+        guessed.then(None, [form.guess, form.mode], form.mode, js=TAKE_GUESS, **PRIVATE)
         form.mode.change(do.show_degradations, form.mode, form.degradation, **LAST)
-        form.examples.dataset.click(do.take_example, self.session, None, **FREE)
         gr.on([amount.input for amount in form.amounts], lambda: CUSTOM, None, form.shift, **FREE)
 
     def _wire_looks(self) -> None:

@@ -42,8 +42,6 @@ class Session:
         """What the newest run was started with, until it ends."""
         self.touched = False
         """Whether the visitor chose pictures, which the first example must not replace."""
-        self.told_mode = False
-        """Whether the visitor said what the photo is, which is not guessed then."""
         self.view: View | None = None
         """The newest choice in the figures; ``None`` for a new picture."""
         self._undrawn: set[str] = set()  # fields of the view that figures do not show yet

@@ -68,6 +68,15 @@ SHOW_RESULTS = """
 """
 """On a phone, a run that was started in the form is watched further up."""
 
+SAY_MODE = "() => { window.saidMode = true; }"
+"""The visitor says what the photo is."""
+
+FORGET_MODE = "() => { window.saidMode = false; }"
+"""The photo is taken away, or an example replaces it."""
+
+TAKE_GUESS = "(guess, mode) => (guess && !window.saidMode ? guess : mode)"
+"""What the photo is: as guessed, unless the visitor said it."""
+
 OPEN_TAB = """
 const open = (event) => {
   const box = event.target.closest('[data-tab]');
