@@ -149,7 +149,8 @@ def test_each_row_is_told_with_its_own_settings(tmp_path):
     assert card(tmp_path, tmp_path / "run") == 0
     text = (tmp_path / "README.md").read_text()
     assert "Trained for 2.0 hours of wall-clock time in 800 steps" in text
-    assert "| run | 0.5 | 200 | 8 of 64x64 |  | 29.00 dB with the nearest reference |" in text
+    first = "29.00 dB with the nearest reference before its first step; not measured at its end"
+    assert f"| run | 0.5 | 200 | 8 of 64x64 |  | {first} |" in text
     assert "| run | 1.5 | 600 | 8 of 96x96 |  | 30.25 dB with the nearest reference |" in text
     assert "128x128" not in text  # started with, but not trained with
     _, second = read_history(tmp_path / "mine.json")

@@ -149,10 +149,8 @@ def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) 
         rates = [run.settings.get(key) for key in ("lr", "lr_final")]
         rate = f"{rates[0]:g} to {rates[1]:g}" if None not in rates else ""
         rate += f", {run.settings['optimizer']}" if "optimizer" in run.settings else ""
-        last = run.validations[-1] if run.validations else None
-        reached = f"{last['val_ref']:.2f} dB with the nearest reference" if last else ""
         numbers = [run.name, f"{run.seconds / 3600:.1f}", f"{run.steps:,}", samples, rate]
-        lines.append(f"| {' | '.join([*numbers, run.note or reached])} |")
+        lines.append(f"| {' | '.join([*numbers, run.note or _reached(run)])} |")
     lines += _losses(runs)
     lines += ["", f"![PSNR on the validation scenes over hours of training]({name}.png)", ""]
     if evaluation:
@@ -177,6 +175,17 @@ def _network(runs: Sequence[TrainingRun]) -> list[str]:
             "that trained it."
         ) from None
     return [] if config == MASAConfig() else [f"The network: {config.in_words()}.", ""]
+
+
+def _reached(run: TrainingRun) -> str:
+    """What a run's last validation found; nothing if there was none."""
+    if not run.validations:
+        return ""
+    last = run.validations[-1]
+    reached = f"{last['val_ref']:.2f} dB with the nearest reference"
+    if last["step"] == 0:
+        reached += " before its first step; not measured at its end"
+    return reached
 
 
 def _losses(runs: Sequence[TrainingRun]) -> list[str]:
