@@ -74,7 +74,12 @@ def invents_detail(name: str) -> bool:
     file does not, and neither do weights that are not there.
     """
     path = _named().get(name)
-    if path is None or path.suffix != ".safetensors":
+    return path is not None and trained_full(path)
+
+
+def trained_full(path: Path) -> bool:
+    """:func:`invents_detail`, of a file."""
+    if path.suffix != ".safetensors":
         return False
     try:
         with safe_open(path, framework="pt") as file:

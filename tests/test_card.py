@@ -153,8 +153,33 @@ def test_each_row_is_told_with_its_own_settings(tmp_path):
     assert f"| run | 0.5 | 200 | 8 of 64x64 |  | {first} |" in text
     assert "| run | 1.5 | 600 | 8 of 96x96 |  | 30.25 dB with the nearest reference |" in text
     assert "128x128" not in text  # started with, but not trained with
+    assert "at step" not in text
     _, second = read_history(tmp_path / "mine.json")
     assert [(line["step"], line["seconds"]) for line in second.validations] == [(600, 5400.0)]
+    # A run that went on after its last validation says at which step that was.
+    with log.open("a") as file:
+        file.write("\n" + json.dumps({"step": 850, "seconds": 7500.0, "loss": 0.03}))
+    log.write_text(log.read_text().replace(json.dumps(told[2]), ""))
+    assert card(tmp_path, tmp_path / "run") == 0
+    last = "| run | 1.6 | 650 | 8 of 96x96 |  | 30.25 dB with the nearest reference at step 600 |"
+    assert last in (tmp_path / "README.md").read_text()
+
+
+def test_a_card_that_is_made_again_counts_its_run_once(tmp_path):
+    write_run(tmp_path / "first")
+    write_run(tmp_path / "second", init="first", hours=1.0)
+    assert card(tmp_path, tmp_path / "first") == 0
+    again = (tmp_path / "second", "--before", tmp_path / "mine.json")
+    for _ in range(2):  # the second time, --before tells of the run too
+        assert card(tmp_path, *again) == 0
+        runs = read_history(tmp_path / "mine.json")
+        assert [run.name for run in runs] == ["first", "second"]
+    # Also if the run went on meanwhile.
+    with (tmp_path / "second" / "log.jsonl").open("a") as file:
+        told = read_history(tmp_path / "mine.json")[1].validations[-1]
+        file.write(json.dumps(told | {"step": 900, "seconds": 7200.0}) + "\n")
+    assert card(tmp_path, *again) == 0
+    assert [run.steps for run in read_history(tmp_path / "mine.json")] == [800, 900]
 
 
 @pytest.mark.parametrize(

@@ -481,6 +481,10 @@ def test_weights_are_mixed(small_model, weights, tmp_path, capsys):
     for name, value in found.items():
         torch.testing.assert_close(value, 1.25 * state[name])
     assert told["stage"] == "full" and told["mixed"] == "0.25 of other"
+    # Those of the stage full invent detail, and so does what holds a part of them.
+    for share, stage in (("0.25", "full"), ("0", None)):
+        assert main(["convert", str(other), str(target), "--mix", str(one), share]) == 0
+        assert read_state(target)[1].get("stage") == stage
     for share in ("1.5", "-1", "nan", "much"):
         assert main([*command, share]) == 2
         assert "from 0 to 1" in capsys.readouterr().err

@@ -230,7 +230,7 @@ def test_the_hosting_page_states_what_holds_below_the_table():
     assert f"{default:.1f} GB on the command line, unless `--memory` says more" in said()
     assert f"with 5 GB, for example, a run takes {most} GB" in said()
     assert f"not used for {SPARED_SECONDS // 60} minutes make room" in said()
-    assert f"of more than {MOST_ADDRESSES:,}," in said()
+    assert f"Of more than {MOST_ADDRESSES:,}, the one that was quiet" in said()
     assert "the last eight photos and references that were encoded" in said() and FEATURES == 8
 
 

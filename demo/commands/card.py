@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     runs = read_history(args.before) if args.before else []
     if args.folder:
         new, init = read_run(args.folder)
+        runs = [run for run in runs if not any(_is_part_of(run, other) for other in new)]
         if init and not runs:
             raise UserError(
                 f"The run started from '{init}': give that one's history with --before, or its "
@@ -177,6 +178,12 @@ def _network(runs: Sequence[TrainingRun]) -> list[str]:
     return [] if config == MASAConfig() else [f"The network: {config.in_words()}.", ""]
 
 
+def _is_part_of(before: TrainingRun, run: TrainingRun) -> bool:
+    """Whether ``before`` is ``run`` as an earlier card told it, perhaps with fewer steps."""
+    starts = [(each.name, each.settings, each.validations[:1]) for each in (before, run)]
+    return starts[0] == starts[1]
+
+
 def _reached(run: TrainingRun) -> str:
     """What a run's last validation found; nothing if there was none."""
     if not run.validations:
@@ -184,8 +191,8 @@ def _reached(run: TrainingRun) -> str:
     last = run.validations[-1]
     reached = f"{last['val_ref']:.2f} dB with the nearest reference"
     if last["step"] == 0:
-        reached += " before its first step; not measured at its end"
-    return reached
+        return f"{reached} before its first step; not measured at its end"
+    return reached if last["step"] == run.steps else f"{reached} at step {last['step']:,}"
 
 
 def _losses(runs: Sequence[TrainingRun]) -> list[str]:
@@ -193,9 +200,11 @@ def _losses(runs: Sequence[TrainingRun]) -> list[str]:
     told = [
         f"{run.name} minimised L1, the perceptual loss on {run.settings['perceptual_features']} "
         f"(weight {run.settings['perceptual_weight']:g}) and the adversarial loss (weight "
-        f"{run.settings['adversarial_weight']:g})."
+        f"{run.settings['adversarial_weight']:g})"
+        + (f", and a loss of a grid (weight {grid:g})." if grid else ".")
         for run in runs
         if "perceptual_features" in run.settings
+        for grid in [run.settings.get("grid_weight", 0)]
     ]
     return ["", *told] if told else []
 

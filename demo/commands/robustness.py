@@ -119,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
     first = next(iter(networks.values()))
     how = {
         "folder": str(args.folder),
+        "scenes": ", ".join(scene.name for scene in every),  # another photo is that of the next one
         "protocol": protocol(layout, args.refs, 0),
         "device": first.device.type,
         "precision": str(first.dtype).removeprefix("torch."),

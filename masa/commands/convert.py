@@ -10,7 +10,7 @@ from torch import Tensor
 
 from masa.errors import UserError
 from masa.network.model import MASA
-from masa.weights import find_weights, load_model, read_state, save_weights
+from masa.weights import find_weights, load_model, read_state, save_weights, trained_full
 
 EPILOG = """examples:
   python -m masa convert masa_rec.pth masa-rec-authors.safetensors
@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         other, share = arguments.mix[0], _share(arguments.mix[1])
         state = _mixed(model, load_model(other), share)
         metadata["mixed"] = f"{share:g} of {Path(other).stem}"
+        if share and trained_full(find_weights(other)):
+            metadata["stage"] = "full"
     dtype = torch.float32 if arguments.fp32 else torch.float16
     try:
         save_weights(arguments.target, state, model.config, metadata, dtype)

@@ -68,7 +68,9 @@ The command 'published' measures CUFED5, Sun80 and Urban100 together, as the pap
 
 PSNR and SSIM are on luma. Seams: the error along the edges of blocks relative to elsewhere.
 Sharpness: the energy above a quarter of the sampling frequency relative to the truth's. Colour: how
-far the mean colour is from the truth's, in levels of 255, of the channel that is farthest.
+far the mean colour is from the truth's, in levels of 255, of the channel that is farthest. Grid:
+the strength, in levels, of a pattern of one to four pixels that repeats over the whole result and
+is not in the truth; without one, about as much as bicubic has.
 
 --geometry changes each reference as a whole, with bicubic filters. "turn" turns it
 counter-clockwise in a picture that grows with it; what comes in at the corners is mirrored.

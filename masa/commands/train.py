@@ -119,6 +119,12 @@ def _optimisation_options(group: _Group) -> None:
     _option(group, "adversarial-weight", "for --stage full", type=float)
     _option(
         group,
+        "grid-weight",
+        "for --stage full: of a term against a grid in the results, which the paper does not have",
+        type=float,
+    )
+    _option(
+        group,
         "lr-discriminator",
         "for --stage full",
         dest="learning_rate_discriminator",

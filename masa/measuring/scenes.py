@@ -136,10 +136,11 @@ def _cufed5(folder: Path, refs: Refs) -> list[Scene]:
             continue
         wanted = sorted(set(paths) - {0}) if refs == "all" else [refs]
         if not wanted or not set(wanted) <= set(paths):
-            missing = f"reference {refs}" if refs != "all" else "a reference"
+            numbers = ", ".join(str(number) for number in sorted(set(paths) - {0}))
+            missing = f"reference {refs}, only {numbers}" if numbers else "reference"
+            choice = "reference or folder" if numbers else "folder"
             raise UserError(
-                f"The scene {name} in '{folder}' has no {missing}: choose --refs from "
-                f"{', '.join(str(n) for n in sorted(set(paths) - {0})) or 'another folder'}."
+                f"The scene {name} in '{folder}' has no {missing}: choose another {choice}."
             )
         scenes.append(Scene(name, paths[0], tuple(paths[number] for number in wanted)))
     return scenes

@@ -173,12 +173,14 @@ def make_objective(settings: Settings) -> Objective:
         settings.adversarial_weight,
         settings.learning_rate_discriminator,
         vgg.name,
+        settings.grid_weight,
     )
 
 
 def validation_scenes(folder: str) -> list[Scene]:
     """Scenes with their first references. Raises ``UserError`` if they do not suffice."""
-    scenes = find_scenes(folder, refs=1)
+    found = find_scenes(folder, refs=1)
+    scenes = [replace(scene, refs=scene.refs[:1]) for scene in found]  # other layouts give all
     if len(scenes) < 2 or not all(scene.refs for scene in scenes):
         raise UserError(
             f"'{folder}' cannot be validated on: it needs two or more pictures with references, "

@@ -1,7 +1,8 @@
 """What training minimises: L1 alone (``rec``), or with perceptual and adversarial terms (``full``).
 
 The released code compares VGG features by their mean absolute difference; the paper's text leaves
-the distance open. Unlike it, everything here sees RGB.
+the distance open. Unlike it, everything here sees RGB, the discriminator judges truths and results
+in one batch, and a fourth term may keep a grid out of the results.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from masa.config import SCALE
 from masa.training.discriminator import Discriminator
 
 Parts = dict[str, Tensor]
@@ -62,7 +64,8 @@ class L1Objective:
 class FullObjective:
     """L1, the L1 distance of VGG features, and a relativistic average GAN: the ``full`` stage.
 
-    Each call first trains the discriminator by a step, then judges the result with it.
+    A fourth term, :func:`grid_loss`, is not the paper's. Each call first trains the discriminator
+    by a step, then judges the result with it.
     """
 
     def __init__(
@@ -73,15 +76,17 @@ class FullObjective:
         adversarial: float = 5e-3,
         learning_rate: float = 1e-4,
         features: str = "",
+        grid: float = 0.0,
     ) -> None:
-        """``perceptual`` and ``adversarial`` weigh their terms against L1's 1; the
+        """``perceptual``, ``adversarial`` and ``grid`` weigh their terms against L1's 1; the
         ``learning_rate`` is the discriminator's. ``features`` is what ``vgg``'s are called."""
         self.told = {
             "perceptual_features": features,
             "perceptual_weight": perceptual,
             "adversarial_weight": adversarial,
+            "grid_weight": grid,
         }
-        self.perceptual, self.adversarial = perceptual, adversarial
+        self.perceptual, self.adversarial, self.grid = perceptual, adversarial, grid
         self._vgg = vgg
         self._discriminator = discriminator
         self._learning_rate = learning_rate
@@ -96,7 +101,7 @@ class FullObjective:
         self._wrapped, self._optimizer = accelerator.prepare(self._discriminator, self._optimizer)
 
     def __call__(self, result: Tensor, truth: Tensor) -> tuple[Tensor, Parts]:
-        """The weighted sum; its parts are ``l1``, ``perceptual``, ``adversarial`` and
+        """The weighted sum; its parts are ``l1``, ``perceptual``, ``adversarial``, ``grid`` and
         ``discriminator``, the last being what the discriminator minimised."""
         discriminator_loss = self._train_discriminator(result.detach(), truth)
         l1 = F.l1_loss(result, truth)
@@ -106,14 +111,16 @@ class FullObjective:
                 wanted = self._vgg(truth)
         perceptual = F.l1_loss(features.float(), wanted.float())
         adversarial = self._adversarial_loss(result, truth)
+        grid = grid_loss(result, truth)
         total = l1 + self.perceptual * perceptual + self.adversarial * adversarial
-        parts = {"l1": l1, "perceptual": perceptual, "adversarial": adversarial}
+        total = total + self.grid * grid
+        parts = {"l1": l1, "perceptual": perceptual, "adversarial": adversarial, "grid": grid}
         detached = {name: value.detach() for name, value in parts.items()}
         return total, {**detached, "discriminator": discriminator_loss}
 
     def _train_discriminator(self, result: Tensor, truth: Tensor) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
-        loss = relativistic_loss(self._wrapped(truth).float(), self._wrapped(result).float())
+        loss = relativistic_loss(*_judged(self._wrapped, result, truth))
         self._accelerator.backward(loss)
         self._optimizer.step()
         return loss.detach()
@@ -123,11 +130,9 @@ class FullObjective:
         # Not through the wrapper, which would wait for gradients that are not wanted here.
         self._discriminator.requires_grad_(False)
         with self._accelerator.autocast():
-            with torch.no_grad():
-                real = self._discriminator(truth)
-            fake = self._discriminator(result)
+            real, fake = _judged(self._discriminator, result, truth)
         self._discriminator.requires_grad_(True)
-        return relativistic_loss(fake.float(), real.float())
+        return relativistic_loss(fake, real.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """The discriminator and its optimiser."""
@@ -142,6 +147,28 @@ class FullObjective:
         self._optimizer.load_state_dict(state["optimizer"])
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate  # as this session was told, not as the one before
+
+
+def _judged(critic: nn.Module, result: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits ``(N, 1)`` of truths and of results, judged in one batch.
+
+    What all results have in common and no truth has, as a grid or a tint, moves the mean of each
+    feature. In a batch of results alone, batch normalisation takes this mean away, and the
+    discriminator cannot see it.
+    """
+    real, fake = critic(torch.cat((truth, result))).float().chunk(2)
+    return real, fake
+
+
+def grid_loss(result: Tensor, truth: Tensor) -> Tensor:
+    """How strong a grid lies over results, but not over truths, ``(N, 3, H, W)`` each; a scalar.
+
+    The mean of the error over all tiles of ``SCALE`` x ``SCALE`` pixels of a picture is the part of
+    it that repeats, as in :func:`masa.pictures.metrics.grid_strength`. This is that tile's mean
+    absolute deviation from its mean, over pictures and channels. Sides are multiples of ``SCALE``.
+    """
+    tile = F.pixel_unshuffle(result - truth, SCALE).mean((2, 3)).unflatten(1, (-1, SCALE**2))
+    return (tile - tile.mean(2, keepdim=True)).abs().mean()
 
 
 def relativistic_loss(real: Tensor, fake: Tensor) -> Tensor:

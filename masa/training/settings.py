@@ -31,6 +31,8 @@ _FILE_NAMES = {
 }
 """Settings that have another name in checkpoints and logs. In the code ``lr`` is a photo."""
 
+_SEEDS = 2**64  # how many PyTorch's generators take
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -88,6 +90,8 @@ class Settings:
     downloaded once."""
     perceptual_weight: float = 1.0
     adversarial_weight: float = 5e-3
+    grid_weight: float = 0.0
+    """Of a term against a grid in the results, which the paper does not have."""
     learning_rate_discriminator: float = 1e-4
 
     def __post_init__(self) -> None:
@@ -118,6 +122,7 @@ class Settings:
             "seed",
             "perceptual_weight",
             "adversarial_weight",
+            "grid_weight",
         )
         for name in positive + at_least_0:
             value = getattr(self, name)
@@ -127,6 +132,8 @@ class Settings:
                 least = "more than 0" if name in positive else "0 or more"
                 flag = _FLAGS.get(name, name.replace("_", "-"))
                 raise UserError(f"--{flag} is {value}: give {least}.")
+        if self.seed >= _SEEDS:
+            raise UserError(f"--seed is {self.seed}: give less than 2 to the power of 64.")
         if not 0 <= self.ema < 1:
             raise UserError(f"--ema is {self.ema}: give a decay from 0 up to, not including, 1.")
 

@@ -28,7 +28,7 @@ from masa.training.losses import L1Objective, Parts
 from masa.training.runlog import RunLog
 from masa.training.settings import Settings, recorded_settings, scheduled_learning_rate
 from masa.training.validation import PICTURES, Validation, log_line
-from masa.weights import save_weights
+from masa.weights import find_weights, save_weights, trained_full
 
 BEST = "best.safetensors"
 FINAL = "final.safetensors"
@@ -92,6 +92,9 @@ class Trainer:
         self._precision_before: str | None = None  # that of the last session
         self._before: dict[str, Any] | None = None  # what a resumed run was trained with
         self._init = settings.init  # what the run's first session started from
+        initial = find_weights(settings.init) if settings.init and not saved else None
+        # Whether the weights were trained in the stage full, now or before this run.
+        self._invents = settings.stage == "full" or (initial is not None and trained_full(initial))
         if saved:
             self._restore(saved)
         self._check_start()
@@ -135,7 +138,7 @@ class Trainer:
             display = Display(self.progress, self.is_main)
             batches = self.batches()
             while self.progress < 1 and not self._stopping:
-                window.append(self._advance(next(batches)))
+                window.append(self._advance(_next(batches)))
                 self._agree()
                 save = saving.due(self.step, self._seconds)
                 ending = self.progress >= 1 or self._stopping
@@ -303,8 +306,9 @@ class Trainer:
             )
         # In the full stage, PSNR falls while pictures get sharper, so it cannot choose the best.
         if self.settings.stage == "rec" and (self.best is None or line["val_ref"] > self.best):
-            self.best = line["val_ref"]
-            self._save_weights(BEST)
+            before, self.best = self.best, line["val_ref"]
+            if not self._save_weights(BEST):
+                self.best = before  # so that the next ones that are as good are written
 
     # ------------------------------------------------------------------------ checkpoints
 
@@ -324,6 +328,7 @@ class Trainer:
             "validated": self._validated,
             "validated_step": self._validated_step,
             "precision": self.precision,
+            "invents": self._invents,
             "torch_rng": torch.get_rng_state(),
         }
 
@@ -334,6 +339,7 @@ class Trainer:
         self.objective.load_state_dict(saved["objective"])
         self._before = recorded_settings(saved["settings"])
         self._init = saved["settings"].get("init")
+        self._invents |= saved.get("invents", False)
         self.step, self.samples = saved["step"], saved["samples"]
         self.best, self._seconds = saved["best"], saved["seconds"]
         # What follows is lacking in older checkpoints.
@@ -366,23 +372,24 @@ class Trainer:
                 reason = error.strerror or error
                 problem = f"'{self.out / CHECKPOINT}' could not be written ({reason})"
         problem = gather_object([problem])[0]
+        if last_chance:
+            self._save_weights(FINAL)
         if problem and last_chance:
             raise UserError(
                 f"{problem}: make room on the disk; an older checkpoint there is intact."
             )
         if problem and self.is_main:
             say(f"{problem}; training goes on, and the next attempt is in a minute.")
-        if last_chance:
-            self._save_weights(FINAL)
         return not problem
 
-    def _save_weights(self, name: str) -> None:
+    def _save_weights(self, name: str) -> bool:
+        """Write the averaged weights; ``False``, with a message, if the disk does not take them."""
         if not self.is_main:
-            return
+            return True
         metadata = {
             "step": str(self.step),
             "hours": f"{self._seconds / 3600:.2f}",
-            "stage": self.settings.stage,
+            "stage": "full" if self._invents else "rec",
             "batch": str(self.settings.batch * self.accelerator.num_processes),
             "best_val_psnr": "" if self.best is None else f"{self.best:.4f}",
         }
@@ -390,6 +397,17 @@ class Trainer:
             save_weights(self.out / name, self.ema.state_dict(), self.model.config, metadata)
         except OSError as error:
             say(f"'{self.out / name}' could not be written ({error.strerror or error}).")
+            return False
+        return True
+
+
+def _next(batches: Iterator[Sample]) -> Sample:
+    """The next batch. Raises ``UserError``, of whose text a loader's process has made a traceback
+    that ends with it."""
+    try:
+        return next(batches)
+    except UserError as error:
+        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2].strip()) from None
 
 
 class Timer:

@@ -3,17 +3,21 @@
 import errno
 import math
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import is_one_sentence
 from outcome import checkpoint_of
 
 import masa.training.trainer
 from masa.errors import UserError
 from masa.training.checkpoint import load_checkpoint, save_checkpoint
+from masa.training.runlog import RunLog
 from masa.training.trainer import Trainer, train
+from masa.weights import save_weights
 
 
 def test_a_damaged_checkpoint_is_refused(settings):
@@ -66,6 +70,36 @@ def test_a_disk_that_stays_full_is_an_error_in_the_end(settings, monkeypatch):
     monkeypatch.setattr(masa.training.trainer, "save_checkpoint", full)
     with pytest.raises(UserError, match="No space left on device"):
         train(settings)
+    assert (Path(settings.out) / "final.safetensors").is_file()  # smaller: there was room for it
+
+
+def test_the_best_weights_are_written_when_there_is_room_again(settings, scenes, monkeypatch):
+    full = True
+
+    def save(path, *arguments):
+        if full and path.name == "best.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_weights(path, *arguments)
+
+    monkeypatch.setattr(masa.training.trainer, "save_weights", save)
+    trainer = Trainer(replace(settings, val=str(scenes)))
+    log = RunLog(trainer.out, None, False)
+    trainer._validate(log)
+    assert trainer.best is None  # nothing is kept, so nothing is the best that is kept
+    full = False
+    trainer._validate(log)
+    assert trainer.best is not None and (trainer.out / "best.safetensors").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:A training pair is left out")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_pictures_that_vanish_are_one_sentence_from_another_process_too(pairs, settings, tmp_path):
+    copied = shutil.copytree(pairs, tmp_path / "pairs")
+    trainer = Trainer(replace(settings, data=str(copied), cache=False, workers=1))
+    shutil.rmtree(copied)
+    with pytest.raises(UserError) as caught:
+        trainer.run()
+    assert is_one_sentence(str(caught.value))
 
 
 @pytest.mark.parametrize("save_minutes", [1e9, 1e-9])

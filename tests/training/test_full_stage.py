@@ -20,7 +20,7 @@ from masa.training import vgg
 from masa.training.discriminator import Discriminator
 from masa.training.history import TrainingRun, history_json
 from masa.training.trainer import Trainer, train
-from masa.weights import invents_detail, save_weights
+from masa.weights import invents_detail, save_weights, trained_full
 
 
 class Features(nn.Module):
@@ -43,7 +43,7 @@ def test_full_stage_resumes_exactly(settings, scenes, stop_after, monkeypatch, t
     settings = replace(settings, stage="full", steps=2, val=str(scenes))
     train(settings)
     lines = log_of(settings)
-    assert {"l1", "perceptual", "adversarial", "discriminator"} <= lines[1].keys()
+    assert {"l1", "perceptual", "adversarial", "grid", "discriminator"} <= lines[1].keys()
     assert not (Path(settings.out) / "best.safetensors").exists()
     halves = replace(settings, out=str(tmp_path / "halves"))
     stop_after(1)
@@ -89,7 +89,8 @@ def test_the_full_stage_from_command_to_card(pairs, tmp_path, monkeypatch):
     start, out = tmp_path / "start.safetensors", tmp_path / "masa-full"
     save_weights(start, MASA(MASAConfig(channels=4)).state_dict(), MASAConfig(channels=4))
     options = (
-        f"--data {pairs} --out {out} --init {start} --stage full --steps 3 --batch 2 --crop 32"
+        f"--data {pairs} --out {out} --init {start} --stage full --steps 3 --batch 2 --crop 32 "
+        "--grid-weight 0.5"
     )
     options += (
         f" --vgg {tmp_path / 'vgg16.safetensors'} --device cpu --precision fp32 --log-every 1"
@@ -115,4 +116,20 @@ def test_the_full_stage_from_command_to_card(pairs, tmp_path, monkeypatch):
     text = (tmp_path / "cards" / "README.md").read_text()
     assert "The network: 4 channels, SAM, DRAM Model 4." in text
     assert "the perceptual loss on VGG16 conv5_3 (weight 1)" in text
-    assert "the adversarial loss (weight 0.005)" in text
+    assert "the adversarial loss (weight 0.005), and a loss of a grid (weight 0.5)." in text
+
+
+def test_what_is_trained_on_from_the_stage_full_says_so_too(settings, stop_after, tmp_path):
+    """Also when it goes on, and the weights that it began with are gone."""
+    start = tmp_path / "start.safetensors"
+    config = MASAConfig(channels=4)
+    save_weights(start, MASA(config).state_dict(), config, {"stage": "full"})
+    settings = replace(settings, init=str(start))
+    stop_after(1)
+    train(settings)
+    start.unlink()
+    stop_after(None)
+    train(replace(settings, init=None))
+    assert trained_full(Path(settings.out) / "final.safetensors")
+    train(replace(settings, init=None, out=str(tmp_path / "other")))
+    assert not trained_full(tmp_path / "other" / "final.safetensors")

@@ -14,7 +14,7 @@ from torch import nn
 from masa.errors import UserError
 from masa.training import vgg
 from masa.training.discriminator import Discriminator
-from masa.training.losses import FullObjective, L1Objective, relativistic_loss
+from masa.training.losses import FullObjective, L1Objective, grid_loss, relativistic_loss
 from masa.training.vgg import VGG16, VGG19, VGGFeatures, load_vgg
 
 
@@ -22,7 +22,7 @@ from masa.training.vgg import VGG16, VGG19, VGGFeatures, load_vgg
 def full():
     """The full objective with other features than VGG's, and generous weights."""
     torch.manual_seed(0)
-    objective = FullObjective(nn.Conv2d(3, 2, 3), Discriminator(32, 4), 0.5, 0.25)
+    objective = FullObjective(nn.Conv2d(3, 2, 3), Discriminator(32, 4), 0.5, 0.25, grid=2.0)
     objective.prepare(Accelerator(cpu=True))
     return objective
 
@@ -56,8 +56,9 @@ def test_relativistic_loss_rewards_telling_them_apart():
 def test_full_is_the_weighted_sum_of_its_parts(full):
     result, truth = pictures()
     loss, parts = full(result, truth)
-    assert list(parts) == ["l1", "perceptual", "adversarial", "discriminator"]
+    assert list(parts) == ["l1", "perceptual", "adversarial", "grid", "discriminator"]
     expected = parts["l1"] + 0.5 * parts["perceptual"] + 0.25 * parts["adversarial"]
+    expected = expected + 2 * parts["grid"]
     assert loss.item() == pytest.approx(expected.item())
     assert parts["l1"].item() == pytest.approx(F.l1_loss(result, truth).item())
     assert not any(part.requires_grad for part in parts.values())
@@ -66,12 +67,13 @@ def test_full_is_the_weighted_sum_of_its_parts(full):
 def test_the_generator_is_taught_by_every_term(full):
     result, truth = pictures()
     gradients = []
-    for weights in ((0, 0), (1, 0), (0, 1)):
-        full.perceptual, full.adversarial = weights
+    for weights in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        full.perceptual, full.adversarial, full.grid = weights
         loss, _ = full(result, truth)
         gradients.append(torch.autograd.grad(loss, result)[0])
     assert not torch.allclose(gradients[0], gradients[1])
     assert not torch.allclose(gradients[0], gradients[2])
+    assert not torch.allclose(gradients[0], gradients[3])
 
 
 def test_each_call_trains_the_discriminator_once_and_only_by_its_own_loss(full):
@@ -84,6 +86,44 @@ def test_each_call_trains_the_discriminator_once_and_only_by_its_own_loss(full):
     loss.backward()
     assert result.grad is not None
     assert all(map(torch.equal, own, (parameter.grad for parameter in critic.parameters())))
+
+
+@pytest.mark.parametrize("what", ["chequers", "tint"])
+def test_the_discriminator_sees_what_all_results_have_in_common(full, what):
+    """Judged in batches of their own, batch normalisation would hide it."""
+    truth = noise(4, 3, 32, 32).sigmoid()
+    chequers = torch.ones(32, 32)
+    chequers[::2, 1::2] = chequers[1::2, ::2] = -1
+    result = truth + 0.05 * (chequers if what == "chequers" else 1)
+    first = full(result, truth)[1]["discriminator"]
+    for _ in range(30):
+        last = full(result, truth)[1]["discriminator"]
+    assert last < 0.8 * first
+
+
+def test_the_discriminator_can_judge_one_small_picture(full):
+    """Batch normalisation needs more than one value of each feature."""
+    result, truth = pictures(1)
+    assert full(result, truth)[0].isfinite()
+
+
+def test_the_grid_loss_is_that_of_the_tile_that_repeats():
+    truth = noise(2, 3, 32, 32)
+    chequers = torch.ones(32, 32)
+    chequers[::2, 1::2] = chequers[1::2, ::2] = -1
+    assert grid_loss(truth + 0.1, truth).item() == pytest.approx(0, abs=1e-6)
+    assert grid_loss(truth + 0.1 * chequers, truth).item() == pytest.approx(0.1, rel=1e-4)
+    # Of each picture by itself: those of two pictures do not cancel.
+    apart = torch.stack((chequers, -chequers)).unsqueeze(1)
+    assert grid_loss(truth + 0.1 * apart, truth).item() == pytest.approx(0.1, rel=1e-4)
+    # Stripes, three wide and one wide: 3/4 of the tile is at 1/2 of 0.1 above the mean.
+    stripes = torch.ones(32, 32)
+    stripes[:, 3::4] = -1
+    assert grid_loss(truth + 0.1 * stripes, truth).item() == pytest.approx(0.075, rel=1e-4)
+    # Twice as wide as the network's scale: not a grid that its layers make.
+    wide = torch.ones(32, 32)
+    wide[:, [column for column in range(32) if column % 8 > 3]] = -1
+    assert grid_loss(truth + 0.1 * wide, truth).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_discriminator_learns(full):

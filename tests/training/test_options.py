@@ -87,6 +87,8 @@ def test_intervals():
         {"learning_rate_discriminator": 0.0},
         {"adversarial_weight": -1.0},
         {"perceptual_weight": float("nan")},
+        {"grid_weight": -1.0},
+        {"seed": 2**64},
     ],
 )
 def test_impossible_settings_are_refused(wrong):

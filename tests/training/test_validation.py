@@ -1,5 +1,6 @@
 """Validation measures the averaged weights, keeps the best, and never costs a run."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import needs_bf16, picture
+from helpers import is_one_sentence, needs_bf16, picture
 from outcome import checkpoint_of, log_of
 from PIL import Image
 
@@ -20,6 +21,7 @@ from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.measuring.evaluate import SceneScores, Score
 from masa.predictor import Predictor
+from masa.training.build import validation_scenes
 from masa.training.trainer import Trainer, train
 from masa.training.validation import Validation
 from masa.weights import load_model
@@ -55,6 +57,22 @@ def test_a_validation_that_was_interrupted_is_made_up_for(settings, scenes, stop
     stop_after(None)
     assert train(halves).finished
     assert log_of(halves) == log_of(settings)
+
+
+def test_scenes_have_their_first_reference_alone(tmp_path):
+    """Also those of the page's examples, which may have several."""
+    entries = [{"name": n, "hr": f"{n}.png", "refs": [f"{n}_a.png", f"{n}_b.png"]} for n in "xy"]
+    (tmp_path / "examples.json").write_text(json.dumps(entries))
+    scenes = validation_scenes(str(tmp_path))
+    assert [scene.refs for scene in scenes] == [(tmp_path / f"{n}_a.png",) for n in "xy"]
+
+
+def test_a_scene_without_a_first_reference_is_one_sentence_of_train(settings, tmp_path):
+    for name in ("000_0", "000_2", "001_0", "001_1"):
+        Image.fromarray(picture(48, 48)).save(tmp_path / f"{name}.png")
+    with pytest.raises(UserError, match="has no reference 1, only 2: ") as caught:
+        train(replace(settings, val=str(tmp_path)))
+    assert "--refs" not in str(caught.value) and is_one_sentence(str(caught.value))
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
