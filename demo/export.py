@@ -33,7 +33,7 @@ import masa
 
 predictor = masa.Predictor(masa.load_model("{weights}"){limits})
 result = predictor.upscale("lr.png", {refs})  # the references as the network read them
-masa.write_photo("repeated.png", result.rgb, result.alpha)
+masa.write_photo("repeated.png", result.rgb)  # without transparency
 print(result.trace.matches.position)  # the same as "position" in maps.npz
 '''
 
@@ -41,7 +41,9 @@ print(result.trace.matches.position)  # the same as "position" in maps.npz
 def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of every file: pictures, ``figures/``, ``maps.npz``, ``run.json``, code."""
     view = (view or View.opening(x)).clipped(x)
-    yield "lr.png", png(x.visitors_lr(), x.lr_alpha)
+    yield "lr.png", png(x.visitors_lr())  # opaque: the network read what is under transparency too
+    if x.lr_alpha is not None:
+        yield "lr_alpha.png", png(np.repeat(x.lr_alpha[:, :, None], 3, 2))
     for number, ref in enumerate(x.references, start=1):
         yield f"ref_{number}.png", png(ref.rgb)
     read = []

@@ -91,6 +91,8 @@ class Result:
     """The references; another run with the same LR may be given them."""
     aligned: bool = False
     """Alignment was asked for, so that :attr:`ref` holds the views that were chosen."""
+    beyond: tuple[int, ...] = ()
+    """References, from 0, of which a view was chosen too, but left out for want of memory."""
     cost: Cost = field(kw_only=True)
     """Multiply-adds, also of what an earlier run had encoded already."""
 
@@ -195,8 +197,9 @@ class Predictor:
         references are also seen in the photo's frame, see :meth:`run`; without, which is the
         paper's method, one that is turned or of another scale helps little. Raises
         ``UserError`` if a picture cannot be used; its kind ``MemoryNeededError`` if they would need
-        more memory than allowed. A result holds on to the features of its pictures, some 370 MB for
-        a reference of 1024x1024 in float32: of many results, keep what you need.
+        more memory than allowed: then ``keep`` fewer scales. A result holds on to the features of
+        its pictures, some 370 MB for a reference of 1024x1024 in float32: of many results, keep
+        what you need.
         """
         photo, references = self.read(lr, refs, align)
         return self.upscale_photos(photo, references, progress, keep, align)
@@ -269,7 +272,9 @@ class Predictor:
         scoring, beyond = 0, []
         if align and references:
             chosen, scoring = self._aligned_views(references, lr, lr_features, config, clock)
-            views = self._views_that_fit(chosen, views, lr_rgb.shape[:2], config, keep)
+            # Where memory is short, all scales but the smallest are given up before a view is.
+            least = sorted(keep)[:1]
+            views = self._views_that_fit(chosen, views, lr_rgb.shape[:2], config, least)
             beyond = [view for view in chosen if view not in views]
             sizes = canvas_sizes(lr_rgb.shape[:2], [view.rgb.shape[:2] for view in views], config)
             tile = self.choose_tile(*sizes, keep)
@@ -317,6 +322,7 @@ class Predictor:
             notes=notes_on(references, views, align, beyond),
             references=references,
             aligned=align,
+            beyond=tuple(sorted({view.number for view in beyond})),
             cost=replace(executed_cost(*sizes, config, read), align=scoring),
         )
 

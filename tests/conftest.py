@@ -131,6 +131,13 @@ def turned(examples):
 
 
 @pytest.fixture(scope="session")
+def farther(examples):
+    """:func:`seen_again` on its side and from farther away: the aligned view alone is used, and
+    is larger than the reference as it is."""
+    return seen_again(examples, (90, 0.6))[0]
+
+
+@pytest.fixture(scope="session")
 def four_views(examples):
     """:func:`seen_again` as it is and turned, with all views of both references on the canvas."""
     return seen_again(examples, (0, 1.1), (-25,), every_view=True)[0]

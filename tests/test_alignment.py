@@ -279,14 +279,14 @@ def test_notes_say_what_became_of_each_reference(photo):
     assert notes_on(references, plain, align=False) == ("The reference stops early.",)
 
 
-def test_notes_say_where_a_large_reference_was_used_at_full_detail(photo):
+def test_notes_say_with_how_many_pixels_a_large_reference_was_used(photo):
     lies = align(lr_from_hr(photo)[0], photo)
     small = View(0, (300, 400), picture(30, 40))
     aligned = View(0, (300, 400), picture(16, 16), np.zeros((4, 4, 2), np.float32))
     reference = Reference(small, aligned, lies)
     for views, count, words in (
-        ([aligned], 2, "used at full detail where it was aligned."),
-        ([small, aligned], 3, "and reduced from 400x300 to 40x30 pixels where it was not."),
+        ([aligned], 2, "used with its 400x300 pixels where it was aligned."),
+        ([small, aligned], 3, "where it was aligned, and with 40x30 where it was not."),
         ([small], 2, "Reference 1 was reduced from 400x300 to 40x30 pixels."),
     ):
         notes = notes_on([reference], views, align=True)

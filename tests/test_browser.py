@@ -16,8 +16,9 @@ from serving import served_apart, wait_for
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from demo.page.form import LR_MODE, likely_mode
+from demo.page.form import HR_MODE, LR_MODE
 from demo.page.page import build_page, launch_options
+from demo.page.session import Session
 from demo.runs import jobs
 from demo.runs.examples import load_examples
 from demo.runs.request import predictor_for
@@ -226,6 +227,19 @@ def test_photos_of_phones_are_taken_whatever_the_system_calls_them(
     found = read_photo(tmp_path / "result.png").rgb
     assert np.abs(found.astype(int) - expected.rgb).max() <= 1
     upload_photo(page, photos / "small.png")  # which Chromium shows
+
+
+def test_a_file_that_nobody_knows_may_be_dropped(page, photos, tmp_path):
+    """Into either field: nothing happens to the page but a word on the file."""
+    clear_photo(page)
+    clear_refs(page)
+    unknown = tmp_path / "raw.unknown"
+    unknown.write_bytes((photos / "ref.png").read_bytes())
+    for field in ("#photo", "#refs"):
+        drop(page, field, unknown, "")
+        expect(page.locator(".toast-body").last).to_contain_text("Invalid file type")
+    drop(page, "#photo", photos / "small.png", "image/png")
+    expect(page.locator("#photo img")).to_be_visible(timeout=PATIENT)
 
 
 def test_avif_is_taken_and_shown(page, photos):
@@ -476,29 +490,79 @@ def test_an_own_photo_is_taken_for_what_it_is(page, photos):
     expect(small).to_be_checked(timeout=PATIENT)
 
 
+class Guesses:
+    """What photos are, in the order in which they are asked for; each arrives when it is let."""
+
+    def __init__(self, *modes):
+        self.modes, self.asked, self.given = modes, [], []
+        self._let = [threading.Event() for _ in modes]
+
+    def __call__(self, photo):
+        number = len(self.asked)
+        self.asked.append(photo)
+        self._let[number].wait(PATIENT / 1000)
+        self.given.append(number)
+        return self.modes[number]
+
+    def arrive(self, page, number):
+        """Let one arrive, with time for what it would change."""
+        wait_for(lambda: len(self.asked) > number, PATIENT / 1000)
+        self._let[number].set()
+        wait_for(lambda: number in self.given, PATIENT / 1000)
+        page.wait_for_timeout(1500)  # what is late would be late by less
+
+
+def give_photo(page, photo):
+    page.locator("#photo input[type=file]").set_input_files(photo)
+    expect(page.locator("#photo img")).to_be_visible(timeout=PATIENT)
+
+
 @pytest.mark.parametrize("when", ["before the upload", "before the guess arrives"])
 def test_what_a_visitor_says_of_a_photo_is_not_replaced_by_a_guess(page, photos, monkeypatch, when):
-    sharp, arrive, guessed = page.get_by_label("It is sharp"), threading.Event(), []
-
-    def guess(photo):
-        arrive.wait(PATIENT / 1000)
-        guessed.append(likely_mode(photo))
-        return guessed[-1]
-
-    monkeypatch.setattr("demo.page.handlers.likely_mode", guess)
+    small, guesses = page.get_by_label("It is small"), Guesses(HR_MODE)
+    monkeypatch.setattr("demo.page.handlers.likely_mode", guesses)
+    noted = threading.Event()
     clear_photo(page)
     if when == "before the upload":
-        page.get_by_label("It is small").check()
-        sharp.check()
-    page.locator("#photo input[type=file]").set_input_files(photos / "small.png")
-    expect(page.locator("#photo img")).to_be_visible(timeout=PATIENT)
+        small.check()
+    give_photo(page, photos / "small.png")
     if when == "before the guess arrives":
-        page.get_by_label("It is small").check()
-        sharp.check()
-    arrive.set()
-    wait_for(lambda: guessed == [LR_MODE], PATIENT / 1000)
-    page.wait_for_timeout(1500)  # what is late would be late by less
-    expect(sharp).to_be_checked()
+        wait_for(lambda: guesses.asked, PATIENT / 1000)
+        # The server takes long to note that the visitor has said something.
+        slow = property(lambda session: True, lambda session, value: noted.wait(PATIENT / 1000))
+        monkeypatch.setattr(Session, "touched", slow, raising=False)
+        small.check()
+    guesses.arrive(page, 0)
+    expect(small).to_be_checked()
+    noted.set()
+
+
+def test_a_guess_is_of_its_own_photo_alone(page, photos, monkeypatch):
+    guesses = Guesses(HR_MODE, LR_MODE)
+    monkeypatch.setattr("demo.page.handlers.likely_mode", guesses)
+    clear_photo(page)
+    give_photo(page, photos / "small.png")
+    clear_photo(page)
+    give_photo(page, photos / "ref.png")
+    guesses.arrive(page, 1)
+    expect(page.get_by_label("It is small")).to_be_checked(timeout=PATIENT)
+    guesses.arrive(page, 0)
+    expect(page.get_by_label("It is small")).to_be_checked()
+
+
+def test_an_example_is_what_it_is_whatever_was_guessed_of_the_photo_before(
+    page, photos, monkeypatch
+):
+    guesses = Guesses(LR_MODE)
+    monkeypatch.setattr("demo.page.handlers.likely_mode", guesses)
+    clear_photo(page)
+    give_photo(page, photos / "small.png")
+    page.get_by_label("It is small").check()
+    page.locator("#examples button").first.click()
+    expect(page.get_by_label("It is sharp")).to_be_checked(timeout=PATIENT)
+    page.wait_for_timeout(500)  # until the example is whole
+    guesses.arrive(page, 0)
+    expect(page.get_by_label("It is sharp")).to_be_checked()
 
 
 def test_a_number_may_be_typed_into_a_slider(page):

@@ -72,7 +72,7 @@ def test_steps_after_others_wait_and_say_so(monkeypatch):
 
     waiting = jobs.after_others(turns, steps())
     with taken(turns):
-        assert next(waiting).in_line and next(waiting).doing == "1 run before yours"
+        assert next(waiting).in_line and next(waiting).doing == "1 archive before yours"
         with pytest.raises(UserError, match="1 archives are waiting already"):
             next(jobs.after_others(turns, steps()))
         assert not began

@@ -98,7 +98,7 @@ def test_a_picture_that_took_long_to_write_comes_too_late(do, monkeypatch):
     monkeypatch.setattr(work, "enlarge", Slow("older"))
     monkeypatch.setattr(do, "_new", lambda run, x: session.start(None) and {do.results.run: run})
     assert list(do.enlarge(session, None, *FORM)) == []
-    monkeypatch.setattr(work, "complete", Slow("compared"))
+    monkeypatch.setattr(work, "complete", Slow(X))
     monkeypatch.setattr(do, "_drawn", lambda *_: session.start(None) and {})
     monkeypatch.setattr("demo.page.handlers.pictures_of", lambda x: {})
     monkeypatch.setattr("demo.page.handlers.report", lambda x: "")
@@ -386,9 +386,9 @@ def test_what_a_photo_is_is_guessed_by_its_size(do, tmp_path):
         Image.new("RGB", (side, 512)).save(tmp_path / f"{name}.png")
     (tmp_path / "letter.png").write_text("Dear reader, this is no picture.")
     small, large, letter = (str(tmp_path / f"{n}.png") for n in ("small", "large", "letter"))
-    assert do.guess_mode(session, small) == LR_MODE and session.touched
-    assert do.guess_mode(session, large) == HR_MODE
-    assert do.guess_mode(session, letter) is do.guess_mode(session, None) is None
+    assert do.guess_mode(session, small, "0") == f"0 {LR_MODE}" and session.touched
+    assert do.guess_mode(session, large, "3") == f"3 {HR_MODE}"
+    assert do.guess_mode(session, letter, "4") is do.guess_mode(session, None, "5") is None
 
 
 def test_an_example_replaces_nothing_that_was_chosen(do):

@@ -33,6 +33,16 @@ def test_a_look_that_comes_late_changes_nothing():
     assert session.view == View(1, 1)
 
 
+def test_of_a_run_only_its_own_newest_state_is_held():
+    session, first, second = Session(), View(1, 1), View(2, 2)
+    assert session.held(1) is None
+    session.hold(1, first)
+    session.hold(1, second)
+    assert session.held(1) is second and session.held(2) is None
+    del second
+    assert session.held(1) is None  # somebody else has to keep it
+
+
 def test_a_session_can_be_copied():
     """As Gradio does for each visitor."""
     first = Session()

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import weakref
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -107,6 +108,55 @@ def test_where_memory_is_short_less_is_kept_to_look_at(files, x, monkeypatch):
     monkeypatch.setattr(predictor, "memory", short // 9)
     with pytest.raises(UserError, match="GB of memory"):
         paint(request)
+
+
+def test_where_memory_is_short_scales_are_given_up_before_the_aligned_view(farther, monkeypatch):
+    predictor = predictor_for(farther.weights)
+    sizes = farther.lr.rgb.shape[:2], farther.ref.down.shape[:2]
+    monkeypatch.setattr(predictor, "memory", predictor.predicted_bytes(*sizes, 32, (1, 2, 4)) - 1)
+    found = paint(Request(farther.hr, farther.refs, is_hr=True))
+    assert set(farther.scales) == {1, 2, 4} and set(found.scales) == {1, 2}
+    assert np.array_equal(found.matches.position, farther.matches.position) and found.beyond == ()
+
+
+def test_later_steps_read_the_views_that_the_run_read(farther, monkeypatch):
+    """Also where memory was too short for the aligned view, and is not any more."""
+    predictor = predictor_for(farther.weights)
+    sizes = farther.lr.rgb.shape[:2], farther.ref.down.shape[:2]
+    with monkeypatch.context() as short:
+        short.setattr(predictor, "memory", predictor.predicted_bytes(*sizes, 32, (1,)) - 1)
+        found = paint(Request(farther.hr, farther.refs, is_hr=True))
+    assert found.beyond == (0,) and "used unaligned" in report(found)
+    assert not found.ref.is_aligned(np.arange(found.ref.down.shape[0])).any()
+    run_of = partial(predictor.run, found.visitors_lr())
+    for one in (found, farther):
+        (view,) = one.views()
+        assert np.array_equal(run_of([view]).rgb, one.result)
+        off = run_of([view], branches=Branches(ref=False))
+        assert np.array_equal(without_branches(one).switched_off["ref"], off.rgb)
+        *_, painted = try_matching(weakref.ref(one), None, 8, 1.0, [1])
+        config = dataclasses.replace(predictor.config, ref_factor=1.0, dilations=(1,))
+        score = psnr_y(run_of([view], matching=config).rgb, one.hr)
+        assert f"**{score:.2f} dB**" in painted.value.painted
+
+
+def test_other_settings_are_tried_while_later_steps_come(files, x, no_examples):
+    """Each later step replaces what the visitor's state holds of the run."""
+    handlers, session = Page(no_examples, 60).handlers, Session()
+    explored, dense = handlers.results.explored, handlers.results.dense
+    run = session.begin("run")
+    session.show(run)
+    states = [dataclasses.replace(x, switched_off={})]  # all that holds the run
+    with taken(jobs.NETWORK):
+        completing = handlers.complete(session, run, states[0])
+        trying = handlers.match_otherwise(session, run, states[0], None, 8, 1.0, [1])
+        assert all(handlers.results.bar in next(steps) for steps in (completing, trying))
+    for update in completing:
+        if explored in update:
+            states[:] = [update.pop(explored)]
+    gc.collect()
+    *_, last_one = (update for update in trying if dense in update)
+    assert "dB" in str(list(last_one.values()))
 
 
 def test_alignment_can_be_switched_off(turned):

@@ -54,6 +54,7 @@ from masa.reference.alignment import Alignment
 NOTHING_IN_COMMON = "Not aligned: nothing in common was found."
 AS_IT_IS_FITS = "Not used: the reference as it is fitted better."
 ADDS_NOTHING = "Not used: this reference adds nothing to the others."
+NO_MEMORY = "Not used: the run would need more memory than is allowed."
 
 LINES = 5, 4
 """The photo is divided into so many columns and rows, of each of which one feature is shown."""
@@ -86,6 +87,8 @@ def why_not_aligned(x: Exploration, view: View) -> str:
         )
     if not any(x.alignments):
         return NOTHING_IN_COMMON
+    if any(number in x.beyond for number, found in enumerate(x.alignments) if found):
+        return "No aligned view was used: the run would need more memory than is allowed."
     return "No block took an aligned view: the reference as it is fitted better."
 
 
@@ -191,6 +194,8 @@ def aligned_view_of(x: Exploration, number: int) -> Pixels | None:
 def _why_unused(x: Exploration, number: int, found: Alignment | None) -> str:
     if found is None:
         return NOTHING_IN_COMMON
+    if number in x.beyond:
+        return NO_MEMORY
     return AS_IT_IS_FITS if position_of(x, number, aligned=False) is not None else ADDS_NOTHING
 
 

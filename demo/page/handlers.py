@@ -44,13 +44,16 @@ class Handlers:
         """The visitor chose a picture, or said what the photo is."""
         session.touched = True
 
-    def guess_mode(self, session: Session, photo: str | None) -> str | None:
-        """A photo was uploaded: what it likely is, or ``None`` if that is not known.
+    def guess_mode(self, session: Session, photo: str | None, number: str) -> str | None:
+        """A photo was uploaded: its ``number`` and what it likely is, with a space between;
+        ``None`` if that is not known.
 
-        The browser takes this, unless the visitor says what the photo is before it arrives.
+        The browser takes this, unless the visitor has said what the photo is before it arrives, or
+        has another photo by then.
         """
         session.touched = True
-        return None if photo is None else likely_mode(photo)
+        mode = None if photo is None else likely_mode(photo)
+        return None if mode is None else f"{number} {mode}"
 
     def show_degradations(self, mode: str) -> Any:
         """Whether the photo is small or sharp has changed: only of a sharp one an LR is made."""
@@ -134,7 +137,8 @@ class Handlers:
             return
         session.completing = run
         try:
-            steps = self._told(work.complete(weakref.ref(x)), partial(self._completed, session))
+            completed = partial(self._completed, session, run)
+            steps = self._told(work.complete(weakref.ref(x)), completed)
             del x  # while this waits, only the visitor's session holds it
             yield from while_wanted(lambda: session.is_current(run), steps)
         finally:
@@ -175,9 +179,10 @@ class Handlers:
     ) -> Iterator[Updates]:
         """Other settings of the matching, beside dense matching."""
         x = existing(x)
-        known = dense if dense is not None and dense.of is x.matches else None
-        trying = work.try_matching(weakref.ref(x), known, block, factor, dilations)
-        del x, dense, known  # while this waits, the visitor's session holds the run
+        known = dense if dense is not None and dense.of() is x.matches else None
+        session.hold(run, x)
+        trying = work.try_matching(partial(session.held, run), known, block, factor, dilations)
+        del x, dense, known  # while this waits, the visitor's state alone holds the run
         steps = self._told(trying, self._tried)
         number = session.begin("trial")
         yield from while_wanted(
@@ -301,8 +306,9 @@ class Handlers:
             results.archive: gr.File(value=None, visible=False),
         }
 
-    def _completed(self, session: Session, x: Exploration) -> Updates:
+    def _completed(self, session: Session, run: int, x: Exploration) -> Updates:
         """What is known of the run that is shown after one of its later steps."""
+        session.hold(run, x)
         results = self.results
         view = session.view or View.opening(x)
         # The pictures that are compared stay: there are only more to choose from.

@@ -17,6 +17,7 @@ from demo.page.laboratory_tab import ID, LaboratoryTab
 from demo.page.results import LATE, Results, dependent
 from demo.page.session import Session
 from demo.page.style import (
+    ASK_GUESS,
     CSS,
     FORGET_MODE,
     MOVE_BY_KEYS,
@@ -162,13 +163,15 @@ class Page:
         """What is noted of the form while it is filled in."""
         do, form = self.handlers, self.form
         example = form.examples.dataset.click
-        chosen = [form.photo.clear, form.mode.input, form.refs.upload, form.refs.delete, example]
-        gr.on(chosen, do.touch, self.session, None, **FREE)
         # The browser remembers whether the visitor said what the photo is: only there it is known
-        # when a guess arrives. It need not hold for another photo.
+        # when a guess arrives. It need not hold for another photo. These scripts come first, as
+        # Gradio calls the listeners of one event one after the other, and waits for each.
         form.mode.input(None, js=SAY_MODE, **PRIVATE)
         gr.on([form.photo.clear, example], None, js=FORGET_MODE, **PRIVATE)
-        guessed = form.photo.upload(do.guess_mode, [self.session, form.photo], form.guess, **FREE)
+        chosen = [form.photo.clear, form.mode.input, form.refs.upload, form.refs.delete, example]
+        gr.on(chosen, do.touch, self.session, None, **FREE)
+        asked = [self.session, form.photo, form.guess]
+        guessed = form.photo.upload(do.guess_mode, asked, form.guess, js=ASK_GUESS, **AGAIN)
         guessed.then(None, [form.guess, form.mode], form.mode, js=TAKE_GUESS, **PRIVATE)
         form.mode.change(do.show_degradations, form.mode, form.degradation, **LAST)
         gr.on([amount.input for amount in form.amounts], lambda: CUSTOM, None, form.shift, **FREE)

@@ -7,12 +7,14 @@ what it does is no longer wanted: see :func:`while_wanted`.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Literal, TypeVar
 
 from demo.figures.view import View
 from demo.page.form import Inputs
+from demo.runs.exploration import Exploration
 
 Value = TypeVar("Value")
 
@@ -44,6 +46,7 @@ class Session:
         """Whether the visitor chose pictures, which the first example must not replace."""
         self.view: View | None = None
         """The newest choice in the figures; ``None`` for a new picture."""
+        self._held: tuple[int, weakref.ref[Exploration]] | None = None  # a run and its newest state
         self._undrawn: set[str] = set()  # fields of the view that figures do not show yet
         self._newest: dict[Kind, int] = {}
         self._given = 0
@@ -95,6 +98,16 @@ class Session:
     def is_drawn(self, run: int) -> bool:
         """Whether ``run`` is shown, and the browser has its picture."""
         return run == self.shown == self.drawn
+
+    def hold(self, run: int, x: Exploration) -> None:
+        """``x`` is what is known of ``run`` from now on. The visitor's state alone holds it."""
+        self._held = run, weakref.ref(x)
+
+    def held(self, run: int) -> Exploration | None:
+        """What was told last to be known of ``run``; ``None`` if it was forgotten, or another run
+        has been told of since."""
+        number, x = self._held or (None, lambda: None)
+        return x() if number == run else None
 
     def end(self, run: int) -> None:
         """``run`` has ended. If it gave no picture, the run that is shown is the newest again."""

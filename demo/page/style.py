@@ -71,11 +71,25 @@ SHOW_RESULTS = """
 SAY_MODE = "() => { window.saidMode = true; }"
 """The visitor says what the photo is."""
 
-FORGET_MODE = "() => { window.saidMode = false; }"
-"""The photo is taken away, or an example replaces it."""
+FORGET_MODE = """
+() => {
+  window.saidMode = false;
+  window.photoNumber = (window.photoNumber ?? 0) + 1;
+}
+"""
+"""The photo is taken away, or an example replaces it: what was said or asked of it is of no use."""
 
-TAKE_GUESS = "(guess, mode) => (guess && !window.saidMode ? guess : mode)"
-"""What the photo is: as guessed, unless the visitor said it."""
+ASK_GUESS = "(session, photo, guess) => [session, photo, String(window.photoNumber ?? 0)]"
+"""Which photo a guess is asked for goes with the question, and comes back with the guess."""
+
+TAKE_GUESS = """
+(guess, mode) => {
+  const [number, ...words] = (guess ?? '').split(' ');
+  const wanted = words.length && number === String(window.photoNumber ?? 0) && !window.saidMode;
+  return wanted ? words.join(' ') : mode;
+}
+"""
+"""What the photo is: as guessed, if that is of this photo and the visitor has not said it."""
 
 OPEN_TAB = """
 const open = (event) => {
@@ -139,11 +153,12 @@ TAKE_PICTURES = f"""
 () => {{
   const types = {json.dumps(MIME_TYPES)};
   const field = (event) => event.target.closest?.('#photo, #refs');
+  const typeOf = (file) =>
+    file.type || types[file.name.slice(file.name.lastIndexOf('.')).toLowerCase()] || '';
   const typed = (files) => {{
     const all = new DataTransfer();
     for (const file of files) {{
-      const suffix = file.name.slice(file.name.lastIndexOf('.')).toLowerCase();
-      const type = file.type || types[suffix];
+      const type = typeOf(file);
       all.items.add(type === file.type ? file : new File([file], file.name, {{type}}));
     }}
     return all;
@@ -160,7 +175,7 @@ TAKE_PICTURES = f"""
   }});
   listen('drop', (event) => {{
     const files = [...(event.dataTransfer?.files ?? [])];
-    if (!files.some((file) => !file.type)) return;
+    if (!files.some((file) => typeOf(file) !== file.type)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     const dataTransfer = typed(files);

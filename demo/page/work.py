@@ -29,8 +29,9 @@ from masa.errors import UserError
 from masa.pictures.metrics import psnr_y
 from masa.predictor import Progress
 
-Held = weakref.ref[Exploration]
-"""A run that somebody else holds."""
+Held = Callable[[], Exploration | None]
+"""Gives what is known of a run that somebody else holds, as a weak reference does; ``None`` if it
+was forgotten."""
 
 
 def still(run: Held) -> Exploration:
@@ -147,7 +148,7 @@ def _painted(run: Held, trial: MatchingTrial, progress: Progress) -> MatchingTri
         ref_factor=trial.found.config.ref_factor,
         dilations=trial.found.config.dilations,
     )
-    again = predictor.run(x.visitors_lr(), x.references, progress, matching=matching, align=x.align)
+    again = predictor.run(x.visitors_lr(), x.views(), progress, matching=matching)
     assert x.hr is not None
     found, own = (decibels(psnr_y(picture, x.hr)) for picture in (again.rgb, x.result))
     words = (

@@ -101,6 +101,8 @@ class Exploration:
     """As the network was given them; none if the LR was its own."""
     align: bool
     """Whether references were to be aligned."""
+    beyond: tuple[int, ...]
+    """References, from 0, of which a view was left out for want of memory."""
     result: Pixels
     """``(4H, 4W, 3)``, like the pictures below: in the visitor's own pixels, without padding."""
     alpha: NDArray[np.uint8] | None
@@ -164,6 +166,16 @@ class Exploration:
         given = tuple(ref.plain.size for ref in self.references)
         return given or ((self.lr.height, self.lr.width),)
 
+    def views(self) -> tuple[Pixels, ...]:
+        """``(H, W, 3)`` each: the views of references that the network read; none if the LR was
+        its own.
+
+        Another run that is given these, without alignment, reads the same.
+        """
+        if self.self_reference:
+            return ()
+        return tuple(self.ref.seen(self.ref.rgb, position) for position in range(self.ref.count))
+
     @property
     def alignments(self) -> tuple[Alignment | None, ...]:
         """How the photo lies in each reference; ``None`` where nothing in common was found. Empty
@@ -196,6 +208,7 @@ def explore(run: FinishedRun, on_share: OnShare = ignore) -> Exploration:
         ref=result.ref,
         references=result.references,
         align=run.request.align,
+        beyond=result.beyond,
         result=result.rgb,
         alpha=result.alpha,
         lr_alpha=run.alpha,

@@ -152,8 +152,13 @@ class Turn:
                 turns._changed.notify_all()
             return turns._holder is self
 
+    @property
+    def waits_for(self) -> str:
+        """What those in this line wait for, in the plural."""
+        return self._turns._name
+
     def before(self) -> tuple[int, float | None]:
-        """Runs before this one, the running one included, and the seconds they should take."""
+        """Those before this one, the running one included, and the seconds they should take."""
         turns = self._turns
         with turns._changed:
             place = turns._line.index(self)
@@ -445,9 +450,10 @@ def _stop_if(left: Callable[[], bool]) -> None:
 
 
 def _in_line(turn: Turn) -> Step:
-    runs, seconds = turn.before()
-    before = f"{runs} run{'s' * (runs > 1)} before yours"
-    return Step(0.0, before if runs else "Waiting for the network", seconds, in_line=True)
+    before, seconds = turn.before()
+    names = turn.waits_for
+    words = f"{before} {names if before > 1 else names.removesuffix('s')} before yours"
+    return Step(0.0, words if before else "Waiting for a turn", seconds, in_line=True)
 
 
 def _seconds_left(share: float, elapsed: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,8 +34,8 @@ LR_BLOCKS = (4, 8, 16, 32)
 class DenseMatch:
     """The best place in all of the reference for LR pixels, found by comparing with every place."""
 
-    of: Matches
-    """Those of the run whose features were compared."""
+    of: weakref.ref[Matches]
+    """Those of the run whose features were compared; the run alone holds them."""
     position: NDArray[np.int64]
     """``(2, h, w)``: (row, column) on the Ref-down grid; -1 where it was not searched."""
     step: int
@@ -89,7 +90,7 @@ def dense_match(
         step += 1
     position = match_densely(x.lr_features, x.ref_features, patch, step, on_share)
     seconds = time.perf_counter() - start
-    return DenseMatch(x.matches, position.numpy(), step, searched * per_pixel, seconds)
+    return DenseMatch(weakref.ref(x.matches), position.numpy(), step, searched * per_pixel, seconds)
 
 
 def _whole_blocks(x: Exploration, config: MASAConfig) -> Size:

@@ -75,18 +75,16 @@ def without_branches(x: Exploration, progress: Progress = unwatched) -> Explorat
         def half(share: float, _: str, number: int = number) -> None:
             progress((number + share) / len(off), "Without a branch of DRAM")
 
-        results[name] = predictor.run(
-            x.visitors_lr(), x.references, half, branches=branches, align=x.align
-        ).rgb
+        results[name] = predictor.run(x.visitors_lr(), x.views(), half, branches=branches).rgb
     return replace(x, switched_off=results)
 
 
 @borrows(_seconds_again, _noted)
 def without_invention(x: Exploration, progress: Progress = unwatched) -> Exploration:
-    """Add what the weights of ``auto`` make of the same pictures, for comparison."""
+    """Add what the weights of ``auto`` make of the same views, for comparison."""
     predictor = predictor_for(x.auto)
     told = _as(progress, "Without invented detail")
-    found = predictor.run(x.visitors_lr(), x.references, told, align=x.align)
+    found = predictor.run(x.visitors_lr(), x.views(), told)
     return replace(x, faithful=found.rgb)
 
 

@@ -157,8 +157,8 @@ def _alignment_notes(
             f"{name} was also searched unaligned: some blocks of the photo fit better there."
         )
     if ref.reduction:
-        full = f"{name} was used at full detail where it was aligned"
-        notes.append(
-            f"{full}, and reduced {ref.reduction} where it was not." if plain else f"{full}."
-        )
+        (height, width), (rows, columns) = ref.plain.size, ref.rgb.shape[:2]
+        used = f"{name} was used with its {width}x{height} pixels where it was aligned"
+        used += f", and with {columns}x{rows} where it was not" if plain else ""
+        notes.append(f"{used}.")
     return notes
