@@ -16,8 +16,9 @@ import torch
 from helpers import fill, inputs, is_one_sentence
 from safetensors.torch import load_file, save_file
 
+from demo.laboratory import FOR_COMPARISON
 from masa import weights
-from masa.config import MASAConfig
+from masa.config import ADAPTATIONS, MASAConfig
 from masa.errors import UserError
 from masa.network.model import MASA
 from masa.pictures.degradation import PRESETS, lr_from_hr
@@ -89,10 +90,10 @@ def test_shipped_weights_load(name):
 def test_the_names_for_comparison_say_what_networks_they_are():
     found = {name: load_model(name).config for name in shipped_weights() if name[:4] == "lab-"}
     shared = MASAConfig(channels=32)
+    expected = {name: replace(shared, adaptation=name) for name in ADAPTATIONS} | DIFFERENT
     for name, config in found.items():
-        kind = name.split("-")[1]
-        assert config == DIFFERENT.get(kind, replace(shared, adaptation=kind)), name
-    assert {"lab-sam", "lab-none", "lab-adain", "lab-spade"} <= found.keys()
+        assert config == expected[name.split("-")[1]], name
+    assert found.keys() == FOR_COMPARISON.keys()
 
 
 @pytest.mark.slow
