@@ -278,6 +278,19 @@ def test_what_is_chosen_while_tabs_are_filled_is_what_they_show(do, monkeypatch)
     assert session.view is None
 
 
+def test_figures_that_are_sent_after_those_of_a_newer_look_are_drawn_again(do, monkeypatch):
+    session = looking()
+    session.drawn = None
+    monkeypatch.setattr(do, "_drawn", lambda x, view, names, place=None: (view.row, names))
+    filling = do.fill(session, 0, "x")
+    sent = []
+    for row, names in filling:
+        sent.append((row, names))
+        if "chosen_pixel" in names and row == OPENING.row:
+            session.look(session.number(), View(9, 9), "pixel")  # before these were sent
+    assert [row for row, names in sent if "chosen_pixel" in names] == [OPENING.row, 9]
+
+
 @pytest.mark.parametrize("what", ["archive", "trial"])
 def test_what_was_made_of_the_run_before_comes_too_late(do, monkeypatch, what):
     session, slow = Session(), Slow()

@@ -116,17 +116,19 @@ class Handlers:
         session.drawn = run
         place = rank(background=True)
         opening = View.opening(x)
-        # Late ones first: if drawn last, they could replace newer figures by "missing".
-        groups = [LATE]
-        groups += [[f.id for f in tab.figures if not f.late] for tab in TABS]
+        groups = [[f.id for f in tab.figures if not f.late] for tab in TABS]
 
         def tabs() -> Generator[Updates, None, None]:
+            # Late ones first: if drawn last, they could replace newer figures by "missing".
+            yield self._drawn(x, session.view or opening, LATE, place)
             for names in groups:
                 view, updates = None, {}
-                while view != (newest := session.view or opening):  # changed while drawing
-                    view = newest
-                    updates = self._drawn(x, view, names, place)
-                yield updates
+                # Asked again when they are sent: a look may have sent newer ones before them.
+                while view != (session.view or opening):
+                    while view != (newest := session.view or opening):  # changed while drawing
+                        view = newest
+                        updates = self._drawn(x, view, names, place)
+                    yield updates
 
         yield from while_wanted(lambda: session.is_shown(run), tabs())
 
