@@ -680,6 +680,18 @@ def test_numbers_measured_otherwise_are_not_overwritten(scenes, capsys):
     assert path.read_text() == before
 
 
+def test_numbers_of_other_scenes_are_not_overwritten(scenes, capsys):
+    """With a scene more, the photo of something else is another one for the last scene."""
+    asked = ["--families", "other photo", "--limit", "1"]
+    assert sweep_command(scenes, *asked, networks=["sam"]) == 0
+    before = (scenes.parent / "out/robustness.json").read_text()
+    for part in (0, 1):
+        shutil.copy(scenes / f"000_{part}.png", scenes / f"002_{part}.png")
+    assert sweep_command(scenes, *asked, networks=["sam"]) == 2
+    assert "measured otherwise (scenes): choose another --out" in capsys.readouterr().err
+    assert (scenes.parent / "out/robustness.json").read_text() == before
+
+
 def test_scenes_without_references_are_refused(scenes, capsys):
     for ref in scenes.glob("*_1.png"):
         ref.unlink()
