@@ -32,7 +32,7 @@ from masa.config import SCALE, MASAConfig, Size
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.machine.cost import Cost, executed_cost
-from masa.machine.device import resolve_device, resolve_precision
+from masa.machine.device import resolve_device, resolve_precision, synchronise
 from masa.machine.memory import keep_freed_memory, peak_resident
 from masa.network.model import MASA
 from masa.pictures.photo import Limits, Pixels
@@ -324,8 +324,7 @@ def _floor(calls: Iterable[Convolution], runs: int, device: torch.device) -> flo
 def _seconds(function: Callable[[], object], device: torch.device) -> float:
     start = time.perf_counter()
     function()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronise(device)
     return time.perf_counter() - start
 
 

@@ -18,14 +18,21 @@ from torch import Tensor
 from masa.config import MASAConfig, Size
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
-from masa.machine.cost import Cost, choose_tile, executed_cost, feature_bytes, peak_bytes
-from masa.machine.device import free_memory, resolve_device, resolve_precision
+from masa.machine.cost import (
+    Cost,
+    choose_tile,
+    coarse_cost,
+    executed_cost,
+    feature_bytes,
+    peak_bytes,
+)
+from masa.machine.device import free_memory, resolve_device, resolve_precision, synchronise
 from masa.network.aggregation import Branches
 from masa.network.blocks import Geometry
 from masa.network.fused import fuses
-from masa.network.matching import Matches, part_scores
+from masa.network.matching import Matches, fit_scores
 from masa.network.model import MASA, LRFeatures, Trace
-from masa.network.progress import OnShare
+from masa.network.progress import OnShare, between
 from masa.network.reading import RefFeatures
 from masa.network.tiling import Tile
 from masa.pictures.photo import DEFAULT_LIMITS, Limits, Photo, Pixels, Source
@@ -260,7 +267,7 @@ class Predictor:
         lr = lr_canvas(lr_rgb, config)
         cost = executed_cost(*sizes, config)
         lr_bytes, _ = feature_bytes(*sizes, self.config, self.dtype.itemsize)
-        clock = _Clock(progress, cost.total, self._synchronise)
+        clock = _Clock(progress, cost.total, self.device)
 
         with clock.stage("encode_lr", "Reading the photo", cost.encode_lr):
             lr_features = self._features.get(
@@ -357,12 +364,11 @@ class Predictor:
     ) -> tuple[list[View], int]:
         """The views that matching chooses, those that add most first, and the multiply-adds of
         comparing them."""
-        views = [view for ref in references for view in ref.views]
-        work = _scoring_cost(lr, views, config)
-        clock.total += work
+        comparison = _Comparison([view for ref in references for view in ref.views], lr, config)
+        clock.total += comparison.work
         clock.seconds["align"] = sum(ref.seconds for ref in references)
-        with clock.stage("align", "Comparing the references", work):
-            return self._chosen(views, lr, lr_features, config), work
+        with clock.stage("align", "Comparing the references", comparison.work) as on_share:
+            return self._chosen(comparison, lr_features, on_share), comparison.work
 
     def _views_that_fit(
         self,
@@ -387,17 +393,31 @@ class Predictor:
         return plain
 
     def _chosen(
-        self, views: list[View], lr: LRCanvas, lr_features: LRFeatures, config: MASAConfig
+        self, comparison: _Comparison, lr_features: LRFeatures, on_share: OnShare
     ) -> list[View]:
         """The views that are worth reading, by their reduced pictures; the best come first."""
+        views, lr, config = comparison.views, comparison.lr, comparison.config
         if len(views) == 1:
             return views
 
         def choose() -> list[int]:
-            canvas = ref_canvas(views, lr, config)
-            down = self.model.encode_down(self._tensor(canvas.down))
-            scores = part_scores(lr_features.pyramid.l1, down, config, canvas.rows, SCORED_BLOCKS)
-            return choose_views(views, scores.cpu().numpy(), len(config.dilations))
+            scores, done = [], 0
+            # One after the other: a canvas of all of them may be far larger than one that is read.
+            for view, cost in zip(views, comparison.costs, strict=True):
+                start, done = done / comparison.work, done + cost
+                on_view = between(on_share, start, done / comparison.work)
+                down = ref_canvas([view], lr, config).down
+                encoded = self.model.encode_down(self._tensor(down))
+                found = fit_scores(
+                    lr_features.pyramid.l1,
+                    encoded,
+                    config,
+                    SCORED_BLOCKS,
+                    comparison.full_search,
+                    on_view,
+                )
+                scores.append(found.cpu().numpy())
+            return choose_views(views, np.stack(scores), len(config.dilations))
 
         key = self._network, config, _digest(lr.rgb), _digest(*(view.rgb for view in views))
         return [views[number] for number in self._choices.get(key, 1, choose)]
@@ -446,10 +466,6 @@ class Predictor:
     def _tensor(self, rgb: Pixels) -> Tensor:
         return to_tensor(rgb).to(self.device)
 
-    def _synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
 
 class _Clock:
     """Measures stages, and turns their known costs into a share of the whole run's work.
@@ -457,8 +473,8 @@ class _Clock:
     ``total`` may change as more becomes known; the share that is told never falls.
     """
 
-    def __init__(self, progress: Progress, total: int, synchronise: Callable[[], None]) -> None:
-        self._progress, self.total, self._synchronise = progress, total, synchronise
+    def __init__(self, progress: Progress, total: int, device: torch.device) -> None:
+        self._progress, self.total, self._device = progress, total, device
         self._done, self._told = 0, 0.0
         self.seconds: dict[str, float] = {}
 
@@ -474,7 +490,7 @@ class _Clock:
         start = time.perf_counter()
         try:
             yield on_share
-            self._synchronise()
+            synchronise(self._device)
         except torch.OutOfMemoryError:  # others use the graphics card too
             raise MemoryNeededError(
                 "The graphics card has too little free memory for these pictures: use smaller "
@@ -488,14 +504,27 @@ SCORED_BLOCKS = 256
 """LR blocks by which views are compared, evenly spread; fewer for a smaller LR."""
 
 
-def _scoring_cost(lr: LRCanvas, views: Sequence[View], config: MASAConfig) -> int:
-    """Multiply-adds of comparing views: features of Ref-down, coarse search for some blocks."""
-    if len(views) == 1:
-        return 0
-    sizes = canvas_sizes(lr.rgb.shape[:2], [view.rgb.shape[:2] for view in views], config)
-    cost = executed_cost(*sizes, config, read=0)
-    blocks = lr.rgb.shape[0] * lr.rgb.shape[1] // config.lr_block**2
-    return cost.encode_ref + cost.coarse * min(SCORED_BLOCKS, blocks) // blocks
+class _Comparison:
+    """Views that are compared, and what that takes: features of each Ref-down, and the coarse
+    search of some blocks."""
+
+    def __init__(self, views: list[View], lr: LRCanvas, config: MASAConfig) -> None:
+        self.views, self.lr, self.config = views, lr, config
+        sizes = [canvas_sizes(lr.rgb.shape[:2], [v.rgb.shape[:2]], config) for v in views]
+        geometries = [Geometry.of(*both, config) for both in sizes]
+        self.full_search = all(geometry.full_search for geometry in geometries)
+        """Whether places are compared by all channels, in every view alike."""
+        self.costs = [
+            executed_cost(*both, config, read=0).encode_ref
+            + coarse_cost(min(SCORED_BLOCKS, geometry.blocks), both[1], config, self.full_search)
+            for both, geometry in zip(sizes, geometries, strict=True)
+        ]
+        """Multiply-adds of each view."""
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of all views; none where there is nothing to choose from."""
+        return sum(self.costs) if len(self.views) > 1 else 0
 
 
 def _digest(*pictures: Pixels) -> bytes:

@@ -7,14 +7,16 @@ import torch
 from helpers import is_one_sentence, picture, placed
 
 from masa.__main__ import main
+from masa.machine.cost import executed_cost
 from masa.network.blocks import Geometry
-from masa.network.matching import coarse_match, part_scores, spread_blocks
+from masa.network.matching import coarse_match, fit_scores, spread_blocks
+from masa.network.progress import ignore
 from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.metrics import psnr_y
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4
 from masa.pictures.write import write_photo
-from masa.predictor import MemoryNeededError, Predictor
+from masa.predictor import MemoryNeededError, Predictor, _Comparison
 from masa.reference import alignment
 from masa.reference.alignment import (
     Alignment,
@@ -82,10 +84,18 @@ def test_words_say_how_the_reference_lies(photo):
     assert found.turn == pytest.approx(25, abs=1)
     assert found.zoom == pytest.approx(1.5, rel=0.03)
     assert found.tilt == pytest.approx(1, abs=0.05)
-    assert found.words == "turned by 25°, 1.5 times nearer"
+    assert found.words == "turned by 25°, 1.5 times as large"
     assert align(lr, photo).words == "upright and of the same scale"
     assert "seen at a slant" in align(lr, placed(photo, slant=0.4)[0]).words
-    assert align(lr, placed(photo, zoom=0.5)[0]).words == "2 times farther"
+    assert align(lr, placed(photo, zoom=0.5)[0]).words == "2 times smaller"
+
+
+def test_a_thumbnail_is_found_in_a_large_photo(photo):
+    """The photo is compared in a copy: what counts is how large things are in that one."""
+    small = lr_from_hr(cv2.resize(photo, (480, 320), interpolation=cv2.INTER_AREA))[0]
+    large = cv2.resize(photo, (4200, 2800), interpolation=cv2.INTER_CUBIC)
+    found = align(small, large)
+    assert found.zoom == pytest.approx(4200 / 480, rel=0.01)
 
 
 def test_a_large_reference_is_not_aliased(photo):
@@ -148,12 +158,12 @@ def test_noise_of_a_frame_pixel_is_allowed_in_a_reference_from_nearer():
     own[:30] += rng.normal(0, 4, (30, 2))  # one frame pixel
     own[30:] = rng.uniform((0, 0), (3600, 2600), (20, 2))
     strict = alignment._similarity(frame, own), alignment._homography(frame, own)
-    assert alignment._believed(strict, size) is None
-    matrix, agree = alignment._transform(frame, own, size)
+    assert alignment._believed(strict, size, most_zoom=8) is None
+    matrix, agree = alignment._transform(frame, own, size, most_zoom=8)
     assert agree[:30].sum() >= 25 and agree[30:].sum() <= 2
     middle = transformed(matrix, np.array([(400.0, 300.0)]))
     assert np.abs(middle - (1900, 1400)).max() < 8
-    assert alignment._transform(frame, rng.permutation(own), size) is None
+    assert alignment._transform(frame, rng.permutation(own), size, most_zoom=8) is None
     assert alignment._inverted((np.zeros((3, 3)), agree)) is None
 
 
@@ -162,6 +172,7 @@ def test_what_no_camera_sees_is_not_plausible():
     assert plausible(np.eye(3), size)
     assert not plausible(np.diag((-1.0, 1, 1)), size)  # mirrored
     assert not plausible(np.diag((9.0, 9, 1)), size)
+    assert plausible(np.diag((9.0, 9, 1)), size, most_zoom=10)
     assert not plausible(np.diag((0.1, 0.1, 1)), size)
     assert not plausible(np.diag((1.0, 5, 1)), size)  # far too slanted
     folded = np.eye(3)
@@ -389,22 +400,70 @@ def test_of_two_references_of_one_scene_the_sharper_one_is_used(predictor, pair)
     small, ref = (see(rgb, number, lr[:56, :56], 10**6) for number, rgb in enumerate((small, ref)))
     canvas = lr_canvas(lr[:56, :56], predictor.config)
     features = predictor.model.encode_lr(predictor._tensor(canvas.rgb))
-    chosen = predictor._chosen([*small.views, *ref.views], canvas, features, predictor.config)
+    comparison = _Comparison([*small.views, *ref.views], canvas, predictor.config)
+    chosen = predictor._chosen(comparison, features, ignore)
     assert [(view.number, view.own is not None) for view in chosen] == [(1, True)]
     assert small.aligned.detail < ref.aligned.detail <= 1
 
 
-def test_parts_of_a_reference_are_scored_as_by_the_coarse_search(small_model):
+@pytest.mark.parametrize("full_search", [True, False])
+def test_a_reference_is_scored_as_by_the_coarse_search(small_model, monkeypatch, full_search):
     config = small_model.config
-    lr = torch.randn(1, 8, 32, 40)
-    ref = torch.randn(1, 8, 48, 24)
+    lr, ref = torch.randn(1, 8, 32, 40), torch.randn(1, 8, 48, 24)
+    monkeypatch.setattr("masa.network.matching.PRINCIPAL", 2)
+    monkeypatch.setattr("masa.network.blocks.FULL_SEARCH", 2**26 if full_search else 0)
     geometry = Geometry.of((32, 40), (48, 24), config)
     whole = coarse_match(lr, ref, geometry, config.dilations).score[0]
-    parts = part_scores(lr, ref, config, [slice(0, 16), slice(16, 48)], 256)
-    torch.testing.assert_close(parts.max(0).values, whole)
-    assert (parts[0] < parts[1]).any() and (parts[0] > parts[1]).any()
-    few = part_scores(lr, ref, config, [slice(0, 48)], most_blocks=4)
-    torch.testing.assert_close(few[0], whole[spread_blocks(4, 5, 4)])
+    shares = []
+    scores = fit_scores(lr, ref, config, 256, full_search, shares.append)
+    torch.testing.assert_close(scores, whole)
+    assert shares == sorted(shares) and shares[-1] == 1
+    gained = fit_scores(lr, ref, config, 256, not full_search) - scores
+    assert gained.abs().max() > 0.1 and (gained.max() > 1e-5) != full_search
+    few = fit_scores(lr, ref, config, 4, full_search)
+    torch.testing.assert_close(few, whole[spread_blocks(4, 5, 4)])
+
+
+def test_views_are_compared_in_the_same_way(small_model, monkeypatch):
+    """Also where coarse matching would compare one of them by all channels and another by few."""
+    config = small_model.config
+    views = [
+        View(number, (side, side), picture(side, side)) for number, side in enumerate((64, 96))
+    ]
+    canvas = lr_canvas(picture(32, 32), config)
+    sizes = [((32, 32), (side // 4, side // 4)) for side in (64, 96)]
+    monkeypatch.setattr("masa.network.matching.PRINCIPAL", 2)
+    monkeypatch.setattr("masa.machine.cost.PRINCIPAL", 2)
+    for most, full_search in ((2**26, True), (16 * 16 * 16, False)):
+        monkeypatch.setattr("masa.network.blocks.FULL_SEARCH", most)
+        comparison = _Comparison(views, canvas, config)
+        assert comparison.full_search is full_search
+        monkeypatch.setattr("masa.network.blocks.FULL_SEARCH", 2**26 if full_search else 0)
+        alone = [executed_cost(*both, config, read=0) for both in sizes]
+        assert comparison.costs == [cost.encode_ref + cost.coarse for cost in alone]
+        assert comparison.work == sum(comparison.costs)
+    assert _Comparison(views[:1], canvas, config).work == 0
+
+
+def test_views_are_compared_one_after_the_other(small_predictor, monkeypatch):
+    """A canvas of all of them would be as wide as the widest and as high as all together."""
+    lr = picture(16, 96, 1)
+    refs = [picture(240, 48, seed) for seed in (2, 3, 4)]
+    turned = np.array([[0, -0.75, 47], [0.625, 0, 0], [0, 0, 1]])
+    found = Alignment(turned, (64, 384), np.zeros((0, 2)), np.zeros((0, 2)), 0)
+    monkeypatch.setattr("masa.reference.alignment.align", lambda *_: found)
+    cells, encode_down = [], small_predictor.model.encode_down
+
+    def noted(down):
+        cells.append(down.shape[2] * down.shape[3])
+        return encode_down(down)
+
+    monkeypatch.setattr(small_predictor.model, "encode_down", noted)
+    told = []
+    small_predictor.run(lr, refs, lambda *call: told.append(call), align=True)
+    comparing = [share for share, doing in told if doing == "Comparing the references"]
+    assert len(cells) == 6 + 1 and max(cells[:6]) <= 64 * 96
+    assert comparing == sorted(comparing) and len(set(comparing)) > 6  # so often it can be stopped
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,64 @@ def test_photos_are_measured_with_the_shipped_weights(tmp_path, capsys):
     assert capsys.readouterr().out.count("|  |  |") == 8
 
 
+@pytest.fixture
+def here(monkeypatch):
+    """Measurements are made in this process, of small networks, and medians without any run."""
+    monkeypatch.setattr(bench, "MASA", lambda config=SMALL: MASA(config))
+    monkeypatch.setattr(bench, "load_model", bench.MASA)
+    monkeypatch.setattr(bench, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(bench, "_median_seconds", lambda *_: 1.0)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("highest", "at_first", "peak"), [(5000, 1200, 3800), (None, 1200, None), (5000, None, None)]
+)
+def test_memory_is_the_peak_above_an_import(monkeypatch, highest, at_first, peak):
+    monkeypatch.setattr(bench, "peak_resident", lambda: highest)
+    monkeypatch.setattr(bench, "resident_after_import", lambda: at_first)
+    assert bench._measure_run(Case(16, 32), 1, "cpu", False).peak == peak
+    photos = bench.PhotosCase("lr.png", ("one.png",), align=False)
+    assert bench._measure_photos(photos, 1, "cpu").peak == peak
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_kept_is_not_encoded_again(monkeypatch):
+    encoded = Counter()
+
+    def counting(name):
+        encode = getattr(MASA, name)
+
+        def counted(self, *args, **kwargs):
+            encoded[name] += 1
+            return encode(self, *args, **kwargs)
+
+        monkeypatch.setattr(MASA, name, counted)
+
+    counting("encode_lr")
+    counting("encode_down")
+
+    def noted(function, device):
+        encoded.clear()
+        function()
+        return dict(encoded)
+
+    monkeypatch.setattr(bench, "_seconds", noted)
+    monkeypatch.setattr(bench, "_stages", lambda *_: {})
+    found = bench._measure_run(Case(16, 32, references=2), 1, "cpu", True)
+    assert found.same_references == {"encode_lr": 1}
+    assert found.same_lr == {"encode_down": 1}
+
+
+def test_the_clock_waits_for_the_device(monkeypatch):
+    """What a graphics card was given is done before the time is read."""
+    done = []
+    monkeypatch.setattr(bench, "synchronise", lambda device: done.append(device.type))
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: float(len(done)))
+    assert bench._seconds(lambda: done.append("work"), torch.device("mps")) == 2
+    assert done == ["work", "mps"]
+
+
 def killed(*arguments):
     os._exit(9)
 

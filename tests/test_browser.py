@@ -325,7 +325,7 @@ def test_a_turned_reference_is_as_good_as_an_upright_one(page, tmp_path):
         found[name] = float(re.search(r"([\d.]+) dB", row).group(1))
     assert found["turned"] > found["upright"] - 0.3
     page.locator("#network [data-tab=align]:visible").click()
-    expect(page.locator("#words-alignment")).to_contain_text("1.3 times nearer", timeout=PATIENT)
+    expect(page.locator("#words-alignment")).to_contain_text("1.3 times as large", timeout=PATIENT)
     for name in ("views", "alignment", "agreeing"):
         shown = page.locator(f"#figure-{name} img")
         expect(shown).to_be_visible(timeout=PATIENT)

@@ -237,7 +237,7 @@ def test_the_tab_shows_how_a_turned_reference_lies(turned):
     for name, figure in figures.items():
         assert figure.image.shape[1] <= (WIDE if FIGURES[name].wide else WIDTH + 6)
         assert is_one_sentence(figure.alt) and figure.summary.endswith(".")
-    assert "**turned by 30°, 1.4 times nearer**" in figures["alignment"].summary
+    assert "**turned by 30°, 1.4 times as large**" in figures["alignment"].summary
     assert "**100%** of the photo's blocks took the aligned view of the reference" in (
         figures["views"].summary
     )

@@ -18,7 +18,7 @@ from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.network.aggregation import Branches
-from masa.network.matching import part_scores
+from masa.network.matching import fit_scores
 from masa.pictures.degradation import lr_from_hr
 from masa.pictures.metrics import psnr_y
 from masa.pictures.photo import Limits
@@ -173,15 +173,15 @@ def test_views_are_compared_anew_if_nothing_may_be_kept(small_model, monkeypatch
 
     def noted(*arguments):
         compared.append(arguments)
-        return part_scores(*arguments)
+        return fit_scores(*arguments)
 
-    monkeypatch.setattr(masa.predictor, "part_scores", noted)
+    monkeypatch.setattr(masa.predictor, "fit_scores", noted)
     refs = [picture(48, 32), picture(48, 32, seed=2)]
-    for kept, times in ((0, 2), (4, 1)):
+    for kept, times in ((0, 2), (4, 1)):  # for each of two views
         predictor = Predictor(small_model, "cpu", "fp32", features=FeatureCache(kept))
         for _ in range(2):
             predictor.run(picture(16, 16), refs, align=True)
-        assert len(compared) == times
+        assert len(compared) == 2 * times
         compared.clear()
 
 

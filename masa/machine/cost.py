@@ -71,6 +71,14 @@ def paper_cost(lr: Size, ref_down: Size, config: MASAConfig | None = None) -> Co
     return _cost(lr, ref_down, config, fine, transposed_at_output=True)
 
 
+def coarse_cost(blocks: int, ref_down: Size, config: MASAConfig, full_search: bool) -> int:
+    """Multiply-adds of comparing LR blocks with every place in Ref-down: by all channels in a
+    ``full_search``, else by a few."""
+    channels = config.channels if full_search else min(config.channels, PRINCIPAL)
+    places = ref_down[0] * ref_down[1]
+    return blocks * places * config.patch**2 * channels * len(config.dilations)
+
+
 def dense_matching_cost(lr: Size, ref_down: Size, config: MASAConfig | None = None) -> int:
     """Multiply-adds of comparing every LR patch with every Ref-down patch on the same features."""
     config = config or MASAConfig()
@@ -108,13 +116,11 @@ def _cost(
     x1 = pixels * (adaptation + 2 * conv + 24 * conv)
     x2 = 4 * pixels * (adaptation + 16 * conv) + dram(pixels)
     x4 = 16 * pixels * (adaptation + 8 * conv + first) + dram(4 * pixels)
-    compared = c if geometry.full_search else min(c, PRINCIPAL)  # channels
-    coarse = geometry.blocks * ref_pixels * config.patch**2 * compared * len(config.dilations)
     return Cost(
         encode_lr=encoder(pixels),
         encode_ref=encoder(SCALE**2 * (ref_pixels if read is None else read))
         + ref_pixels * (first + level),
-        coarse=coarse,
+        coarse=coarse_cost(geometry.blocks, ref_down, config, geometry.full_search),
         fine=fine,
         decode=context + x1 + x2 + x4,
     )
@@ -173,9 +179,11 @@ def peak_bytes(
         cells = min(tile + 2 * halo, size[0]) * min(tile + 2 * halo, size[1])
         return min((maps + copies) * cells, whole)
 
-    # Without strips, a residual block holds one more map between its two convolutions.
+    # Without strips, a residual block holds one more map between its two convolutions. A graphics
+    # card also takes the room for what is to be read of the reference at once; on a CPU it is taken
+    # bit by bit, as it is filled.
     inner = 0 if strips else 1
-    levels = worked_on(ref_down, Encoder.HALO // SCALE, 1 + inner, 5 / 16)
+    levels = worked_on(ref_down, Encoder.HALO // SCALE, 1 + 2 * inner, 5 / 16)
     encoding = ref_features + 16 * levels * per_map
     # Ref-down's features in float32 and a padded copy of them; four maps of the LR's size.
     searching = ref_features + lr_features + 4 * config.channels * (2 * ref_pixels + 4 * pixels)

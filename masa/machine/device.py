@@ -95,6 +95,14 @@ def free_memory(device: torch.device) -> int | None:
     return int(0.9 * (unclaimed + idle))
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done all that it was given, so that a clock sees what it took."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 _ROUNDS = 20
 
 

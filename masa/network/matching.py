@@ -118,7 +118,8 @@ def coarse_match(
     """Best Ref pixel for the centre of every LR block: equations (1) to (3)."""
     parts: list[_Best] = []
     for n in range(lr.shape[0]):
-        search = _search(lr[n], ref[n], geometry, dilations)
+        kind = _FullSearch if geometry.full_search else _PrunedSearch
+        search = kind(lr[n], ref[n], geometry, dilations)
         for first in range(0, geometry.blocks, _BLOCKS):
             last = min(first + _BLOCKS, geometry.blocks)
             done, share = n + first / geometry.blocks, (last - first) / geometry.blocks
@@ -130,24 +131,33 @@ def coarse_match(
 
 
 @torch.no_grad()
-def part_scores(
-    lr: Tensor, ref: Tensor, config: MASAConfig, parts: Sequence[slice], most_blocks: int
+def fit_scores(
+    lr: Tensor,
+    ref: Tensor,
+    config: MASAConfig,
+    most_blocks: int,
+    full_search: bool = True,
+    on_share: OnShare = ignore,
 ) -> Tensor:
-    """How well parts of a reference fit an LR: ``(parts, blocks)``, scores of the best places.
+    """How well a reference fits an LR: ``(blocks,)``, the scores of the best places.
 
-    ``lr`` ``(1, C, h, w)`` and ``ref`` ``(1, C, hr, wr)``; a part is a range of Ref-down's rows. Of
-    many LR blocks, ``most_blocks`` stand for all: those of :func:`spread_blocks`.
+    ``lr`` ``(1, C, h, w)`` and ``ref`` ``(1, C, hr, wr)``. Of many LR blocks, ``most_blocks`` stand
+    for all: those of :func:`spread_blocks`. Scores that are compared have to come from the same
+    kind of search, ``full_search`` or not: the other one misses a few of the best places.
     """
     with torch.autocast(lr.device.type, enabled=False):
         geometry = Geometry.of(_size(lr), _size(ref), config)
-        search = _search(lr[0].float(), ref[0].float(), geometry, config.dilations)
+        kind = _FullSearch if full_search else _PrunedSearch
+        search = kind(lr[0].float(), ref[0].float(), geometry, config.dilations)
         spread = spread_blocks(geometry.rows, geometry.columns, most_blocks)
-        blocks = torch.from_numpy(spread).to(lr.device)
+        groups = torch.from_numpy(spread).to(lr.device).split(_BLOCKS)
         found = [
-            torch.cat([search.best(some, ignore, part).score for some in blocks.split(_BLOCKS)])
-            for part in parts
+            search.best(
+                group, between(on_share, number / len(groups), (number + 1) / len(groups))
+            ).score
+            for number, group in enumerate(groups)
         ]
-        return torch.stack(found)
+        return torch.cat(found)
 
 
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples, without their whole parts, fill [0, 1) evenly
@@ -267,17 +277,13 @@ class _FullSearch:
             maps.append(score / norm[row, column, 0])
         return maps
 
-    def best(self, blocks: Tensor, on_share: OnShare, inside: slice | None = None) -> _Best:
-        """The best places for some blocks.
-
-        ``inside`` are the rows of Ref-down to search, all of them by default.
-        """
+    def best(self, blocks: Tensor, on_share: OnShare) -> _Best:
+        """The best places for some blocks."""
         geometry, kernels = self._geometry, self.kernels(blocks)
         found: _Best | None = None
-        inside = inside or slice(0, geometry.ref_height)
         rows = self.rows_at_once(len(blocks))
-        for top in range(inside.start, inside.stop, rows):
-            bottom = min(top + rows, inside.stop)
+        for top in range(0, geometry.ref_height, rows):
+            bottom = min(top + rows, geometry.ref_height)
             maps = [m.flatten(0, 1) for m in self.scores(kernels, slice(top, bottom))]
             index, score, per_dilation = _best_of(maps)
             index += top * geometry.ref_width
@@ -287,7 +293,7 @@ class _FullSearch:
                 score = torch.where(better, score, found.score)
                 per_dilation = torch.where(better[:, None], per_dilation, found.per_dilation)
             found = _Best(index, score, per_dilation)
-            on_share((bottom - inside.start) / (inside.stop - inside.start))
+            on_share(bottom / geometry.ref_height)
         assert found is not None
         return found
 
@@ -315,33 +321,24 @@ class _PrunedSearch:
         self._rough = _FullSearch(few_lr, few_ref, geometry, dilations)
         self._exact = _FullSearch(lr, ref, geometry, dilations)
 
-    def best(self, blocks: Tensor, on_share: OnShare, inside: slice | None = None) -> _Best:
+    def best(self, blocks: Tensor, on_share: OnShare) -> _Best:
         """As :meth:`_FullSearch.best`."""
-        width = self._geometry.ref_width
-        inside = inside or slice(0, self._geometry.ref_height)
+        height, width = self._geometry.ref_height, self._geometry.ref_width
         kernels = self._rough.kernels(blocks)
         rows = max(1, self._rough.rows_at_once(len(blocks)) // _STRIP) * _STRIP
         places = []
-        for top in range(inside.start, inside.stop, rows):
-            bottom = min(top + rows, inside.stop)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
             scores = sum_shifted(self._rough.scores(kernels, slice(top, bottom)))
             for first, strip in enumerate(scores.split(_STRIP)):
                 place = strip.flatten(0, 1).argmax(dim=0)
                 places.append(place + (top + first * _STRIP) * width)
-            on_share((bottom - inside.start) / (inside.stop - inside.start))
+            on_share(bottom / height)
         index = torch.stack(places)
         row, column = torch.div(index, width, rounding_mode="floor"), index % width
         maps = self._exact.scores_at(self._exact.kernels(blocks), row, column)
         place, score, per_dilation = _best_of(maps)
         return _Best(index.gather(0, place[None])[0], score, per_dilation)
-
-
-def _search(
-    lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int]
-) -> _FullSearch | _PrunedSearch:
-    """The search that suits pictures of these sizes."""
-    kind = _FullSearch if geometry.full_search else _PrunedSearch
-    return kind(lr, ref, geometry, dilations)
 
 
 class _Best(NamedTuple):

@@ -37,7 +37,7 @@ _TOLERANCE = 4.0  # pixels between a feature and where a transform puts it, in t
 _COMPARED = 256  # features that are compared with all others at once
 _ENLARGED = 2  # the LR is enlarged this many times first, so that small features are found too
 _MOST_PIXELS = 1_500_000  # of either picture in which features are looked for
-_MOST_ZOOM = 8.0  # at most so many times nearer or farther than the photo
+_MOST_ZOOM = 8.0  # things are at most so many times larger or smaller in it than in the result
 _MOST_SIDE = 32766  # of a picture that OpenCV samples
 _MOST_TILT = 4.0  # lengths of the frame's two axes in the reference, longest to shortest at most
 
@@ -81,7 +81,8 @@ class Alignment:
     def zoom(self) -> float:
         """Own pixels per frame pixel, along a side, in the middle of the frame.
 
-        Above 1, the reference was taken from nearer than the photo.
+        Above 1, the reference shows things larger than the result will: it was taken from nearer,
+        or has more pixels.
         """
         return float(np.sqrt(np.linalg.det(self.middle)))
 
@@ -93,14 +94,14 @@ class Alignment:
 
     @property
     def words(self) -> str:
-        """The transform for a visitor, as "turned by 23°, 1.5 times nearer"."""
+        """The transform for a visitor, as "turned by 23°, 1.5 times as large"."""
         found = []
         if abs(self.turn) >= 1:
             found.append(f"turned by {abs(self.turn):.0f}°")
         if self.zoom >= 1.05:
-            found.append(f"{self.zoom:.2g} times nearer")
+            found.append(f"{self.zoom:.2g} times as large")
         elif self.zoom <= 1 / 1.05:
-            found.append(f"{1 / self.zoom:.2g} times farther")
+            found.append(f"{1 / self.zoom:.2g} times smaller")
         if self.tilt >= 1.15:
             found.append(f"seen at a slant, stretched {self.tilt:.2g} times in one direction")
         return ", ".join(found) or "upright and of the same scale"
@@ -143,7 +144,9 @@ def align(lr: Pixels | SoughtLR, ref: Pixels) -> Alignment | None:
         return None
     first, second = _alike(ours[1], theirs[1])
     points = ours[0][first], theirs[0][second]
-    found = _transform(*points, frame)
+    # Of a reference beyond so many pixels, a copy was compared, in which things are smaller.
+    copied = _ENLARGED / SCALE * (ref.shape[0] * ref.shape[1] / _MOST_PIXELS) ** 0.5
+    found = _transform(*points, frame, _MOST_ZOOM * max(1.0, copied))
     if found is None:
         return None
     matrix, agree = found
@@ -240,18 +243,20 @@ def transformed(matrix: NDArray[np.float64], points: Points) -> Points:
     return homogeneous[:, :2] / homogeneous[:, 2:]
 
 
-def plausible(matrix: NDArray[np.float64], size: tuple[int, int]) -> bool:
+def plausible(
+    matrix: NDArray[np.float64], size: tuple[int, int], most_zoom: float = _MOST_ZOOM
+) -> bool:
     """Whether a camera could have seen a frame of ``size`` (height, width) like this.
 
-    Not so if it is mirrored or folded anywhere, eight times nearer or farther, or so slanted that
-    one side of a square is four times as long as the other.
+    Not so if it is mirrored or folded anywhere, eight times smaller or ``most_zoom`` times larger,
+    or so slanted that one side of a square is four times as long as the other.
     """
     for x, y in (*_corners(size), ((size[1] - 1) / 2, (size[0] - 1) / 2)):
         if matrix[2] @ (x, y, 1) <= 0:
             return False  # beyond the horizon
         jacobian = _jacobian(matrix, x, y)
         area = np.linalg.det(jacobian)
-        if not 1 / _MOST_ZOOM**2 < area < _MOST_ZOOM**2:
+        if not 1 / _MOST_ZOOM**2 < area < most_zoom**2:
             return False
         longest, shortest = np.linalg.svd(jacobian, compute_uv=False)
         if longest > _MOST_TILT * shortest:
@@ -315,17 +320,19 @@ Found = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """A transform ``(3, 3)`` and which points agree with it."""
 
 
-def _transform(frame: Points, own: Points, size: tuple[int, int]) -> Found | None:
+def _transform(frame: Points, own: Points, size: tuple[int, int], most_zoom: float) -> Found | None:
     """The transform from the frame, of ``size`` (height, width), to own pixels that is believed."""
     found = [_similarity(frame, own), _homography(frame, own)]
-    return _believed(found, size) or _believed(
-        [_inverted(_similarity(own, frame)), _inverted(_homography(own, frame))], size
+    return _believed(found, size, most_zoom) or _believed(
+        [_inverted(_similarity(own, frame)), _inverted(_homography(own, frame))], size, most_zoom
     )
 
 
-def _believed(found: Iterable[Found | None], size: tuple[int, int]) -> Found | None:
+def _believed(
+    found: Iterable[Found | None], size: tuple[int, int], most_zoom: float
+) -> Found | None:
     """Of the plausible transforms, the first one with which most points agree, if enough do."""
-    seen = [one for one in found if one is not None and plausible(one[0], size)]
+    seen = [one for one in found if one is not None and plausible(one[0], size, most_zoom)]
     best = max(seen, key=lambda one: int(one[1].sum()), default=None)
     return None if best is None or best[1].sum() < LEAST_AGREEING else best
 
