@@ -53,6 +53,9 @@ class MASAConfig:
                 raise ValueError(
                     f"channels, blocks, patch and dilations are integers, not {whole!r}"
                 )
+        for switch in (self.dram_ref, self.dram_lr):
+            if type(switch) is not bool:
+                raise ValueError(f"dram_ref and dram_lr are true or false, not {switch!r}")
         if self.channels < 1:
             raise ValueError(f"channels must be positive, not {self.channels}")
         if self.lr_block < 4 or self.lr_block % 4:

@@ -118,7 +118,9 @@ def load_model(name_or_path: str | Path = DEFAULT_WEIGHTS, bgr: bool | None = No
     state, metadata = read_state(path)
     if bgr if bgr is not None else path.name in _BGR_NAMES:
         state = swap_red_and_blue(state)
-    model = MASA(config_of(metadata))
+    config = config_of(metadata)
+    _check_width(config, state)
+    model = MASA(config)
     _check_keys(path, state, model.state_dict())
     model.load_state_dict(state)
     return model.requires_grad_(False).eval()
@@ -171,14 +173,15 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return state, metadata
 
 
+_DAMAGED_CONFIG = "The weights file's own configuration is damaged: convert or download it again."
+
+
 def config_of(metadata: Mapping[str, str]) -> MASAConfig:
     """The configuration stored beside weights; the default one where none is stored."""
     try:
         return MASAConfig.from_dict(json.loads(metadata.get(_CONFIG_KEY, "{}")))
-    except (ValueError, TypeError, AttributeError):
-        raise UserError(
-            "The weights file's own configuration is damaged: convert or download it again."
-        ) from None
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise UserError(_DAMAGED_CONFIG) from None
 
 
 def save_weights(
@@ -207,6 +210,20 @@ def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key in swapped:
             swapped[key] = swapped[key].flip(0)
     return swapped
+
+
+_LEAST_CONVOLUTIONS = 50
+"""Every network has more than twice as many from C to C channels."""
+
+
+def _check_width(config: MASAConfig, state: Mapping[str, Tensor]) -> None:
+    """Raise ``UserError`` if a file is far too small for the width that its configuration states.
+
+    A network is built before its weights are looked at one by one; a wide one takes much memory.
+    """
+    least = _LEAST_CONVOLUTIONS * 9 * config.channels**2
+    if config.channels > MASAConfig.channels and sum(map(Tensor.numel, state.values())) < least:
+        raise UserError(_DAMAGED_CONFIG)
 
 
 def _check_keys(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
