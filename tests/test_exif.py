@@ -4,6 +4,7 @@ import io
 import struct
 
 import numpy as np
+import pi_heif
 import pytest
 from photos import heic, smooth, stored
 from PIL import ExifTags, Image
@@ -138,6 +139,9 @@ def test_pictures_without_exif_have_none():
     assert Photo(PICTURE).exif is None
     for source in (PICTURE, Image.fromarray(PICTURE), stored(PICTURE, "JPEG"), heic(PICTURE)):
         assert read_photo(source).exif is None
+    image = pi_heif.open_heif(heic(PICTURE)).to_pillow()
+    assert image.info["exif"] is None, "as its plugin for Pillow leaves it"
+    assert read_photo(image).exif is None
     only_turned = Image.Exif()
     only_turned[TAG.Orientation] = 6
     assert read_photo(stored(PICTURE, "PNG", exif=only_turned)).exif is None

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
+from helpers import is_one_sentence
 from photos import UPRIGHT, heic, noise, refusal, smooth, stored, swapped_profile
 from PIL import Image
 
@@ -145,6 +146,79 @@ def test_matrix_and_range_of_the_colours_are_applied(matrix, full_range):
     buffer = io.BytesIO()
     picture.save(buffer, quality=100, chroma=444, **colours)
     assert np.abs(read_photo(buffer.getvalue()).rgb.astype(int) - [200, 40, 90]).max() <= 3
+
+
+def described(kind, pixels, primaries, curve, **options):
+    """A file whose colours are described by numbers of ITU-T H.273."""
+    if kind == "HEIC":
+        numbers = {"color_primaries": primaries, "transfer_characteristics": curve}
+        return heic(pixels, **numbers, **options)
+    data = stored(pixels, "AVIF", quality=100, subsampling="4:4:4", **options)
+    said = b"nclx" + struct.pack(">HH", 1, 13)
+    return data.replace(said, b"nclx" + struct.pack(">HH", primaries, curve))
+
+
+# Red, green and blue light as sRGB's, by CSS Color 4 and by ITU-R BT.2087.
+P3_TO_SRGB = [
+    [1.2249402, -0.2249402, 0.0],
+    [-0.0420570, 1.0420570, 0.0],
+    [-0.0196376, -0.0786361, 1.0982736],
+]
+REC2020_TO_SRGB = [
+    [1.6604910, -0.5876411, -0.0728499],
+    [-0.1245505, 1.1328999, -0.0083494],
+    [-0.0181508, -0.1005789, 1.1187297],
+]
+
+
+@pytest.mark.parametrize(("primaries", "matrix"), [(12, P3_TO_SRGB), (9, REC2020_TO_SRGB)])
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_colours_described_by_numbers_become_srgb(kind, primaries, matrix):
+    pixels = noise(32, 32)
+    shown = read_photo(described(kind, pixels, 1, 13)).rgb / 255
+    light = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    light = np.clip(light @ np.transpose(matrix), 0, 1)
+    expected = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    photo = read_photo(described(kind, pixels, primaries, 13))
+    assert np.abs(photo.rgb - expected * 255).max() <= 1
+    assert photo.notes == ()
+    grey = np.repeat(noise(32, 32, 1), 3, axis=2)
+    greys = [read_photo(described(kind, grey, number, 13)).rgb for number in (1, primaries)]
+    np.testing.assert_array_equal(*greys)
+
+
+@pytest.mark.parametrize(("primaries", "curve"), [(1, 13), (2, 2), (1, 1), (11, 13)])
+def test_other_numbers_change_nothing(primaries, curve):
+    pixels = noise(32, 32)
+    photo = read_photo(described("HEIC", pixels, primaries, curve))
+    np.testing.assert_array_equal(photo.rgb, pixels)
+    web = [read_photo(described("AVIF", pixels, *both)) for both in ((1, 13), (primaries, curve))]
+    np.testing.assert_array_equal(web[1].rgb, web[0].rgb)
+    assert photo.notes == web[1].notes == ()
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_a_colour_profile_is_taken_before_numbers(kind):
+    pixels = np.full((32, 32, 3), (200, 40, 90), np.uint8)
+    photo = read_photo(described(kind, pixels, 9, 16, icc_profile=swapped_profile()))
+    assert np.abs(photo.rgb.astype(int) - [40, 200, 90]).max() <= 2
+    assert photo.notes == ()
+
+
+@pytest.mark.parametrize("curve", [16, 18])
+@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
+def test_hdr_colours_have_a_note(tmp_path, kind, curve):
+    path = tmp_path / f"sun.{kind.lower()}"
+    path.write_bytes(described(kind, smooth(32, 32), 9, curve))
+    (note,) = read_photo(path, "small photo").notes
+    assert is_one_sentence(note) and note.startswith(f"The small photo '{path.name}' holds HDR")
+
+
+@pytest.mark.parametrize("primaries", [0, 3, 65535])
+def test_numbers_without_a_meaning_do_not_cost_an_avif(primaries):
+    pixels = smooth(32, 32)
+    plain, odd = (read_photo(described("AVIF", pixels, n, 13)).rgb for n in (1, primaries))
+    np.testing.assert_array_equal(odd, plain)
 
 
 def test_the_primary_picture_of_several_is_taken():
@@ -303,6 +377,8 @@ def test_one_list_of_formats(tmp_path):
         (tmp_path / "pairs" / part).mkdir(parents=True)
     with pytest.raises(UserError, match=f"put {FORMATS_IN_WORDS} files there"):
         find_pairs(tmp_path / "pairs")
+    with pytest.raises(UserError, match="There is no folder"):
+        find_pairs(tmp_path / ("a" * 300))  # no disk has such a name
     assert {".heic", ".heif", ".avif", "image/heic", "image/avif"} <= set(ACCEPTED)
     for suffix in (*SUFFIXES, ".txt", ".svg"):
         (tmp_path / f"a{suffix.upper()}").touch()

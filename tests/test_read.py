@@ -185,6 +185,32 @@ def test_one_colour_declared_transparent():
     np.testing.assert_array_equal(photo.alpha == 0, deep == deep[3, 4])
 
 
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_one_grey_of_few_bits_declared_transparent(depth):
+    full = 2**depth - 1
+    values = np.arange(16 * 16, dtype=np.uint8).reshape(16, 16) % (full + 1)
+    bits = np.unpackbits(values[:, :, None], axis=2)[:, :, 8 - depth :]
+    rows = png_rows(np.packbits(bits.reshape(16, -1), axis=1))
+    for key in (0, 1, full):
+        photo = read_photo(png(16, 16, depth, 0, rows, chunk(b"tRNS", struct.pack(">H", key))))
+        np.testing.assert_array_equal(photo.alpha, np.where(values == key, 0, 255))
+        assert_equal_where_visible(photo, (values * (255 // full))[:, :, None])
+
+
+def test_one_deep_colour_declared_transparent():
+    """Both bytes of its levels count; what differs in the last bit of one is seen."""
+    pixels = np.zeros((16, 16, 3), np.uint16)
+    pixels[:, 4:] = 0x8000
+    pixels[:, 8:] = 0x8001, 0x8000, 0x8000
+    pixels[:, 12:] = 0x0100, 0x0100, 0x0100
+    for key in ((0x8000,) * 3, (0, 0, 0)):
+        extra = chunk(b"tRNS", struct.pack(">3H", *key))
+        photo = read_photo(png(16, 16, 16, 2, png_rows(pixels.astype(">u2")), extra))
+        np.testing.assert_array_equal(photo.alpha == 0, (pixels == key).all(-1))
+        np.testing.assert_array_equal(np.unique(photo.alpha), [0, 255])
+        assert_equal_where_visible(photo, pixels >> 8)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_without_a_profile(kind):
     """Adobe's JPEGs store the inks inverted; both kinds have to come out the same way."""

@@ -5,6 +5,8 @@ import struct
 import zlib
 
 import numpy as np
+import pi_heif
+import pillow_heif
 import pytest
 from helpers import is_one_sentence, picture
 from PIL import Image, ImageCms
@@ -275,6 +277,36 @@ def test_an_avif_of_very_long_lists_is_not_opened(data, monkeypatch):
     with pytest.raises(ImageError) as raised:
         read_photo(data)
     assert is_one_sentence(str(raised.value)) and "save it anew" in str(raised.value)
+
+
+def shared(times, held):
+    """A HEIC file that says so many times that the same ``held`` bytes belong to it."""
+    picture = pillow_heif.from_bytes("RGB", (64, 48), RGB.tobytes())
+    note = {"type": "mime", "metadata_type": "mime", "data": b"note"}
+    kinds = [f"application/x{number}" for number in range(times)]
+    picture.info["metadata"] = [{**note, "content_type": kind} for kind in kinds]
+    buffer = io.BytesIO()
+    picture.save(buffer, quality=50)
+    data = bytearray(buffer.getvalue())
+    # Behind the lengths of its fields and their number, an entry has its own number, 2 bytes; a
+    # file's, 2; where its parts begin, 4; how many there are, 2; and one of them, 4 and 4.
+    entries = data.index(b"iloc") + 12
+    assert data[entries - 4 : entries] == b"\x44\x40" + struct.pack(">H", times + 1)
+    for entry in range(entries + 18, entries + 18 * (times + 1), 18):
+        assert data[entry + 8 : entry + 10] == b"\0\1"
+        data[entry + 4 : entry + 8] = struct.pack(">I", len(data))
+        data[entry + 10 : entry + 18] = struct.pack(">II", 0, held)
+    return bytes(data) + bytes(held)
+
+
+def test_bytes_of_a_heic_that_are_listed_again_and_again_are_not_read(monkeypatch):
+    """With a hundred times more of them, libheif would take gigabytes before it tells the size."""
+    assert read_photo(shared(20, 100_000)).rgb.shape == RGB.shape
+    monkeypatch.setattr(pi_heif, "open_heif", lambda *_, **__: pytest.fail("opened"))
+    file = shared(50, 100_000)
+    for data in (file, file[:8] + b"avif" + file[12:]):
+        with pytest.raises(ImageError, match="save it anew"):
+            read_photo(data)
 
 
 def test_an_avif_of_usual_lists_is_opened(tmp_path):

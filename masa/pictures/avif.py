@@ -44,17 +44,23 @@ def still_picture(data: bytes) -> bytes:
 
 
 def has_long_lists(data: bytes) -> bool:
-    """Whether a file lists so many pictures that opening it would take very long.
+    """Whether an AVIF or HEIC file lists so many pictures that opening it would take very long; or
+    the same bytes again and again, which libheif would hold once for each time.
 
-    Of a damaged file, what lies before the damage is looked at: libavif gets no farther.
+    Of a damaged file, what lies before the damage is looked at: the decoders get no farther.
     """
-    todo, seen = [memoryview(data)], 0
+    todo, seen, held = [memoryview(data)], 0, 0
     while todo:
         with suppress(ValueError):
             for kind, content in _boxes(todo.pop()):
                 seen += 1
                 if seen > _MOST_BOXES or (kind in _LISTS and len(content) > _MOST_LISTED):
                     return True
+                if kind == b"iloc":
+                    for _, _, extents in _entries(content):
+                        held += sum(min(length or len(data), len(data)) for _, length in extents)
+                        if held > _TIMES * len(data) + _ROOM:
+                            return True
                 if kind in (b"meta", b"iprp", b"ipco"):
                     todo.append(content[4:] if kind == b"meta" else content)
     return False
@@ -188,6 +194,19 @@ def _places(
     iloc: memoryview, file: memoryview, idat: memoryview | None
 ) -> Iterator[tuple[int, memoryview, list[memoryview]]]:
     """Each item's number, what its data lie in, and the parts of that which hold them."""
+    for number, method, extents in _entries(iloc):
+        source = idat if method == 1 else file
+        if method > 1 or source is None:
+            raise ValueError("data in an unknown place")
+        yield (
+            number,
+            source,
+            [source[at : at + length] if length else source[at:] for at, length in extents],
+        )
+
+
+def _entries(iloc: memoryview) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Each item's number, how its place is told, and starts and lengths of its parts; 0 is all."""
     reader = _Reader(iloc)
     version = reader.bits(32) >> 24
     offset_size, length_size, base_size, index_size = (8 * reader.bits(4) for _ in range(4))
@@ -196,17 +215,13 @@ def _places(
         number = reader.bits(wide)
         method = reader.bits(16) & 15 if version else 0
         reader.bits(16)  # which file: this one
-        source = idat if method == 1 else file
-        if method > 1 or source is None:
-            raise ValueError("data in an unknown place")
         base = reader.bits(base_size)
         extents = []
         for _ in range(reader.bits(16)):
             reader.bits(index_size if version else 0)
             start = base + reader.bits(offset_size)
-            length = reader.bits(length_size)
-            extents.append(source[start : start + length] if length else source[start:])
-        yield number, source, extents
+            extents.append((start, reader.bits(length_size)))
+        yield number, method, extents
 
 
 # ---------------------------------------------------------------------------- AV1

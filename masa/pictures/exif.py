@@ -49,7 +49,7 @@ _SRGB = 1
 def has_usual_exif(image: Image.Image) -> bool:
     """Whether a picture's EXIF data are no longer than a camera's: of others, to read them may take
     very long."""
-    held = (image.info.get(name, b"") for name in ("exif", "Raw profile type exif"))
+    held = (image.info.get(name) or b"" for name in ("exif", "Raw profile type exif"))
     return sum(map(len, held)) <= MOST_EXIF
 
 

@@ -1,5 +1,6 @@
 """Folders of pictures, and of pictures with their references."""
 
+import os.path
 from pathlib import Path
 
 from masa.errors import UserError
@@ -42,7 +43,7 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike a Path's method, it never raises
         raise UserError(
             f"There is no folder '{folder}': training data are two folders, input and ref, with "
             "pictures of equal names."

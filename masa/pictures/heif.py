@@ -4,8 +4,11 @@ pi-heif is called directly: its plugin for Pillow would change what ``Image.open
 a process. Of several pictures in a file the primary one is taken. libheif turns it upright, as
 the file's own boxes say, and applies the matrix and range of its colours; an orientation in EXIF
 repeats those boxes and is therefore ignored.
+
+libheif also tells how the colours of an AVIF file are described, which Pillow does not.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,7 +35,8 @@ def open_heif(data: bytes) -> pi_heif.HeifFile:
 
 
 def decode_heif(file: pi_heif.HeifFile) -> Image.Image:
-    """The upright picture with 8 bits a channel; its ``info`` has ``icc_profile`` and ``exif``."""
+    """The upright picture with 8 bits a channel; its ``info`` has ``icc_profile``, or
+    ``nclx_profile``, and ``exif``."""
     info: dict[str, Any] = file.info
     values = np.asarray(file)
     mode = file.mode.partition(";")[0]  # "RGB;10" has 10 bits a channel
@@ -41,6 +45,14 @@ def decode_heif(file: pi_heif.HeifFile) -> Image.Image:
         image = Image.frombytes("RGBa", file.size, levels.tobytes()).convert("RGBA")
     else:
         image = Image.fromarray(levels)
-    kept = {key: info[key] for key in ("icc_profile", "exif") if info.get(key)}
-    image.info.update(kept)
+    names = ("icc_profile", "nclx_profile", "exif")
+    image.info.update({name: info[name] for name in names if info.get(name)})
     return image
+
+
+def colours_of_avif(data: bytes) -> dict[str, Any]:
+    """The ``nclx_profile`` of an AVIF file, for the ``info`` of its picture; empty without one."""
+    with suppress(Exception):  # what libheif makes of it must not cost what Pillow can read
+        info = open_heif(data).info
+        return {name: info[name] for name in ("nclx_profile",) if name in info}
+    return {}

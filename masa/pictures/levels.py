@@ -1,12 +1,16 @@
 """Pixels of other depths than 8 bits, scaled to 0..255 and never clipped."""
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageChops, ImageFile, TiffImagePlugin
 
 from masa.pictures.photo import ImageError, Pixels
+
+_WHITE = {"L;2": 3, "L;4": 15}
+"""The largest value in a PNG file with so few bits of grey, by Pillow's name for them."""
 
 
 def to_levels(values: np.ndarray, full: float) -> Pixels:
@@ -56,3 +60,33 @@ def deep_grey(
     key = image.info.get("transparency")  # the one grey value that PNG declares transparent
     alpha = np.where(values == key, 0, 255).astype(np.uint8) if isinstance(key, int) else None
     return Image.fromarray(grey), alpha
+
+
+def scale_key(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Gives the picture of a PNG file the transparency of the one colour that is declared so.
+
+    Pillow scales pixels of 2, 4 and 16 bits, but not that colour. ``image`` is opened from ``data``
+    and not loaded. Grey of 16 bits is left to :func:`deep_grey`. Raises what Pillow raises.
+    """
+    key, stored = image.info.get("transparency"), image.tile[0].args
+    if key is None:
+        return
+    if stored in _WHITE:
+        full = _WHITE[stored]
+        image.info["transparency"] = (key & full) * 255 // full
+    elif stored == "RGB;16B":
+        # Of the two bytes of a level Pillow keeps the first. Only both tell the declared colour
+        # from its neighbours; with the order of bytes exchanged, it keeps the second.
+        second = Image.open(io.BytesIO(data), formats=("PNG",))
+        second.tile = [second.tile[0]._replace(args="RGB;16L")]
+        seen = _other_than(tuple(level & 255 for level in key), second)
+        image.putalpha(
+            ImageChops.lighter(seen, _other_than(tuple(level >> 8 for level in key), image))
+        )
+        del image.info["transparency"]
+
+
+def _other_than(key: tuple[int, ...], image: Image.Image) -> Image.Image:
+    """255 where a picture has another colour than ``key``, and else 0."""
+    image.info["transparency"] = key
+    return image.convert("RGBA").getchannel("A")

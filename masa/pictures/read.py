@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from masa.pictures.avif import check_stored_size, is_avif, still_picture
+from masa.pictures.colours import holds_hdr, profile_of
 from masa.pictures.exif import exif_of, has_usual_exif
 from masa.pictures.formats import FORMATS_IN_WORDS, PILLOW_FORMATS
-from masa.pictures.heif import decode_heif, is_heif, open_heif
-from masa.pictures.levels import deep_grey, full_scale, to_levels
+from masa.pictures.heif import colours_of_avif, decode_heif, is_heif, open_heif
+from masa.pictures.levels import deep_grey, full_scale, scale_key, to_levels
 from masa.pictures.photo import (
     DEFAULT_LIMITS,
     ImageError,
@@ -55,10 +57,12 @@ def read_photo(source: Source, role: Role = "reference", limits: Limits = DEFAUL
     ``source`` is a file (path), the bytes of one, a Pillow image or an array. Files may be of the
     kinds in :mod:`masa.pictures.formats`, recognised by content; of an animation, a document or
     a series the first picture is taken. Orientation and colour profile are applied (an unusable
-    profile is ignored). Transparency is kept apart as ``alpha``, and what is fully transparent
-    takes the nearest visible colour. Deeper pixels are scaled to 8 bits, never clipped. 32-bit
-    grey holds no scale of its own: the smallest of 0..1 (fractions only), 0..255 and 0..65535
-    that holds every value is taken.
+    profile is ignored), and so are the numbers that may take its place in HEIC and AVIF
+    (:mod:`masa.pictures.colours`). HDR colours are not fitted into the usual range, which ``notes``
+    say. Transparency is kept apart as ``alpha``, and what is fully transparent takes the nearest
+    visible colour. Deeper pixels are scaled to 8 bits, never clipped. 32-bit grey holds no scale of
+    its own: the smallest of 0..1 (fractions only), 0..255 and 0..65535 that holds every value is
+    taken.
 
     What the camera noted (EXIF) is kept, cleaned, as ``exif``; data that cannot be understood are
     dropped. A photo that was read before is returned as it is, if its size fits ``role``.
@@ -164,6 +168,7 @@ def _as_image_errors(subject: str) -> Iterator[None]:
 
 def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
     subject = picture_called(role, name)
+    check_structure(data, subject)
     if is_heif(data):
         with _as_image_errors(subject):
             file = open_heif(data)
@@ -171,7 +176,6 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
             image = decode_heif(file)
             photo = _to_photo(image, {}, subject, name)
         return replace(photo, exif=exif_of(image))
-    check_structure(data, subject)
     if is_avif(data):
         data = still_picture(data)
     with _as_image_errors(subject):
@@ -180,6 +184,7 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
     if is_avif(data):
         with _as_image_errors(subject):
             check_stored_size(data, image.width * image.height)
+        image.info.update(colours_of_avif(data))
     notes: tuple[str, ...] = ()
     if isinstance(image, JpegImageFile):
         with _as_image_errors(subject):
@@ -187,7 +192,11 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
                 image.load()
             except OSError:
                 image, notes = read_what_is_there(data, subject)
-    return replace(_from_image(image, name, role, limits), notes=notes)
+    if isinstance(image, PngImageFile):
+        with _as_image_errors(subject):
+            scale_key(image, data)
+    photo = _from_image(image, name, role, limits)
+    return replace(photo, notes=notes + photo.notes)
 
 
 def _from_image(image: Image.Image, name: str, role: Role, limits: Limits) -> Photo:
@@ -210,7 +219,9 @@ def _to_photo(
     ``tags`` are those of a TIFF file. Beside ``image`` this takes little more
     memory than the photo.
     """
-    profile = image.info.get("icc_profile")
+    profile = profile_of(image.info)
+    hdr = f"{subject} holds HDR colours, which are read as ordinary ones: it may look pale."
+    notes = (hdr,) if holds_hdr(image.info) else ()
     deep_alpha: Pixels | None = None
     if image.mode == "F" or image.mode.startswith("I"):
         image, deep_alpha = deep_grey(image, tags, subject)
@@ -234,7 +245,7 @@ def _to_photo(
         if alpha is not None and transparency is not None:
             as_stored(alpha)[top : top + rows] = transparency
     fill_hidden(rgb, alpha)
-    return Photo(rgb, alpha, name)
+    return Photo(rgb, alpha, name, notes)
 
 
 def _check_tiff_layout(tags: Mapping[int, Any], subject: str, limits: Limits) -> None:

@@ -1,8 +1,9 @@
 """Files whose structure takes far more time or memory than their size and pixels suggest.
 
 Pillow reads some of a file's structure before anybody can ask for the picture's size: every tag of
-a TIFF, comments of a GIF, EXIF in a JPEG, lists of an AVIF. And some files are decoded again and
-again: a JPEG may consist of thousands of scans, each of which goes over all pixels.
+a TIFF, comments of a GIF, EXIF in a JPEG, lists of an AVIF; and libheif that of a HEIC. And some
+files are decoded again and again: a JPEG may consist of thousands of scans, each of which goes over
+all pixels.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 
-from masa.pictures.avif import has_long_lists, is_avif
+from masa.pictures.avif import has_long_lists
 from masa.pictures.photo import ImageError
 
 MOST_EXIF = 2**17
@@ -43,13 +44,13 @@ _DIRECTORIES = (0x8769, 0x8825)  # tags that point to the camera's and the place
 
 
 def check_structure(data: bytes, subject: str) -> None:
-    """Raises ``ImageError`` about ``subject`` if Pillow must not open its file.
+    """Raises ``ImageError`` about ``subject`` if its file must not be opened.
 
-    Files of kinds without such structure pass, and so do damaged ones: Pillow finds out.
+    Files of kinds without such structure pass, and so do damaged ones: the decoder finds out.
     """
     kinds = {_is_endless_jpeg: data.startswith(b"\xff\xd8"), _shares_tags: data[:4] in _TIFF}
     kinds |= {_has_long_notes: data.startswith(b"GIF8"), _is_shredded: data[1:4] == b"PNG"}
-    kinds |= {has_long_lists: is_avif(data)}
+    kinds |= {has_long_lists: data[4:8] == b"ftyp"}
     if any(applies and is_odd(data) for is_odd, applies in kinds.items()):
         raise ImageError(
             f"{subject} is stored in a way that would take very long to open; please save it anew."
