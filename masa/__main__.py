@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, or 2 after a sentence on what the user should change."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A file's name need not be text; one that is not must not end a run over many files.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parse(list(sys.argv[1:] if argv is None else argv))
     try:
         return arguments.run(arguments)

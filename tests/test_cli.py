@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import re
 import shlex
 import subprocess
@@ -220,6 +221,37 @@ def test_a_bad_photo_does_not_stop_the_others(upscale, photos, capsys):
     assert is_one_sentence(line.removeprefix("b.png: "))
 
 
+def test_a_name_that_is_no_text_does_not_stop_the_others(photos, weights):
+    """Old archives unpack to such names, which a strict standard output does not take."""
+    try:
+        (photos / "lr" / "b.png").rename(os.fsdecode(bytes(photos / "lr") + b"/b\xe9.png"))
+    except OSError:
+        pytest.skip("this disk takes text alone")
+    (photos / "lr" / os.fsdecode(b"bad\xe9.png")).write_text("not a picture")
+    options = ["--out", photos / "out", "--weights", weights, "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "masa", "upscale", photos / "lr", *options],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert len(list((photos / "out").iterdir())) == 3
+    assert "b\\udce9_x4.png: 96x64" in done.stdout
+    assert "bad\\udce9.png: The small photo 'bad.png' cannot be read" in done.stdout
+
+
+def test_the_lr_of_a_thin_sharp_photo_is_enlarged(upscale, photos):
+    """Cropped to a multiple of four, it is thinner than a photo that is handed in may be."""
+    Image.fromarray(picture(35, 1120)).save(photos / "thin.png")
+    for align in ("off", "auto"):
+        words = ("thin.png", "--hr", "--ref", "ref/a.png", f"--align={align}", "--out", "x.png")
+        assert upscale(*words) == 0
+        with Image.open(photos / "x.png") as image:
+            assert image.size == (1120, 32)
+
+
 def test_weights_for_bgr_pictures(upscale, photos, weights):
     for word, bgr in (("--bgr", True), ("--no-bgr", False)):
         assert upscale("lr/a.png", "--out", "x.png", word) == 0
@@ -310,6 +342,10 @@ def test_unusable_pictures(upscale, troubles, capsys, name, role):
         (["lr/a.png", "--out", "x.doc"], ".png"),
         (["lr/a.png", "--out", "lr/a.png/x.png"], "a.png'"),
         (["lr/a.png", "--out", "lr/a.png/folder"], "folder"),
+        (["a" * 300 + ".png", "--out", "x.png"], "could not be opened"),
+        (["lr/a.png", "--ref", "a" * 300, "--out", "x.png"], "could not be opened"),
+        (["lr/a.png", "--out", "x" * 300 + ".png"], "could not be saved"),
+        (["lr/a.png", "--out", "x" * 300], "could not be made"),
     ],
 )
 def test_unusable_requests(upscale, photos, capsys, words, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os.path
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
 from masa.pictures.sharp import read_sharp
 from masa.pictures.write import WRITTEN, write_photo
-from masa.predictor import Predictor, Progress, Result
+from masa.predictor import Predictor, Progress, Result, check_count
+from masa.reference.alignment import SoughtLR
+from masa.reference.views import read_reference
 from masa.weights import choose_weights
 
 EPILOG = """examples:
@@ -112,17 +115,17 @@ def plan(photos: Sequence[Path], refs: Sequence[Path], out: Path) -> list[Job]:
 
     Raises ``UserError`` if the paths do not fit together.
     """
-    if any(photo.is_dir() for photo in photos):
+    if any(map(os.path.isdir, photos)):  # unlike a Path's method, it never raises
         if len(photos) > 1:
             raise UserError("Give either one folder of photos or several files, not both.")
         photos = _pictures(photos[0])
-    to_folder = out.is_dir() or not out.suffix
+    to_folder = os.path.isdir(out) or not out.suffix
     if len(photos) > 1 and not to_folder:
         raise UserError(f"{len(photos)} photos cannot all be written to '{out}': give a folder.")
     if not to_folder and out.suffix.lower() not in WRITTEN:
         raise UserError(f"'{out.name}' should end in one of {', '.join(WRITTEN)}.")
     by_name: dict[str, Path] | None = None
-    if any(ref.is_dir() for ref in refs):
+    if any(map(os.path.isdir, refs)):
         if len(refs) > 1:
             raise UserError("Give either one folder of references or several files, not both.")
         by_name = _by_name(_pictures(refs[0]))
@@ -165,6 +168,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _upscale(ready: Predictor, job: Job, arguments: argparse.Namespace, progress: Progress) -> str:
     """Enlarge one photo and write the result; returns what is to be said of it."""
+    check_count(len(job.refs), ready.limits)
     if arguments.hr:
         sharp = read_sharp(job.lr, ready.limits)
         rgb, hr = lr_from_hr(sharp.rgb)
@@ -172,7 +176,11 @@ def _upscale(ready: Predictor, job: Job, arguments: argparse.Namespace, progress
         photo = replace(sharp, rgb=rgb, alpha=alpha)
     else:
         photo = read_photo(job.lr, "small photo", ready.limits)
-    result = ready.upscale(photo, job.refs, progress, align=arguments.align == "auto")
+    # An LR that was made here is within the limits of its sharp photo, not always of a given one.
+    align = arguments.align == "auto"
+    seen_by = SoughtLR(photo.rgb) if align else None
+    refs = [read_reference(ref, n, ready.limits, seen_by) for n, ref in enumerate(job.refs, 1)]
+    result = ready.upscale_photos(photo, refs, progress, align=align)
     _write(job.out, result, photo.exif if arguments.exif else None)
     report = _report(job, photo, result, arguments.weights)
     if not arguments.hr:
