@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+from ipaddress import ip_address
 from typing import NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -19,7 +20,12 @@ from demo.settings import KEEP_SECONDS
 def main() -> None:
     """Parse, choose a folder for files, then load, build and launch."""
     parser = argparse.ArgumentParser(description="Serve the MASA-SR page.")
-    parser.add_argument("--host", default=None, help="address to listen on (default: this machine)")
+    parser.add_argument(
+        "--host",
+        type=_host,
+        default=os.environ.get("GRADIO_SERVER_NAME") or None,
+        help="address to listen on (default: as GRADIO_SERVER_NAME says, else this machine)",
+    )
     parser.add_argument(
         "--port",
         type=_port,
@@ -62,6 +68,14 @@ def main() -> None:
     except KeyboardInterrupt:  # before there is a page, which takes it for its end
         code = 128 + signal.SIGINT
     _leave(code)
+
+
+def _host(text: str) -> str:
+    """An address as Gradio wants it, with brackets if it is IPv6: it becomes part of a URL."""
+    try:
+        return f"[{text}]" if ip_address(text).version == 6 else text
+    except ValueError:  # a name, or brackets already
+        return text
 
 
 def _port(text: str) -> int:
@@ -108,6 +122,12 @@ def _choose_folder() -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    # Gradio asks the page itself when it starts, and the page asks nobody else. Addresses would not
+    # be enough here: httpx reads even proxies that it does not need, and fails at some of them.
+    os.environ["no_proxy"] = "*"
+    # Gradio would try ports on this address in a way that is for IPv4 alone.
+    os.environ.pop("GRADIO_SERVER_NAME", None)
+
     from demo.page.front import app_options
     from demo.page.page import build_page, launch_options
     from demo.runs.request import predictor_for
@@ -136,6 +156,13 @@ def _serve(arguments: argparse.Namespace) -> None:
     except OSError:
         where = f"{arguments.host or 'this machine'}, port {arguments.port or 'from 7860'}"
         _end(f"Nothing can listen on {where}: choose another --host or --port.")
+    except Exception:  # no narrower class: Gradio raises all kinds if it cannot open its own page
+        if not page.is_running:
+            raise
+        _end(
+            f"The page listens at {page.local_url} but cannot be opened there: choose another "
+            "--host, or look at the network settings of this machine."
+        )
     print(f"Listening on {page.server_name}:{page.server_port}: open {url}", flush=True)
     page.block_thread()
 

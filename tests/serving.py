@@ -42,15 +42,20 @@ def served(showcase, **options):
 
 
 @contextmanager
-def served_apart(folder, *arguments, program=(str(ROOT / "app.py"),), environment=None):
-    """Address and process of a page that runs on its own; ``folder/log`` holds what it says."""
+def served_apart(
+    folder, *arguments, program=(str(ROOT / "app.py"),), environment=None, at="127.0.0.1"
+):
+    """Address and process of a page that runs on its own; ``folder/log`` holds what it says.
+
+    ``at``: where it is expected to listen.
+    """
     port = free_port()
     command = [sys.executable, *program, "--port", str(port), *arguments]
     given = {"GRADIO_TEMP_DIR": str(folder / "files"), "PYTHONPATH": str(ROOT)}
     given |= environment or {}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, env=os.environ | given, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{at}:{port}"
     try:
         wait_for(lambda: process.poll() is not None or answers(url), 120)
         assert process.poll() is None, (folder / "log").read_text()

@@ -36,7 +36,7 @@ from demo.page.guard import (
 from demo.page.sent import MOST_TEXTS, checked
 from demo.runs.served import FULL, Quota, is_served
 from demo.runs.showcase import Showcase
-from demo.settings import REQUESTS_PER_ADDRESS
+from demo.settings import BYTES_PER_ADDRESS, KEEP_SECONDS, REQUESTS_PER_ADDRESS
 from masa.pictures.write import encode
 
 PHOTO = encode(".png", picture(16, 24, 1))
@@ -323,12 +323,13 @@ def test_messages_that_are_forgotten_while_somebody_listens_end(began):
     scope = {"type": "http", "method": "GET", "path": f"{API}/queue/data", "headers": []}
     scope |= {"query_string": b"session_hash=a", "client": ("10.0.0.1", 1), "app": FastAPI()}
     scope["app"].get_blocks = lambda: SimpleNamespace(_queue=queue, mcp_server=None)
+    guarded = Guard(app, Allowance(1, 1))
     if began:
-        asyncio.run(Guard(app)(scope, None, send))
+        asyncio.run(guarded(scope, None, send))
         assert sent == ["http.response.start", "http.response.body"]
     else:
         with pytest.raises(RuntimeError):
-            asyncio.run(Guard(app)(scope, None, send))
+            asyncio.run(guarded(scope, None, send))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"event_id": {}}', b"[" * 400])
@@ -361,7 +362,7 @@ def test_the_bound_of_a_request(path, length_known, monkeypatch):
     assert MAX_REQUEST == 120 * 2**20
 
 
-def small(**options):
+def small(most_sent=BYTES_PER_ADDRESS, **options):
     """A client of a small app behind a guard, and the sizes of the bodies that got through."""
     app, bodies = FastAPI(), []
     app.get_blocks = lambda: None
@@ -373,7 +374,7 @@ def small(**options):
         except MultiPartException as error:  # as Gradio's own route does
             return PlainTextResponse(str(error), 400)
 
-    app.add_middleware(Guard, **options)
+    app.add_middleware(Guard, sent=Allowance(most_sent, KEEP_SECONDS), **options)
 
     class Small:
         def __enter__(self):
@@ -519,6 +520,9 @@ def test_an_allowance_forgets_addresses_after_its_time():
     now[0] = 150
     allowance.take("c")
     assert set(allowance._taken) == {"a", "c"}
+    now[0] = 250
+    allowance.forget()
+    assert not allowance._taken
 
 
 def test_an_allowance_remembers_so_many(monkeypatch):
@@ -529,19 +533,17 @@ def test_an_allowance_remembers_so_many(monkeypatch):
     assert len(allowance._taken) == 3 and not allowance.take("99")
 
 
-def test_what_an_address_sends_is_bounded(monkeypatch):
-    monkeypatch.setattr(guard, "BYTES_PER_ADDRESS", 1000)
-    with small(proxy_header="X-Real") as (http, _):
+def test_what_an_address_sends_is_bounded():
+    with small(1000, proxy_header="X-Real") as (http, _):
         first, other = {"X-Real": "1.1.1.1"}, {"X-Real": "2.2.2.2"}
         assert http.post(f"{API}/queue/join", b" " * 900, headers=first).status_code == 200
         assert_refused(http.post(f"{API}/queue/join", b" " * 900, headers=first), 429)
         assert http.post(f"{API}/queue/join", b" " * 900, headers=other).status_code == 200
 
 
-def test_each_file_counts_as_a_place_on_the_disk(monkeypatch):
-    monkeypatch.setattr(guard, "BYTES_PER_ADDRESS", 3.5 * guard.FILE_BYTES)
+def test_each_file_counts_as_a_place_on_the_disk():
     for count, status in ((3, 200), (4, 429)):
-        with small() as (http, _):
+        with small(3.5 * guard.FILE_BYTES) as (http, _):
             answer = http.post(f"{API}/upload", **form(count))
             assert answer.status_code == status
     assert_upload_refused(answer, 429)
@@ -597,7 +599,7 @@ def test_an_answer_that_nobody_takes_ends(monkeypatch):
     scope = {"type": "http", "method": "GET", "path": "/config", "query_string": b"", "headers": []}
     scope |= {"client": ("10.0.0.1", 1), "app": FastAPI()}
     scope["app"].get_blocks = lambda: None
-    watched = Guard(app)
+    watched = Guard(app, Allowance(1, 1))
     asyncio.run(asyncio.wait_for(watched(scope, None, send), 10))
     assert len(sent) == 2 and not watched._open
 

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import tomllib
+from argparse import Namespace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio
 import httpx
@@ -356,6 +358,94 @@ def test_the_page_starts_without_a_network(tmp_path):
         assert url.startswith("http://127.0.0.1") and process.poll() is None
     log = (tmp_path / "log").read_text()
     assert "OUTSIDE" not in log and "Traceback" not in log, log
+
+
+def test_the_page_starts_where_a_proxy_is_set_that_does_not_answer(tmp_path):
+    """Even one that httpx cannot use at all."""
+    closed = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
+    environment = closed | {"no_proxy": "", "NO_PROXY": ""}
+    with served_apart(tmp_path, "--no-examples", environment=environment) as (_, process):
+        wait_for(lambda: "Listening on" in (tmp_path / "log").read_text(), 30)
+        assert process.poll() is None
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def ipv6():
+    """Whether this machine has it."""
+    try:
+        with socket.socket(socket.AF_INET6) as own:
+            own.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not ipv6(), reason="this machine has no IPv6")
+def test_the_page_listens_on_an_ipv6_address(tmp_path):
+    """Which Gradio's variable names here: it is treated as ``--host``."""
+    environment = {"GRADIO_SERVER_NAME": "::1"}
+    with served_apart(tmp_path, "--no-examples", environment=environment, at="[::1]") as (url, _):
+        wait_for(lambda: f"open {url}/" in (tmp_path / "log").read_text(), 30)
+        assert httpx.get(f"{url}/config").json()["root"] == url
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "given"),
+    [
+        ("--host ::", "127.0.0.9", "[::]"),
+        ("--host [::]", "127.0.0.9", "[::]"),
+        ("--host 2001:db8::1", "127.0.0.9", "[2001:db8::1]"),
+        ("--host 0.0.0.0", "::", "0.0.0.0"),
+        ("--host localhost", "::", "localhost"),
+        ("", "::", "[::]"),
+        ("", "", None),
+    ],
+)
+def test_gradio_is_given_a_host_that_fits_into_a_url(monkeypatch, words, variable, given):
+    monkeypatch.setattr(sys, "argv", ["masa-page", *words.split()])
+    monkeypatch.setenv("GRADIO_SERVER_NAME", variable)
+    monkeypatch.setattr(serve, "_choose_folder", lambda: None)
+    monkeypatch.setattr(serve, "_leave", lambda code: None)
+    monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
+    told = []
+    monkeypatch.setattr(serve, "_serve", told.append)
+    serve.main()
+    assert told[0].host == given
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("refused"),
+        httpx.InvalidURL("no port"),
+        ValueError("When localhost is not accessible, a shareable link must be created."),
+        Exception("Couldn't start the app because it failed (code 503)."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_page_that_gradio_cannot_open_is_a_sentence(monkeypatch, capsys, error, listens):
+    """What is raised before it listens is a fault of ours, and stays one."""
+    url = "http://127.0.0.1:7860/"
+
+    def launch(**options):
+        raise error
+
+    page = SimpleNamespace(launch=launch, is_running=listens, local_url=url)
+    monkeypatch.setattr("demo.page.page.build_page", lambda *_: page)
+    monkeypatch.setattr("demo.runs.request.predictor_for", lambda _: None)
+    monkeypatch.setattr("demo.runs.served.delete_old_in_background", lambda _: None)
+    monkeypatch.setattr("masa.machine.memory.share_pools", lambda: None)
+    for name in ("no_proxy", "GRADIO_SERVER_NAME"):  # so that they are put back
+        monkeypatch.setenv(name, "")
+    given = Namespace(no_examples=True, keep=60.0, host=None, port=None, root_path=None)
+    given.proxy_header = None
+    with pytest.raises(SystemExit if listens else type(error)) as ended:
+        serve._serve(given)
+    if listens:
+        told = capsys.readouterr().err.strip()
+        assert ended.value.code == 2 and is_one_sentence(told) and url in told
 
 
 def test_the_check_of_the_network_works(tmp_path):

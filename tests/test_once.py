@@ -12,13 +12,15 @@ from gradio.blocks import BlocksConfig
 from helpers import is_one_sentence
 from test_shares import Small, new
 
+from demo.page.bounds import Allowance
 from demo.page.once import MOST_ANSWERS, Answers
 
 
 class App:
     """A small app that notes what it is asked, behind the middleware."""
 
-    def __init__(self):
+    def __init__(self, names=100):
+        """``names``: how many each address may ask for."""
         self.app, self.asked, self.at_once, self.most = FastAPI(), [], 0, 0
         self.lock = threading.Lock()
 
@@ -38,7 +40,7 @@ class App:
             status = 400 if "wrong" in request.url.netloc else 200
             return PlainTextResponse(str(request.url), status)
 
-        self.app.add_middleware(Answers)
+        self.app.add_middleware(Answers, made_for=Allowance(names, 60))
 
     def get(self, *paths, method="GET", host="page", address="10.0.0.1"):
         """Answers to requests that come at once."""
@@ -82,9 +84,8 @@ def test_one_flag_of_the_api_is_read():
     assert len(app.asked) == 2
 
 
-def test_many_new_names_of_one_address_are_refused(monkeypatch):
-    monkeypatch.setattr("demo.page.once.ANSWERS_PER_ADDRESS", 2)
-    app = App()
+def test_many_new_names_of_one_address_are_refused():
+    app = App(names=2)
     for name, status in (("one", 200), ("two", 200), ("three", 429), ("two", 200)):
         answer = app.get("/config", host=name)[0]
         assert answer.status_code == status
@@ -94,9 +95,8 @@ def test_many_new_names_of_one_address_are_refused(monkeypatch):
     assert is_one_sentence(refused["detail"])
 
 
-def test_other_names_of_the_server_get_answers_of_their_own(monkeypatch):
+def test_other_names_of_the_server_get_answers_of_their_own():
     """And cannot make the page keep more and more, or make many at once."""
-    monkeypatch.setattr("demo.page.once.ANSWERS_PER_ADDRESS", 100)
     app = App()
     names = [f"name{number}" for number in range(2 * MOST_ANSWERS)]
     for name in names:

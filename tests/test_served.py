@@ -310,6 +310,7 @@ def test_how_long_things_are_kept_is_told_to_all_who_keep_them(monkeypatch, fold
 
     monkeypatch.setattr(gr.Blocks, "launch", launch)
     monkeypatch.setattr(served, "delete_old_in_background", lambda age: told.update(files=age))
+    monkeypatch.setenv("no_proxy", "")  # so that it is put back
     monkeypatch.setattr(request, "predictor_for", lambda weights: None)
     words = "--keep 77 --no-examples --host 0.0.0.0 --port 7 --root-path /m --proxy-header X-Real"
     monkeypatch.setattr(sys, "argv", ["masa-page", *words.split()])

@@ -35,7 +35,13 @@ from demo.page.guard import TOO_MUCH_SENT
 from demo.page.upkeep import SILENT_SECONDS, Connections, Upkeep
 from demo.runs.jobs import ASKING, Turns, after_others
 from demo.runs.served import FULL
-from demo.settings import CALLS_PER_ADDRESS, RUNS_PER_ADDRESS, SESSIONS, SESSIONS_PER_ADDRESS
+from demo.settings import (
+    CALLS_PER_ADDRESS,
+    KEEP_SECONDS,
+    RUNS_PER_ADDRESS,
+    SESSIONS,
+    SESSIONS_PER_ADDRESS,
+)
 from masa.errors import UserError
 
 API = "/gradio_api"
@@ -392,6 +398,31 @@ def test_a_running_page_tidies_up_by_itself(monkeypatch):
         small.join("10.0.0.1", session=session)
         small.listen(session)
         wait_for(lambda: small.upkeep.kept()["messages"] == 0, 10)
+    finally:
+        small.close()
+
+
+def test_addresses_of_visitors_who_were_there_are_forgotten_by_itself(monkeypatch):
+    """By all that counts them, although nobody asks for anything any more."""
+    now, made = [0.0], []
+
+    def allowance(most, seconds):
+        made.append(Allowance(most, seconds, lambda: now[0]))
+        return made[-1]
+
+    monkeypatch.setattr("demo.page.front.Allowance", allowance)
+    monkeypatch.setattr("demo.page.upkeep._TIDY_SECONDS", 1)
+    small = Small()
+    try:
+        small.http.get("/config", headers={"X-Real": "10.0.0.1"})
+        assert small.join("10.0.0.1").status_code == 200
+        call = small.http.post(
+            f"{API}/call/told", json={"data": [3]}, headers={"X-Real": "10.0.0.1"}
+        )
+        assert call.status_code == 200
+        assert len(made) == 4 and all("10.0.0.1" in each._taken for each in made)
+        now[0] = KEEP_SECONDS
+        wait_for(lambda: not any(each._taken for each in made), 10)
     finally:
         small.close()
 

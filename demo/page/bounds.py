@@ -52,8 +52,8 @@ def _host(text: str) -> str:
 class Allowance:
     """How much each address may take within a time; what it took is given back bit by bit.
 
-    An address that took nothing for that long has all of it again, and is forgotten when the next
-    one asks. For one thread only.
+    An address that took nothing for that long has all of it again, and can be forgotten. For one
+    thread only.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class Allowance:
 
     def take(self, address: str, amount: float = 1) -> bool:
         """Whether ``address`` may take ``amount`` more, which then counts."""
+        self.forget()
         now = self._clock()
-        self._forget(now)
         taken, then = self._taken.pop(address, (0.0, now))
         taken = max(0.0, taken - (now - then) / self._seconds * self._most)
         allowed = taken + amount <= self._most
@@ -74,7 +74,9 @@ class Allowance:
             self._taken.popitem(last=False)
         return allowed
 
-    def _forget(self, now: float) -> None:
+    def forget(self) -> None:
+        """Forget addresses that took nothing for that long."""
+        now = self._clock()
         while self._taken:
             _, then = next(iter(self._taken.values()))
             if now - then < self._seconds:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -30,7 +31,7 @@ from demo.page.bounds import Allowance
 from demo.page.guard import TAKE_FILES, Guard, Refused
 from demo.page.kept import Kept, Large, Pages, Shelf
 from demo.page.messages import sentence_for
-from demo.page.once import Answers, Sessions
+from demo.page.once import ANSWERS_PER_ADDRESS, Answers, Sessions
 from demo.page.sent import check_texts, checked, file_path
 from demo.page.upkeep import upkeep
 from demo.runs.exploration import Exploration
@@ -38,6 +39,7 @@ from demo.runs.jobs import ASKING
 from demo.runs.rematch import DenseMatch
 from demo.runs.served import full_disk, room
 from demo.settings import (
+    BYTES_PER_ADDRESS,
     CALLS_PER_ADDRESS,
     KEEP_SECONDS,
     RUNS_PER_ADDRESS,
@@ -144,6 +146,11 @@ class Front(gr.Blocks):
         self._starts = starts
         self.keep_seconds = keep_seconds
         self._pages = Pages(keep_seconds)
+
+    def forget_addresses(self) -> None:
+        """Forget those that asked for nothing for as long as they are counted."""
+        self._sessions.forget()
+        self._calls.forget()
 
     def queue(self, *args: Any, **options: Any) -> Front:
         """Gradio's, which keeps no statistics, and takes no more of an address than its share."""
@@ -427,11 +434,13 @@ def app_options(proxy_header: str | None = None) -> dict[str, Any]:
         AttributeError,
         InvalidURL,
     )
+    sent = Allowance(BYTES_PER_ADDRESS, KEEP_SECONDS)
+    made_for = Allowance(ANSWERS_PER_ADDRESS, 60)
     return {
         "middleware": [
-            Middleware(Guard, proxy_header=proxy_header, room=room),
-            Middleware(Answers),
+            Middleware(Guard, sent=sent, proxy_header=proxy_header, room=room),
+            Middleware(Answers, made_for=made_for),
         ],
-        "lifespan": upkeep,
+        "lifespan": partial(upkeep, allowances=(sent, made_for)),
         "exception_handlers": {**dict.fromkeys(odd, _not_understood), OSError: _not_done},
     }

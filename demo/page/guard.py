@@ -30,13 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from demo.page.bounds import Allowance, address_of
 from demo.runs.served import FILE_BYTES, is_served
 from demo.runs.served import FULL as NO_ROOM
-from demo.settings import (
-    BYTES_PER_ADDRESS,
-    KEEP_SECONDS,
-    LIMITS,
-    REQUESTS,
-    REQUESTS_PER_ADDRESS,
-)
+from demo.settings import LIMITS, REQUESTS, REQUESTS_PER_ADDRESS
 
 SERVED_AT = "/gradio_api/file="
 
@@ -155,20 +149,20 @@ class Guard:
 
     Refusals are JSON, ``{"detail": sentence}``, of uploads the sentence alone. What stands behind
     takes more of an address's allowance by ``scope[TAKE_FILES](files)``, which raises
-    :class:`Refused`. ``proxy_header`` names the header in which a trusted proxy tells visitors'
-    addresses; ``room(wanted)`` is how many bytes of files may still come, after it tried to make
-    room for ``wanted``.
+    :class:`Refused`. ``sent`` counts the bytes that each address sends; ``proxy_header`` names the
+    header in which a trusted proxy tells visitors' addresses; ``room(wanted)`` is how many bytes of
+    files may still come, after it tried to make room for ``wanted``.
     """
 
     def __init__(
         self,
         app: ASGIApp,
+        sent: Allowance,
         proxy_header: str | None = None,
         room: Callable[[int], int] | None = None,
     ) -> None:
-        self._app, self._proxy_header, self._room = app, proxy_header, room
+        self._app, self._sent, self._proxy_header, self._room = app, sent, proxy_header, room
         self._open: Counter[str] = Counter()
-        self._sent = Allowance(BYTES_PER_ADDRESS, KEEP_SECONDS)
         self._buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -47,14 +47,13 @@ class Answers:
     """ASGI middleware that keeps the page's own answers.
 
     One that is not kept yet is made while others wait, so that many who ask at once, or for names
-    that nobody uses, take one thread at most.
+    that nobody uses, take one thread at most. ``made_for`` counts those that each address has made.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, made_for: Allowance) -> None:
+        self._app, self._made_for = app, made_for
         self._kept: OrderedDict[Key, list[Message]] = OrderedDict()  # the last one was asked last
         self._making = asyncio.Lock()
-        self._made_for = Allowance(ANSWERS_PER_ADDRESS, 60)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from what is kept, or let the app answer, and keep that."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sized
+from collections.abc import AsyncGenerator, Callable, Collection, Sized
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ except ImportError:  # Windows
 from gradio.routes import App, file_upload_statuses
 from uvicorn import Server
 
+from demo.page.bounds import Allowance
 from demo.page.guard import with_host
 from demo.page.once import Sessions
 
@@ -136,22 +137,25 @@ def allow_many_files() -> None:
 
 
 @asynccontextmanager
-async def upkeep(app: App) -> AsyncGenerator[None, None]:
-    """Keeps a running app tidy, and its sessions light: for FastAPI's ``lifespan``."""
+async def upkeep(app: App, allowances: Collection[Allowance]) -> AsyncGenerator[None, None]:
+    """Keeps a running app tidy, and its sessions light: for FastAPI's ``lifespan``.
+
+    ``allowances``: those that forget addresses, beside the app's own.
+    """
     allow_many_files()
     sessions = Sessions()
     sessions.set_blocks(app.get_blocks())
     app.state_holder = sessions
     if app.middleware_stack is not None:
         app.middleware_stack = with_host(app.middleware_stack)
-    task = asyncio.create_task(_work(app))
+    task = asyncio.create_task(_work(app, allowances))
     try:
         yield
     finally:
         task.cancel()
 
 
-async def _work(app: App) -> None:
+async def _work(app: App, allowances: Collection[Allowance]) -> None:
     blocks: Any = app.get_blocks()
     tidy = Upkeep(app, blocks.keep_seconds).tidy
     connections: Connections | None = None
@@ -166,6 +170,9 @@ async def _work(app: App) -> None:
             if connections is not None:
                 connections.close_silent()
             if seconds % _TIDY_SECONDS == 0:
+                blocks.forget_addresses()
+                for allowance in allowances:
+                    allowance.forget()
                 tidy()
         except Exception:
             log.exception("What ended could not be tidied up")
