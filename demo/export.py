@@ -114,14 +114,17 @@ def maps(x: Exploration) -> bytes:
 
 
 def run_numbers(x: Exploration) -> dict[str, Any]:
-    """Sizes, weights, times, costs and scores of a run, as plain values."""
+    """Sizes, weights, settings, times, costs and scores of a run, as plain values."""
     scores = measure(x)
     found = {
         "weights": x.weights,
         "weights_without_invented_detail": None if x.faithful is None else x.auto,
         "lr": [x.lr.width, x.lr.height],
-        "references": [[columns, rows] for rows, columns in x.ref_sizes],
+        "is_hr": x.hr is not None,
+        "degradation": x.degradation,
+        "references": [list(ref.plain.size[::-1]) for ref in x.references],
         "self_reference": x.self_reference,
+        "shift": asdict(x.shift),
         "align": x.align,
         "alignments": alignments(x.alignments, x.ref),
         "seconds": dict(x.seconds),

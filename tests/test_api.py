@@ -90,6 +90,9 @@ def test_the_client_gets_the_predictors_own_picture(client, photos):
     assert numbers["lr"] == [24, 16] and numbers["result"] == [96, 64]
     assert not numbers["self_reference"]
     assert numbers["scores_on_y_no_border_cropped"] is None
+    assert not numbers["is_hr"] and numbers["degradation"] is None
+    assert Shift(**numbers["shift"]).is_identity
+    assert not any("light" in note for note in numbers["notes"])
 
 
 def test_photos_of_phones_give_what_the_same_pixels_do(client, photos, tmp_path):
@@ -119,6 +122,9 @@ def test_a_sharp_photo_is_scored_and_the_shift_applied(client, photos):
         assert np.abs(read_photo(path).rgb.astype(int) - expected.rgb).max() <= 1
         scores = numbers["scores_on_y_no_border_cropped"]
         assert {"result", "bicubic"} == set(scores) and scores["bicubic"]["psnr"] > 5
+        assert Shift(**numbers["shift"]) == shift
+        assert numbers["is_hr"] and numbers["degradation"] == "clean"
+        assert "light was changed: " in numbers["notes"][0]
 
 
 def test_references_are_aligned_unless_told_not_to(client, turned, tmp_path):
@@ -142,6 +148,9 @@ def test_the_client_gets_everything_explained(client, photos):
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         assert json.loads(archive.read("run.json")) == numbers
+    _, quick = client.predict(handle_file(photos / "hr.png"), is_hr=True, api_name="/super_resolve")
+    for key in ("is_hr", "degradation", "references", "self_reference", "shift", "align"):
+        assert numbers[key] == quick[key], key
     assert {"result.png", "maps.npz", "figures.md", "figures/fine_given.png"} <= names
 
 

@@ -17,7 +17,7 @@ from helpers import picture, taken
 from PIL import ExifTags, Image
 from serving import ROOT
 
-from demo.export import ARCHIVES, pack, snippet
+from demo.export import ARCHIVES, pack, run_numbers, snippet
 from demo.figures.places import matched_cells
 from demo.figures.tabs import FIGURES
 from demo.runs import request
@@ -27,6 +27,7 @@ from demo.runs.steps import paint
 from masa.__main__ import main
 from masa.pictures.photo import DEFAULT_LIMITS
 from masa.pictures.read import read_photo
+from masa.pictures.shifts import PRESETS, Shift
 from masa.pictures.write import write_photo
 
 
@@ -130,6 +131,23 @@ def test_an_aligned_run_is_repeated_from_the_zip(turned, tmp_path, monkeypatch):
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
     assert np.array_equal(again.rgb, x.result)
+
+
+def test_the_numbers_say_how_photo_and_references_were_changed():
+    hr, ref = picture(64, 96, 1), picture(64, 96, 2)
+    warm = paint(Request(hr, (ref,), True, shift=PRESETS["warm"], degradation="camera"))
+    found = json.loads(json.dumps(run_numbers(warm)))
+    assert found["is_hr"] and found["degradation"] == "camera"
+    assert Shift(**found["shift"]) == PRESETS["warm"]
+    assert any("light was changed: “warm”" in note for note in found["notes"])
+    plain = run_numbers(paint(Request(picture(16, 24), (ref,))))
+    assert not plain["is_hr"] and plain["degradation"] is None
+    assert Shift(**plain["shift"]).is_identity and plain["references"] == [[96, 64]]
+
+
+def test_a_photo_that_is_its_own_reference_has_none_in_the_numbers():
+    found = run_numbers(paint(Request(picture(16, 24))))
+    assert found["self_reference"] and found["references"] == []
 
 
 def test_a_run_with_more_views_than_references_are_allowed_is_repeated(

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import fill, picture
+from helpers import fill, is_one_sentence, picture
 
 from demo.figures import adaptation, aggregation, blocks, cost, network, result, tabs
 from demo.figures.draw import WIDE, WIDTH
@@ -49,8 +49,9 @@ def explored(lr=(32, 40), ref=(128, 160), config=SMALL, keep=(1, 2, 4), known=Tr
     if not late:
         return x
     off = {
-        "ref": predictor.run(small, refs, branches=Branches(ref=False)).rgb,
-        "lr": predictor.run(small, refs, branches=Branches(lr=False)).rgb,
+        name: predictor.run(small, refs, branches=branches).rgb
+        for name, branches in (("ref", Branches(ref=False)), ("lr", Branches(lr=False)))
+        if getattr(x.branches, name)
     }
     return replace(x, plain=predictor.run(small).rgb, switched_off=off)
 
@@ -454,8 +455,33 @@ def test_residuals_that_a_network_does_not_have(none, x):
     means = [x.lr.crop(x.scales[4].added[f"{n}_residual"]).mean() for n in ("ref", "lr")]
     told_sizes = f"({means[0]:.3g} in the reference branch, {means[1]:.3g} in the photo branch)"
     assert told_sizes in aggregation.residuals(x, View(scale=4)).summary
-    # What is switched off changes nothing then.
-    assert "the result is the same" in aggregation.ref_off(none, View()).summary
+    assert aggregation.ref_off(none, View()) is None
+    why = FIGURES["ref_off"].missing(none, View())
+    assert "the reference branch takes nothing over" in why and is_one_sentence(why)
+
+
+@pytest.mark.parametrize(
+    ("ref", "lr", "before", "sizes", "bright"),
+    [
+        (True, True, "Each branch has taken over", "On average the residual of the", True),
+        (
+            True,
+            False,
+            "only the reference branch has taken over",
+            "photo branch takes nothing",
+            True,
+        ),
+        (False, True, "only the photo branch has taken", "reference branch takes nothing", True),
+        (False, False, "neither branch takes", "neither branch takes anything", False),
+    ],
+)
+def test_branches_are_said_to_take_over_what_they_do(ref, lr, before, sizes, bright):
+    config = MASAConfig(channels=8, dram_ref=ref, dram_lr=lr)
+    one = explored((16, 24), (64, 64), config, late=False)
+    told = aggregation.branches(one, View(scale=2)).summary
+    assert before in told and told.endswith("and the decoder goes on with the merged features.")
+    told = aggregation.residuals(one, View(scale=2)).summary
+    assert sizes in told and ("Bright places" in told) == bright
 
 
 # ---------------------------------------------------------------------------- table

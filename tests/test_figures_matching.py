@@ -32,7 +32,7 @@ from demo.runs.request import FinishedRun, Request, run
 from masa.config import MASAConfig
 from masa.network.blocks import Geometry
 from masa.network.model import MASA
-from masa.network.transfer import plan_transfer
+from masa.network.transfer import plan_transfer, transfer
 from masa.predictor import Predictor
 from masa.reference.canvas import Area, lr_canvas
 
@@ -548,6 +548,14 @@ def test_given_is_the_moved_reference(shifted):
     assert difference[36:-36, 36:-36].max() <= 1
 
 
+def test_different_places_are_those_of_the_matches(shifted):
+    """Their neighbours are copied too."""
+    position = torch.full_like(shifted.matches.position, 5)
+    position[:, :, ::2] = 7
+    one = replace(shifted, matches=replace(shifted.matches, position=position))
+    assert "The matches lie at 2 different places (0% of all" in fine.given(one, View()).summary
+
+
 # Truth
 
 
@@ -667,6 +675,20 @@ def test_the_pixel_in_words(shifted):
     assert "row 58, column 94 of the reference" in summary
     assert "1.000" in summary
     assert "row 58, column 94 of the reference" in pixel.chosen(shifted, View(12, 20)).summary
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (12, 20), (17, 30)])
+def test_the_factor_is_that_of_the_followed_pixel(shifted, row, column):
+    noise = torch.rand(shifted.matches.similarity.shape, generator=torch.Generator().manual_seed(1))
+    matches = replace(shifted.matches, similarity=noise)
+    x = replace(shifted, matches=matches)
+    geometry = matches.geometry
+    ones = torch.ones(1, 1, 4 * geometry.ref_height, 4 * geometry.ref_width)
+    at = 4 * row + 2, 4 * column + 2
+    used = float(transfer(ones, plan_transfer(matches), 4)[0, 0, at[0], at[1]])
+    assert pixel.factor_at(x, *at) == pytest.approx(used, abs=1e-6)
+    assert abs(used - float(noise[0, 0, row, column])) > 2e-3
+    assert f"to this pixel: {used:.3f}." in pixel.provenance(x, View(row, column)).summary
 
 
 def test_shares_of_one_reference(shifted, alone):

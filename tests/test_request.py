@@ -15,7 +15,7 @@ from masa.pictures.degradation import lr_from_hr, preset_called
 from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
 from masa.pictures.resize import enlarge_x4, resize_to_fit
-from masa.pictures.shifts import Shift
+from masa.pictures.shifts import PRESETS, Shift
 from masa.reference import views as reading
 
 DARK = Shift(gain=0.6, saturation=0.5)
@@ -43,7 +43,7 @@ def test_references_are_reduced_and_then_shifted(monkeypatch):
         ("Reference 1 was reduced from 60x80 to 30x40 pixels.",),
         (),
     ]
-    assert prepared.notes == ()
+    assert prepared.notes == ("The references' light was changed: gain 0.6, saturation 0.5.",)
     assert prepared.hr is None
 
 
@@ -98,6 +98,22 @@ def test_how_the_small_photo_was_made_is_noted(name, note):
     made = "The small photo was made from the sharp one by "
     assert prepared.notes == (() if note is None else (made + note,))
     assert prepare(Request(picture(16, 16), degradation=name)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("shift", "note"),
+    [
+        (PRESETS["off"], None),
+        (PRESETS["warm"], "“warm”, temperature 0.8, saturation 1.1."),
+        (PRESETS["darker"], "“darker”, gain 0.6, offset -15."),
+        (Shift(gamma=1.25, contrast=0.7), "contrast 0.7, gamma 1.25."),
+    ],
+)
+def test_how_the_light_was_changed_is_noted(shift, note):
+    notes = prepare(Request(picture(16, 16), (picture(24, 24),), shift=shift)).notes
+    changed = "The reference's light was changed: "
+    assert notes == (() if note is None else (changed + note,))
+    assert prepare(Request(picture(16, 16), shift=shift)).notes == ()  # nothing was changed
 
 
 def test_a_photo_that_stops_early_is_noted():

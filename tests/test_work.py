@@ -13,6 +13,7 @@ from asking import inputs, last
 from helpers import fill, is_one_sentence, picture, taken
 
 from demo.export import export
+from demo.figures.tabs import FIGURES
 from demo.figures.view import View
 from demo.page.form import CUSTOM, HR_MODE, LR_MODE
 from demo.page.messages import as_visible_errors
@@ -25,7 +26,7 @@ from demo.runs.exploration import KEPT_BYTES, explore
 from demo.runs.jobs import Finished, Step
 from demo.runs.request import Request, predictor_for, prepare, run
 from demo.runs.showcase import Showcase
-from demo.runs.steps import paint, without_branches, without_reference
+from demo.runs.steps import later_steps, paint, without_branches, without_reference
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.network.aggregation import Branches
@@ -189,6 +190,38 @@ def test_later_steps_add_what_is_missing(files, x):
     assert without_branches(whole) is whole and without_reference(whole) is whole
 
 
+@pytest.mark.parametrize("ref", [True, False])
+@pytest.mark.parametrize("lr", [True, False])
+def test_no_branch_is_switched_off_that_a_network_lacks(files, tmp_path, monkeypatch, ref, lr):
+    config = MASAConfig(channels=4, dram_ref=ref, dram_lr=lr)
+    name = f"model-{config.dram_model}"
+    own = tmp_path / f"{name}.safetensors"
+    save_weights(own, fill(MASA(config), in_blocks=1).state_dict(), config, {"stage": "rec"})
+    monkeypatch.setenv("MASA_WEIGHTS", str(tmp_path))
+    pictures = str(files / "lr.png"), (str(files / "ref.png"),)
+    x = without_reference(paint(Request(*pictures, weights=name)))
+    predictor, ran = predictor_for(name), []
+    enlarged = predictor.run
+
+    def counted(*given, **options):
+        ran.append(options)
+        return enlarged(*given, **options)
+
+    monkeypatch.setattr(predictor, "run", counted)
+    shares = []
+    whole = without_branches(x, progress=lambda share, doing: shares.append(share))
+    lacked = {branch for branch, has in (("ref", ref), ("lr", lr)) if not has}
+    assert set(whole.switched_off) == {"ref", "lr"} - lacked and len(ran) == ref + lr
+    assert not any(np.array_equal(off, x.result) for off in whole.switched_off.values())
+    assert not shares or max(shares) == 1
+    assert later_steps(whole) == [] and (later_steps(x) == []) == (not ref and not lr)
+    for branch, words in (("ref", "reference"), ("lr", "photo")):
+        figure = FIGURES[f"{branch}_off"]
+        told = f"the {words} branch takes nothing over"
+        assert (figure.draw(whole, View()) is None) == (branch in lacked)
+        assert (told in figure.missing(x, View())) == (branch in lacked)
+
+
 def test_invented_detail_can_be_compared_with_none(files, tmp_path, monkeypatch):
     config = MASAConfig(channels=4)
     own = tmp_path / "crisp.safetensors"
@@ -298,6 +331,7 @@ def test_a_change_of_light_repeats_only_what_depends_on_the_reference(
     changed = last(enlarge(wanted, no_examples, weakref.ref(x)))
     assert changed.plain is x.plain and not changed.switched_off
     assert not np.array_equal(changed.result, x.result) and len(read) == 1
+    assert "light was changed: “warm”, temperature 0.8, saturation 1.1." in report(changed)
     monkeypatch.undo()
     other = inputs(files / "lr.png", [files / "ref.png"])
     assert last(enlarge(other, no_examples, weakref.ref(x))).plain is None

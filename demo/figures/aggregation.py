@@ -16,6 +16,7 @@ from demo.figures.parts import (
 from demo.figures.result import DETAIL, decibels, gain_db, signed
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
+from masa.network.aggregation import BOTH, Branches
 from masa.pictures.metrics import psnr_y
 
 _TITLES = {
@@ -24,6 +25,18 @@ _TITLES = {
     "merged": "Merged",
 }
 _BRANCH = {"ref": "reference", "lr": "photo"}
+_JOINED = "In this network neither branch takes anything over from the other: they are only joined"
+_TAKEN_OVER = {
+    BOTH: "Each branch has taken over what it lacked from the other",
+    Branches(lr=False): (
+        "In this network only the reference branch has taken over what it lacked from the other"
+    ),
+    Branches(ref=False): (
+        "In this network only the photo branch has taken over what it lacked from the other"
+    ),
+    Branches(ref=False, lr=False): _JOINED,
+}
+"""What the branches are before they are merged, by those that the network refines."""
 
 
 def why_not(x: Exploration, view: View) -> str:
@@ -58,8 +71,8 @@ def branches(x: Exploration, view: View) -> Drawn | None:
         parts,
         f"Colour pictures of the features at {scale} times the photo's size: of the branch that "
         "carries the reference, of the one that carries the photo, and after they are merged.",
-        "Like colours mean like features in all three pictures. Each branch has taken over "
-        "what it lacked from the other, and the decoder goes on with the merged features.",
+        f"Like colours mean like features in all three pictures. {_TAKEN_OVER[x.branches]}, and "
+        "the decoder goes on with the merged features.",
         columns=3,
     )
 
@@ -95,15 +108,16 @@ def residuals(x: Exploration, view: View) -> Drawn | None:
         parts,
         "Two maps of the size of the residuals, of the reference's features minus the photo's and "
         "of the photo's minus the reference's; bright is much.",
-        f"{_more(ref, lr)} Bright places are where the two differ most.",
+        f"{_more(ref, lr)} Bright places are where the two differ most."
+        if ref or lr
+        else f"{_JOINED}.",
         columns=2,
     )
 
 
 def _more(ref: float, lr: float) -> str:
     if not ref or not lr:
-        off = [name for name, size in (("reference", ref), ("photo", lr)) if not size]
-        return f"In this network the {' and the '.join(off)} branch takes nothing over."
+        return f"In this network the {'photo' if ref else 'reference'} branch takes nothing over."
     larger, smaller = ("reference", "photo") if ref > lr else ("photo", "reference")
     return (
         f"On average the residual of the {larger} branch is {max(ref, lr) / min(ref, lr):.1f} "
@@ -112,10 +126,21 @@ def _more(ref: float, lr: float) -> str:
     )
 
 
+def lacks(x: Exploration, which: str) -> str:
+    """In a sentence, that the network has no such branch (``ref``, ``lr``); empty if it has."""
+    if getattr(x.branches, which):
+        return ""
+    return (
+        f"In this network the {_BRANCH[which]} branch takes nothing over, so there is nothing to "
+        "switch off."
+    )
+
+
 def ref_off(x: Exploration, view: View) -> Drawn | None:
     """The result without the residual of DRAM's reference branch, beside the full one.
 
-    ``None`` until it is computed. Both pictures repeat, enlarged, where they differ most.
+    ``None`` until it is computed, and if the network has no such residual. Both pictures repeat,
+    enlarged, where they differ most.
     """
     return _switched_off(x, "ref")
 
@@ -133,7 +158,7 @@ def _switched_off(x: Exploration, which: str) -> Drawn | None:
     place = busiest(change, DETAIL // 2, DETAIL) if change.any() else None
     branch = _BRANCH[which]
     parts = [
-        picture_part(x, x.result, "Both branches", THIRD, place),
+        picture_part(x, x.result, "The result", THIRD, place),
         picture_part(x, without, f"{branch.capitalize()} branch off", THIRD, place),
         map_part(
             x,
@@ -164,8 +189,8 @@ def _switched_off(x: Exploration, which: str) -> Drawn | None:
         )
     return compose(
         parts,
-        f"The result with both branches, with the {branch} branch's residual switched off, and a "
-        "map of where they differ.",
+        f"The result, the same with the {branch} branch's residual switched off, and a map of "
+        "where they differ.",
         words
         if place is None
         else f"{words} The enlarged parts are the {place.width} x {place.height} pixels that "

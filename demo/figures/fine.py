@@ -229,10 +229,10 @@ def given(x: Exploration, view: View) -> Drawn:
         enlarge(picture, zoom),
         "The photo put together from pieces of the reference alone.",
         f"Nothing but pixels of {'the references' if several else reference_words(x, 0)}, moved "
-        "to where the index map puts them and averaged where patches overlap. They come from "
-        f"{places} different places ({places / cells:.0%} of all that were searched), and differ "
-        f"from the small photo, enlarged bicubically, by {apart:.1f} of 255 levels on average."
-        + aligned_words(x, "they were found"),
+        "to where the index map puts them and averaged where patches overlap. The matches lie at "
+        f"{places} different places ({places / cells:.0%} of all that were searched). The moved "
+        f"pixels differ from the small photo, enlarged bicubically, by {apart:.1f} of 255 levels "
+        "on average." + aligned_words(x, "the match was found"),
         (Panel("hr", 0, 0, rows, columns, zoom),),
     )
 

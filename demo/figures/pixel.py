@@ -52,7 +52,7 @@ from demo.figures.places import (
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
 from masa.config import SCALE
-from masa.network.transfer import TransferPlan, plan_transfer
+from masa.network.transfer import TransferPlan, plan_transfer, scaled_similarity
 from masa.pictures.photo import Pixels
 
 FIELD = 12
@@ -149,6 +149,17 @@ def _plan_of_block(x: Exploration, row: int, column: int) -> TransferPlan:
     )
 
 
+def factor_at(x: Exploration, row: int, column: int) -> float:
+    """What features copied to pixel (row, column) of the result are multiplied by.
+
+    That is the similarity, interpolated between the small photo's pixels as the network does.
+    """
+    plan = _plan_of_block(x, row // SCALE, column // SCALE)
+    side = SCALE * plan.geometry.block
+    factors = scaled_similarity(plan.similarity, plan.geometry, SCALE)
+    return float(factors[0, 0, row % side, column % side])
+
+
 def provenance(x: Exploration, view: View) -> Drawn:
     """The chosen LR pixel, one of its result pixels, the Ref block searched and what was copied.
 
@@ -186,7 +197,6 @@ def provenance(x: Exploration, view: View) -> Drawn:
         _link(upper, shown, corners[1], box, corners[2])
         _fan(upper, box, corners[2], corners[3], searching.shape[0])
     lower = _sum_of_pieces(x, pieces, row, column)
-    similarity = float(x.matches.similarity[0, 0, lr_row, lr_column])
     first = pieces[0]
     source = place_words(x, first.row, first.column)
     covering = _count(sum(len(piece.voters) for piece in pieces), "matched patch", "es")
@@ -201,8 +211,8 @@ def provenance(x: Exploration, view: View) -> Drawn:
         "A pixel of the result linked to its pixel and block in the small photo, to the block of "
         "the reference that was searched, and to the pieces copied from there.",
         f"Result pixel (row {row}, column {column}) lies in pixel (row {lr_row}, column "
-        f"{lr_column}) of the small photo. {origin}. Features copied here are multiplied by their "
-        f"similarity, {similarity:.3f}.",
+        f"{lr_column}) of the small photo. {origin}. Features copied here are multiplied by the "
+        f"similarity, interpolated to this pixel: {factor_at(x, row, column):.3f}.",
     )
 
 
@@ -345,10 +355,9 @@ def _sum_of_pieces(x: Exploration, pieces: list[Piece], row: int, column: int) -
     outline(tile, followed, WHITE, 1)
     page[:_TILE, left : left + _TILE] = tile
     text(page, "given", left, _TILE + 16, NORMAL, anchor="lm")
-    similarity = float(x.matches.similarity[0, 0, lr_row, lr_column])
     words = (
-        f"Similarity {similarity:.3f}: the network's features, copied in the same way, are "
-        "multiplied by it."
+        f"Similarity {factor_at(x, row, column):.3f} here: the network's features, copied in the "
+        "same way, are multiplied by it."
     )
     room = WIDE - left - _TILE - 2 * gap
     if room >= 200:

@@ -22,15 +22,17 @@ _ALIKE = 0.02  # of the gain: networks that keep so nearly the same are level
 def verdict(curves: Sequence[Curve], measured: bool) -> str:
     """Markdown: which network stays steadiest along a family, with its numbers.
 
-    While curves are still being measured, only values that all of them have are compared.
+    There is at least one curve. While curves are still being measured, only values that all of
+    them have are compared.
     """
+    family = curves[0].family
+    changed = changed_by(family)
     curves = _in_common([curve for curve in curves if len(curve.levels) > 1])
     if not curves:
-        return "The changed references are still to come."
-    family = curves[0].family
+        what = "photos" if changed == "the photo" else "references"
+        return f"The changed {what} are still to come."
     if not measured:
         return _unmeasured(curves, family)
-    changed = changed_by(family)
     parts = []
     for curve in curves:
         worst, loss = curve.worst, curve.drop(curve.worst)

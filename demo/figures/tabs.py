@@ -97,6 +97,14 @@ def _alone_or_later(x: Exploration, view: View) -> str:
     return _ALONE if x.self_reference else _LATER
 
 
+def _no_ref_branch_or_later(x: Exploration, view: View) -> str:
+    return aggregation.lacks(x, "ref") or _LATER
+
+
+def _no_lr_branch_or_later(x: Exploration, view: View) -> str:
+    return aggregation.lacks(x, "lr") or _LATER
+
+
 def _unknown_or_later(x: Exploration, view: View) -> str:
     return _NO_HR if x.hr is None else _alone_or_later(x, view)
 
@@ -371,7 +379,7 @@ AGGREGATION = Tab(
             aggregation.ref_off,
             wide=True,
             late=True,
-            missing=_later,
+            missing=_no_ref_branch_or_later,
         ),
         Figure(
             "lr_off",
@@ -381,7 +389,7 @@ AGGREGATION = Tab(
             aggregation.lr_off,
             wide=True,
             late=True,
-            missing=_later,
+            missing=_no_lr_branch_or_later,
         ),
     ),
 )

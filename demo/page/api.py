@@ -86,7 +86,7 @@ def super_resolve(
 
     {fields}
     Returns:
-        The enlarged photo as a lossless PNG, and sizes, times, notes and scores.
+        The enlarged photo as a lossless PNG, and settings, sizes, times, notes and scores.
     """
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with as_visible_errors():
@@ -220,18 +220,21 @@ def enlarge(request: Request, progress: Progress = unwatched) -> Enlarged:
 
 def numbers(finished: FinishedRun) -> dict[str, Any]:
     """What is known of a run, as plain values; scores are on Y, no border cropped."""
-    result = finished.result
+    request, result = finished.request, finished.result
     pictures = {"result": result.rgb, "bicubic": result.bicubic}
     scores = None
     if finished.hr is not None:
         scores = {name: asdict(likeness(p, finished.hr)) for name, p in pictures.items()}
     return for_json(
         {
-            "weights": finished.request.weights,
+            "weights": request.weights,
             "lr": [result.lr.width, result.lr.height],
+            "is_hr": request.is_hr,
+            "degradation": request.degradation if request.is_hr else None,
             "references": [list(ref.plain.size[::-1]) for ref in result.references],
             "self_reference": result.self_reference,
-            "align": finished.request.align,
+            "shift": asdict(request.shift),
+            "align": request.align,
             "alignments": alignments(result.alignments, result.ref),
             "result": [result.rgb.shape[1], result.rgb.shape[0]],
             "seconds": result.seconds,

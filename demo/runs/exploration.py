@@ -20,12 +20,14 @@ from demo.runs.request import FinishedRun
 from masa.config import Adaptation, Size
 from masa.machine.cost import Cost, dense_matching_cost, paper_cost
 from masa.machine.memory import Peak
+from masa.network.aggregation import Branches
 from masa.network.decoder import ScaleTrace
 from masa.network.matching import CoarseMatch, Matches
 from masa.network.progress import OnShare, ignore
 from masa.network.transfer import plan_transfer, transfer
 from masa.pictures.photo import Pixels
 from masa.pictures.resize import to_uint8
+from masa.pictures.shifts import Shift
 from masa.reference.alignment import Alignment
 from masa.reference.canvas import LRCanvas, RefCanvas
 from masa.reference.views import Reference
@@ -94,6 +96,8 @@ class Exploration:
     """Name of the shipped weights that were used."""
     auto: str
     """Name of those that ``auto`` takes for these pictures."""
+    branches: Branches
+    """Which of DRAM's branches the network refines; the others cannot be switched off."""
     lr: LRCanvas
     ref: RefCanvas
     """Of the views of references that the network used: as they are, or aligned."""
@@ -101,6 +105,10 @@ class Exploration:
     """As the network was given them; none if the LR was its own."""
     align: bool
     """Whether references were to be aligned."""
+    shift: Shift
+    """Change of the references' light."""
+    degradation: str | None
+    """Name of the preset by which the LR was made of a sharp photo; ``None`` if it was not."""
     beyond: tuple[int, ...]
     """References, from 0, of which a view was left out for want of memory."""
     result: Pixels
@@ -118,7 +126,8 @@ class Exploration:
     """What the weights of ``auto`` make of the same pictures, where those that were used invent
     detail; ``None`` until computed, and with others."""
     switched_off: Mapping[str, Pixels]
-    """Results with a branch of DRAM off: ``ref``, ``lr``; empty until computed."""
+    """Results with a branch of DRAM off: ``ref``, ``lr``, as far as the network has them; empty
+    until computed."""
     matches: Matches
     """On the CPU, float32 and int64, as the network used them; one picture (N = 1)."""
     lr_features: Tensor
@@ -204,10 +213,13 @@ def explore(run: FinishedRun, on_share: OnShare = ignore) -> Exploration:
     return Exploration(
         weights=run.request.weights,
         auto=run.request.auto,
+        branches=Branches(config.dram_ref, config.dram_lr),
         lr=result.lr,
         ref=result.ref,
         references=result.references,
         align=run.request.align,
+        shift=run.request.shift,
+        degradation=run.request.degradation if run.request.is_hr else None,
         beyond=result.beyond,
         result=result.rgb,
         alpha=result.alpha,

@@ -22,7 +22,7 @@ from masa.pictures.metrics import psnr_y, ssim_y
 from masa.pictures.photo import ImageError, Photo, Pixels, Source
 from masa.pictures.read import picture_size, read_photo
 from masa.pictures.sharp import read_sharp
-from masa.pictures.shifts import Shift
+from masa.pictures.shifts import PRESETS, RANGES, Shift
 from masa.predictor import (
     MemoryNeededError,
     Predictor,
@@ -83,7 +83,8 @@ class Prepared:
     hr: Pixels | None
     """``(4h, 4w, 3)``: the known target, cropped as the LR was made; ``None`` if unknown."""
     notes: tuple[str, ...] = ()
-    """How the LR was made of the photo, a sentence; photo and references hold their own notes."""
+    """How the LR was made of the photo, and how the references' light was changed, a sentence each;
+    photo and references hold their own notes."""
 
 
 def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
@@ -110,10 +111,12 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
         lr = replace(lr, rgb=rgb, alpha=None if lr.alpha is None else lr_from_hr(lr.alpha)[0])
     refs: list[Reference] = []
     sought = SoughtLR(lr.rgb)
+    shifted = not request.shift.is_identity
+    if shifted and request.refs:
+        notes += (_light_words(request.shift, len(request.refs)),)
     for number, source in enumerate(request.refs, start=1):
         doing = "Opening and aligning" if request.align else "Opening"
         progress(0, f"{doing} reference {number}")
-        shifted = not request.shift.is_identity
         seen_by = sought if request.align and not shifted else None
         ref = read_reference(source, number, LIMITS, seen_by)
         if shifted:
@@ -124,6 +127,18 @@ def prepare(request: Request, progress: Progress = unwatched) -> Prepared:
                 ref = replace(ref, plain=View(number - 1, rgb.shape[:2], rgb))
         refs.append(ref)
     return Prepared(lr, tuple(refs), hr, notes)
+
+
+def _light_words(shift: Shift, references: int) -> str:
+    """How the light of so many references was changed: a sentence."""
+    words = [f"“{name}”" for name, preset in PRESETS.items() if preset == shift]
+    words += [
+        f"{name} {getattr(shift, name):g}"
+        for name, (_, neutral, _) in RANGES.items()
+        if getattr(shift, name) != neutral
+    ]
+    whose = "reference's" if references == 1 else "references'"
+    return f"The {whose} light was changed: {', '.join(words)}."
 
 
 @dataclass(frozen=True)

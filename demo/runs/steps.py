@@ -16,6 +16,7 @@ from masa.predictor import Progress, unwatched
 from masa.weights import invents_detail
 
 _RUNNING = 0.9  # of painting's time, the network's share
+_OFF = {"ref": Branches(ref=False), "lr": Branches(lr=False)}
 
 
 def _noted(x: Exploration, note: str) -> Exploration:
@@ -64,11 +65,11 @@ def without_reference(x: Exploration, progress: Progress = unwatched) -> Explora
 
 @borrows(_seconds_again, _noted)
 def without_branches(x: Exploration, progress: Progress = unwatched) -> Exploration:
-    """Add the results with either branch of DRAM switched off."""
+    """Add the results with each branch of DRAM that the network has switched off."""
     if x.switched_off:
         return x
     predictor = predictor_for(x.weights)
-    off = {"ref": Branches(ref=False), "lr": Branches(lr=False)}
+    off = {name: branches for name, branches in _OFF.items() if getattr(x.branches, name)}
     results = {}
     for number, (name, branches) in enumerate(off.items()):
 
@@ -97,7 +98,7 @@ def later_steps(x: Exploration) -> list[Callable[..., Exploration]]:
     steps = {
         without_reference: x.plain is None,
         without_invention: invents and x.faithful is None,
-        without_branches: not x.switched_off,
+        without_branches: any(x.branches) and not x.switched_off,
     }
     return [step for step, is_missing in steps.items() if is_missing]
 
