@@ -80,6 +80,14 @@ def test_noise_has_the_stated_spread_and_colour():
     assert not np.array_equal(coloured, lr_from_hr(flat, Degradation(noise=6), 2)[0])
 
 
+def test_noise_comes_before_jpeg():
+    hr = smooth()
+    clean = reduce_x4(hr)
+    noise = np.random.default_rng(3).standard_normal(clean.shape, np.float32)
+    noisy = np.rint(clean + 5 * noise).clip(0, 255).astype(np.uint8)
+    assert np.array_equal(lr_from_hr(hr, PRESETS["camera"], seed=3)[0], jpeg(noisy, 85))
+
+
 def test_blur_is_counted_in_pixels_of_the_lr():
     hr = np.zeros((256, 256, 3), np.uint8)
     hr[:, 128:] = 255  # an edge: its slope tells the standard deviation
@@ -116,11 +124,13 @@ def test_draws_cover_the_stated_ranges_and_no_more():
     share["jpeg"] = sum(d.quality is not None for d in rest) / len(rest)
     share["noise"] = sum(d.noise > 0 for d in rest) / len(rest)
     share["blur"] = sum(d.blur[0] > 0 for d in rest) / len(rest)
+    share["grey"] = np.mean([d.grey for d in rest if d.noise])
     # A few of the others happen to draw nothing but a bicubic reduction.
     assert share["clean"] == pytest.approx(0.25 + 0.75 * 0.5 * 0.5 * 0.5 * 0.3, abs=0.025)
     assert share["jpeg"] == pytest.approx(0.73, abs=0.03)
     assert share["noise"] == pytest.approx(0.52, abs=0.03)
     assert share["blur"] == pytest.approx(0.52, abs=0.03)
+    assert share["grey"] == pytest.approx(0.4, abs=0.04)
     qualities = [d.quality for d in rest if d.quality]
     assert (min(qualities), max(qualities)) == (35, 95)
     noises = [d.noise for d in rest if d.noise]

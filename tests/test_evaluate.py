@@ -28,7 +28,7 @@ from masa.measuring.evaluate import (
     reduction,
 )
 from masa.measuring.scenes import Scene, detect_layout, find_scenes, read_references, stitch
-from masa.pictures.degradation import PRESETS, Degradation, lr_from_hr
+from masa.pictures.degradation import CLEAN, PRESETS, Degradation, lr_from_hr
 from masa.pictures.metrics import (
     colour_drift,
     grid_strength,
@@ -281,6 +281,21 @@ def test_scenes_can_be_shared_out(cufed5):
     rows = list(evaluate(Recorder(), scenes, numbers=range(1, 3), keep=2))
     assert [row.name for row in rows] == ["001", "002"]
     assert [bool(row.pictures) for row in rows] == [True, False]
+
+
+def test_scenes_are_degraded_in_turn(cufed5):
+    """By their positions, so that those who share the scenes out degrade them alike."""
+    scenes = find_scenes(cufed5, refs=1)
+    turns = (CLEAN, PRESETS["camera"])
+    whole, part = Recorder(), Recorder()
+    assert len(list(evaluate(whole, scenes, degradations=turns))) == 3
+    assert len(list(evaluate(part, scenes, numbers=[1], degradations=turns))) == 1
+    expected = [
+        lr_from_hr(picture(50, 66, 10 * k), turns[turn], seed=k)[0]
+        for k, turn in enumerate((0, 1, 0))
+    ]
+    for (lr, _), wanted in zip([*whole.calls, *part.calls], [*expected, expected[1]], strict=True):
+        assert np.array_equal(lr, wanted)
 
 
 def test_the_border_is_left_out():

@@ -145,7 +145,7 @@ def _tensorboard(folder: Path, step: int | None) -> Any:
     except ImportError:
         say("TensorBoard is not installed; the log is in log.jsonl alone.")
         return None
-    return SummaryWriter(str(folder), purge_step=None if step is None else step + 1)
+    return SummaryWriter(str(folder), purge_step=0 if step is None else step + 1)
 
 
 def _board_name(key: str) -> str:

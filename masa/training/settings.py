@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from masa.errors import UserError
@@ -170,3 +171,13 @@ def recorded_settings(settings: Mapping[str, Any], processes: int = 1) -> dict[s
     """
     found = {key: settings[key] for key in _RECORDED if key in settings}
     return {**found, "batch": processes * found["batch"]}
+
+
+def validated_on(settings: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The scenes of a session and how their LRs are made, by its settings' names in files.
+
+    Only scores on the same can be compared.
+    """
+    folder = settings.get("val")
+    degrade = settings["augmentation"].get("degrade", "off")
+    return folder and str(Path(folder).resolve()), degrade

@@ -26,7 +26,12 @@ from masa.training.console import Display, duration, leave_group, on_signals, sa
 from masa.training.data import Sample, SampleStream
 from masa.training.losses import L1Objective, Parts
 from masa.training.runlog import RunLog
-from masa.training.settings import Settings, recorded_settings, scheduled_learning_rate
+from masa.training.settings import (
+    Settings,
+    recorded_settings,
+    scheduled_learning_rate,
+    validated_on,
+)
 from masa.training.validation import PICTURES, Validation, log_line
 from masa.weights import find_weights, save_weights, trained_full
 
@@ -86,6 +91,8 @@ class Trainer:
         self.step = 0
         self.samples = 0
         self.best: float | None = None
+        self._validated_on = validated_on(settings.to_dict())
+        self._best_on = self._validated_on  # what ``best`` was measured on
         self._seconds = 0.0  # of all sessions
         self._validated = 0.0  # when last, in the run's seconds
         self._validated_step = 0
@@ -93,6 +100,7 @@ class Trainer:
         self._before: dict[str, Any] | None = None  # what a resumed run was trained with
         self._init = settings.init  # what the run's first session started from
         initial = find_weights(settings.init) if settings.init and not saved else None
+        self._initial = initial and initial.resolve()  # its file
         # Whether the weights were trained in the stage full, now or before this run.
         self._invents = settings.stage == "full" or (initial is not None and trained_full(initial))
         if saved:
@@ -252,6 +260,11 @@ class Trainer:
             on += f" ({self._precision_before} before)"
         on += f", {processes} processes" * (processes > 1)
         say(f"{self.out}: {what}; {len(self.dataset)} pairs, {len(self.scenes)} scenes; {on}")
+        if self.scenes and self.best is not None and self._best_on != self._validated_on:
+            say(
+                f"'{self.out / BEST}' was chosen on other scenes, or with another --degrade: the "
+                "next validation replaces it."
+            )
 
     def _tell_end(self, finished: bool) -> None:
         if not self.is_main:
@@ -305,10 +318,13 @@ class Trainer:
                 f"unrelated ones, {line['bicubic']:.3f} bicubic"
             )
         # In the full stage, PSNR falls while pictures get sharper, so it cannot choose the best.
-        if self.settings.stage == "rec" and (self.best is None or line["val_ref"] > self.best):
-            before, self.best = self.best, line["val_ref"]
+        rival = self.best if self._best_on == self._validated_on else None
+        if self.settings.stage == "rec" and (rival is None or line["val_ref"] > rival):
+            before = self.best, self._best_on
+            self.best, self._best_on = line["val_ref"], self._validated_on
             if not self._save_weights(BEST):
-                self.best = before  # so that the next ones that are as good are written
+                # So that the next ones that are as good are written.
+                self.best, self._best_on = before
 
     # ------------------------------------------------------------------------ checkpoints
 
@@ -325,6 +341,7 @@ class Trainer:
             "samples": self.samples,
             "seconds": self._seconds,
             "best": self.best,
+            "best_on": self._best_on,
             "validated": self._validated,
             "validated_step": self._validated_step,
             "precision": self.precision,
@@ -346,6 +363,7 @@ class Trainer:
         self._validated = saved.get("validated", saved["seconds"])
         self._validated_step = saved.get("validated_step", saved["step"])
         self._precision_before = saved.get("precision")
+        self._best_on = saved.get("best_on") or validated_on(saved["settings"])
         torch.set_rng_state(saved["torch_rng"].cpu())
 
     def _check_start(self) -> None:
@@ -371,6 +389,8 @@ class Trainer:
             except OSError as error:
                 reason = error.strerror or error
                 problem = f"'{self.out / CHECKPOINT}' could not be written ({reason})"
+            else:
+                self._remove_others_best()
         problem = gather_object([problem])[0]
         if last_chance:
             self._save_weights(FINAL)
@@ -381,6 +401,18 @@ class Trainer:
         if problem and self.is_main:
             say(f"{problem}; training goes on, and the next attempt is in a minute.")
         return not problem
+
+    def _remove_others_best(self) -> None:
+        """Remove the best weights of a run that this one has just replaced in its folder."""
+        path = self.out / BEST
+        is_others = self._before is None and self.best is None and path.is_file()
+        if not is_others or path.resolve() == self._initial:
+            return
+        try:
+            path.unlink()
+            say(f"'{path}' was of the run before in this folder and is removed.")
+        except OSError as error:
+            say(f"'{path}' is of the run before: it could not be removed ({error.strerror}).")
 
     def _save_weights(self, name: str) -> bool:
         """Write the averaged weights; ``False``, with a message, if the disk does not take them."""

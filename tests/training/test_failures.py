@@ -89,6 +89,13 @@ def test_the_best_weights_are_written_when_there_is_room_again(settings, scenes,
     full = False
     trainer._validate(log)
     assert trainer.best is not None and (trainer.out / "best.safetensors").is_file()
+    # Likewise where the best that are kept were chosen on other scenes.
+    full, trainer.best, trainer._best_on = True, 99.0, ("elsewhere", "off")
+    trainer._validate(log)
+    assert trainer.best == 99.0
+    full = False
+    trainer._validate(log)
+    assert trainer.best < 99.0
 
 
 @pytest.mark.filterwarnings("ignore:A training pair is left out")

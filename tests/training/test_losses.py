@@ -88,6 +88,16 @@ def test_each_call_trains_the_discriminator_once_and_only_by_its_own_loss(full):
     assert all(map(torch.equal, own, (parameter.grad for parameter in critic.parameters())))
 
 
+def test_the_adversarial_loss_is_the_discriminators_with_roles_exchanged(full):
+    result, truth = pictures()
+    parts = full(result, truth)[1]
+    with torch.no_grad():
+        real, fake = full._discriminator(torch.cat((truth, result))).chunk(2)
+    expected = relativistic_loss(fake, real).item()
+    assert parts["adversarial"].item() == pytest.approx(expected)
+    assert relativistic_loss(real, fake).item() != pytest.approx(expected, rel=0.01)
+
+
 @pytest.mark.parametrize("what", ["chequers", "tint"])
 def test_the_discriminator_sees_what_all_results_have_in_common(full, what):
     """Judged in batches of their own, batch normalisation would hide it."""
@@ -128,10 +138,11 @@ def test_the_grid_loss_is_that_of_the_tile_that_repeats():
 
 def test_the_discriminator_learns(full):
     result, truth = pictures()
-    first = full(result, truth)[1]["discriminator"]
+    first = full(result, truth)[1]
     for _ in range(8):
-        last = full(result, truth)[1]["discriminator"]
-    assert last < first
+        last = full(result, truth)[1]
+    assert last["discriminator"] < first["discriminator"]
+    assert last["adversarial"] > first["adversarial"]  # the results are found out
 
 
 def test_the_discriminator_goes_on_from_its_state(full):

@@ -16,7 +16,9 @@ import masa.training.trainer
 import masa.training.validation
 from masa.errors import UserError
 from masa.predictor import Predictor
+from masa.training.history import read_run
 from masa.training.trainer import Trainer, train
+from masa.weights import read_state
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,3 +87,9 @@ def test_two_processes_with_half_the_batch_do_the_same(settings, scenes, tmp_pat
         assert one == pytest.approx(two, rel=1e-4)
     a, b = (checkpoint_of(s)["model"] for s in (single, double))
     assert all(torch.allclose(a[key], b[key], atol=1e-4) for key in a)
+    # A later session goes on after the samples of both.
+    assert checkpoint_of(double)["samples"] == checkpoint_of(single)["samples"] == 8
+    (run,), _ = read_run(Path(double.out))
+    assert run.settings["batch"] == 4
+    for name in ("best", "final"):
+        assert read_state(Path(double.out) / f"{name}.safetensors")[1]["batch"] == "4"

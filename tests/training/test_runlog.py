@@ -59,6 +59,23 @@ def test_settings_are_said_when_they_change(tmp_path):
     assert read_log(tmp_path / "log.jsonl") == []
 
 
+@pytest.mark.parametrize(("step", "left"), [(None, [1]), (1, [1, 2])])
+def test_tensorboard_forgets_what_the_log_forgets(tmp_path, step, left):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = RunLog(tmp_path, None, active=True)
+    for number in (1, 2, 3):
+        log.write(line(number))
+    log.close()
+    (events,) = tmp_path.glob("events*")
+    events.rename(tmp_path / "events.out.tfevents.1.earlier")  # files are read by their names
+    log = RunLog(tmp_path, step, active=True)
+    log.write(line(1 if step is None else step + 1))
+    log.close()
+    board = EventAccumulator(str(tmp_path)).Reload()
+    assert [found.step for found in board.Scalars("train/loss")] == left
+
+
 def test_what_is_no_line_of_a_log_is_left_out(tmp_path):
     path = tmp_path / "log.jsonl"
     assert read_log(path) == []

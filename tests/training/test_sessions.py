@@ -174,6 +174,31 @@ def test_without_resume_it_starts_anew(settings):
     assert [line["step"] for line in log_of(settings)] == [1, 2]
 
 
+def test_a_new_run_does_not_keep_the_best_of_the_one_before(settings, scenes, stop_after, capsys):
+    settings, best = replace(settings, steps=1), Path(settings.out) / "best.safetensors"
+    validated = replace(settings, val=str(scenes))
+    train(validated)
+
+    def fail(trainer):
+        raise UserError("No memory.")
+
+    stop_after(1, fail)
+    with pytest.raises(UserError, match="No memory"):
+        train(settings, resume=False)
+    stop_after(None)
+    train(replace(settings, steps=2))
+    assert best.is_file()  # no other run has come as far as a checkpoint
+    assert "removed" not in capsys.readouterr().err
+    train(settings, resume=False)
+    assert not best.exists()
+    assert f"'{best}' was of the run before" in capsys.readouterr().err
+    train(validated, resume=False)
+    assert best.is_file()
+    train(replace(settings, init=str(best)), resume=False)
+    train(replace(settings, steps=2))
+    assert best.is_file()  # what it began with
+
+
 def test_a_run_does_not_change_its_network_stage_or_optimizer(settings):
     train(replace(settings, steps=1))
     with pytest.raises(UserError, match="adaptation"):

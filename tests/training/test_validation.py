@@ -20,11 +20,15 @@ import masa.training.validation
 from masa.config import MASAConfig
 from masa.errors import UserError
 from masa.measuring.evaluate import SceneScores, Score
+from masa.pictures.degradation import PRESETS, lr_from_hr
+from masa.pictures.resize import enlarge_x4
 from masa.predictor import Predictor
 from masa.training.build import validation_scenes
+from masa.training.checkpoint import save_checkpoint
+from masa.training.data import Augmentation
 from masa.training.trainer import Trainer, train
 from masa.training.validation import Validation
-from masa.weights import load_model
+from masa.weights import load_model, read_state
 
 
 def test_validation_measures_the_average_and_keeps_the_best(settings, scenes):
@@ -117,6 +121,58 @@ def test_worse_weights_do_not_replace_the_best(settings, scenes, monkeypatch):
     assert checkpoint_of(settings)["best"] == values[0]
 
 
+def test_the_best_is_chosen_anew_on_other_scenes_or_lrs(settings, scenes, monkeypatch, capsys):
+    """Not where the folder is only called by another name, or after a session without scenes."""
+    psnr = iter((31.0, 32.0, 30.0, 29.0, 28.0, 27.0))
+    monkeypatch.setattr(Validation, "scores", lambda self, model, stopping: [flat(next(psnr))])
+
+    def best_of(steps, degrade, val):
+        """Best PSNR and the step of the best weights, and whether other ones were given up."""
+        augmentation = Augmentation(degrade=degrade)
+        summary = train(replace(settings, steps=steps, val=val, augmentation=augmentation))
+        metadata = read_state(Path(settings.out) / "best.safetensors")[1]
+        assert metadata["best_val_psnr"] == f"{summary.best:.4f}"
+        return summary.best, int(metadata["step"]), "chosen on other" in capsys.readouterr().err
+
+    def make_older():
+        state = checkpoint_of(settings)
+        del state["best_on"]
+        save_checkpoint(Path(settings.out) / "last.pt", state)
+
+    one, other = str(scenes), settings.data
+    assert best_of(1, "off", one) == (32.0, 1, False)
+    assert best_of(2, "photo", one) == (30.0, 2, True)
+    make_older()
+    assert best_of(3, "photo", one) == (30.0, 2, False)
+    make_older()
+    assert best_of(4, "photo", other) == (28.0, 4, True)
+    assert best_of(5, "photo", None) == (28.0, 4, False)
+    assert best_of(6, "photo", os.path.relpath(other)) == (28.0, 4, False)
+
+
+@pytest.mark.parametrize(
+    ("degrade", "presets"), [("off", ("clean", "clean")), ("photo", ("clean", "web JPEG 90"))]
+)
+def test_scenes_are_degraded_like_what_is_trained_on(
+    settings, scenes, monkeypatch, degrade, presets
+):
+    seen = []
+
+    def upscale(lr, ref):
+        seen.append(lr)
+        return enlarge_x4(lr)
+
+    monkeypatch.setattr(masa.training.validation, "predictor_upscale", lambda *_: upscale)
+    augmentation = Augmentation(degrade=degrade)
+    trainer = Trainer(replace(settings, val=str(scenes), augmentation=augmentation))
+    assert trainer.validation.scores(trainer.ema, lambda: False)
+    assert len(seen) == 2 * 3  # with the scene's reference, the LR itself and an unrelated one
+    for number, lr in enumerate(seen):
+        scene = number // 3
+        hr = picture(48, 64, 10 + scene)
+        assert np.array_equal(lr, lr_from_hr(hr, PRESETS[presets[scene]], seed=scene)[0])
+
+
 def test_validation_ends_early_when_asked_to_stop(settings, scenes, monkeypatch):
     started = []
 
@@ -160,7 +216,7 @@ def test_only_the_first_validation_may_end_a_training(
 def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypatch):
     clock = iter(range(10**6))  # a second passes each time somebody looks
     monkeypatch.setattr(masa.training.trainer.time, "perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr(Validation, "scores", lambda self, model, stopping: [FLAT])
+    monkeypatch.setattr(Validation, "scores", lambda self, model, stopping: [flat()])
     often = replace(settings, val=str(scenes), val_minutes=0.4, steps=30)
     for step in range(3, 30, 3):  # some 10 seconds each
         stop_after(step)
@@ -170,8 +226,7 @@ def test_short_sessions_are_validated_too(settings, scenes, stop_after, monkeypa
     assert all(24 <= gap < 48 for gap in np.diff(validated))
 
 
-FLAT = SceneScores(
-    "flat",
-    dict.fromkeys(("bicubic", "masa", "self", "unrelated"), Score(20.0, 0.5, 1.0, 0.5, 0.0, 0.0)),
-    {"hr": picture(8, 8)},
-)
+def flat(psnr=20.0):
+    score = Score(psnr, 0.5, 1.0, 0.5, 0.0, 0.0)
+    methods = ("bicubic", "masa", "self", "unrelated")
+    return SceneScores("flat", dict.fromkeys(methods, score), {"hr": picture(8, 8)})
