@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from demo.commands.card import with_part
+from demo.commands.card import part, with_part
 from masa.__main__ import main
 from masa.errors import UserError
 from masa.training.history import TrainingRun, history_json, read_history, total_hours
+from masa.weights import WEIGHTS_DIR
 
 
 def write_run(folder, init=None, hours=2.0):
@@ -220,3 +221,11 @@ def test_a_card_names_the_network_and_what_sets_its_training_apart(tmp_path):
     told["config"] = {"colour": 1}
     log.write_text(json.dumps({"step": 0, "seconds": 0.0, "settings": told}) + "\n" + lines)
     assert card(tmp_path, tmp_path / "run") == 2
+
+
+@pytest.mark.parametrize("history", sorted(WEIGHTS_DIR.glob("*.json")), ids=lambda path: path.stem)
+def test_the_shipped_cards_tell_what_the_histories_hold(history):
+    card = (WEIGHTS_DIR / "README.md").read_text("utf-8")
+    start, end = f"<!-- {history.stem} -->\n", f"<!-- end of {history.stem} -->"
+    told = part(history.stem, read_history(history), None)
+    assert card.partition(start)[2].partition(end)[0].startswith(told)

@@ -98,6 +98,15 @@ def test_what_cannot_be_compared_is_said(
     assert words in capsys.readouterr().err and not (tmp_path / out).exists()
 
 
+def test_several_references_are_not_aligned_as_one_picture(folder, weights, tmp_path, capsys):
+    for name in ("000_0", "000_1", "000_2"):
+        Image.fromarray(picture(32, 32)).save(tmp_path / f"{name}.png")
+    asked = ["compare", str(tmp_path), "--networks", str(weights / "a.safetensors")]
+    out = tmp_path / "new" / "sheet.png"
+    assert main([*asked, "--align", "auto", "--out", str(out)]) == 2
+    assert "choose one of them, as with --refs 1" in capsys.readouterr().err and not out.exists()
+
+
 def test_networks_of_one_name_cannot_be_told_apart(folder, weights, tmp_path, capsys):
     other = tmp_path / "a.safetensors"
     other.write_bytes((weights / "a.safetensors").read_bytes())

@@ -199,6 +199,8 @@ def test_command_has_its_usual_changes(scenes, asked, capsys):
         (["--geometry", "--align", "auto"], "leave out --align"),
         (["--geometry", "flip"], "'flip' is no change"),
         (["--geometry", "--refs", "all"], "--refs 1"),
+        (["--align", "auto", "--refs", "all"], "--refs 1"),
+        (["--against", "aligned", "--refs", "all"], "--refs 1"),
         (["--geometry", "--only", "9"], "choose from 000, 001"),
     ],
 )

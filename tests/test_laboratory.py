@@ -220,6 +220,8 @@ def test_the_verdict_names_whoever_is_steadier():
     assert "**a is the steadiest along gain, by 1.00 dB" in verdict(two(0.5, 1.5), True)
     assert "**b is the steadiest" in verdict(two(1.5, 0.5), True)
     assert "**No network is steadier" in verdict(two(0.5, 0.52), True)
+    nothing = curves([r for r in rows_of_two(0, 0) if r.family != "gain"], ["gain"])
+    assert verdict(nothing, True) == "The changed references are still to come."
     assert "less than it reaches without any reference" in verdict(two(0.5, 6), True)
     better = [replace(r, psnr=r.psnr + 2) for r in rows_of_two(0.5, 1.5) if r.network == "b"]
     same = [r for r in rows_of_two(0.5, 1.5) if r.network == "a"]
@@ -458,6 +460,9 @@ def test_a_photo_s_baselines_are_those_of_the_same_photo():
         [" – no reference ", " 25.25 "],
         [" – bicubic ", " 24.75 "],
     ]
+    assert verdict(curves(rows_of_photos()[:3], ["photo jpeg"]), True) == (
+        "The changed photos are still to come."
+    )
     told = verdict(found, True)
     assert "30.00 dB with the photo as it is" in told
     assert "(photo jpeg 50), which is less than it reaches without any reference" in told
@@ -690,6 +695,15 @@ def test_numbers_of_other_scenes_are_not_overwritten(scenes, capsys):
     assert sweep_command(scenes, *asked, networks=["sam"]) == 2
     assert "measured otherwise (scenes): choose another --out" in capsys.readouterr().err
     assert (scenes.parent / "out/robustness.json").read_text() == before
+
+
+def test_several_references_are_not_turned_as_one_picture(scenes, capsys):
+    shutil.copy(scenes / "001_1.png", scenes / "001_2.png")
+    assert sweep_command(scenes, "--families", "gain", "rotation", "--limit", "1") == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1].removeprefix("masa robustness: ")
+    assert "--refs 1" in told and is_one_sentence(told)
+    one = ["--families", "rotation", "--values", "90", "--refs", "1", "--limit", "1"]
+    assert sweep_command(scenes, *one, networks=["none"]) == 0
 
 
 def test_scenes_without_references_are_refused(scenes, capsys):

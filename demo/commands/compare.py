@@ -21,7 +21,13 @@ from masa.commands.options import (
 from masa.errors import UserError
 from masa.machine.cache import FeatureCache
 from masa.measuring.evaluate import evaluate, predictor_upscale
-from masa.measuring.scenes import check_refs, detect_layout, find_scenes, positions
+from masa.measuring.scenes import (
+    check_refs,
+    check_single,
+    detect_layout,
+    find_scenes,
+    positions,
+)
 from masa.pictures.degradation import PRESETS, lr_from_hr
 from masa.pictures.photo import Pixels
 from masa.pictures.resize import enlarge_x4
@@ -72,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     layout = detect_layout(args.folder)
     check_refs(layout, args.refs)
     scenes = find_scenes(args.folder, layout, args.refs)
+    if args.align == "auto":
+        check_single(scenes)
     numbers = positions(scenes, args.only)
     presets = [name for name in PRESETS if name in args.degrade]
     if (rows := len(numbers) * len(presets)) > MOST_ROWS:

@@ -38,6 +38,7 @@ from masa.measuring.robustness import (
 from masa.measuring.scenes import (
     Scene,
     check_refs,
+    check_single,
     detect_layout,
     find_scenes,
     read_references,
@@ -50,7 +51,7 @@ from masa.weights import load_model
 
 EPILOG = f"""examples:
   light and colour:       python -m masa robustness CUFED5 --refs 1 --out steady/
-  what breaks matching:   python -m masa robustness CUFED5 --families rotation scale blur --out b/
+  what breaks matching:   python -m masa robustness CUFED5 --refs 1 --families scale blur --out b/
   the photo as a JPEG:    python -m masa robustness CUFED5 --families "photo jpeg" --out j/
   own values:             python -m masa robustness CUFED5 --families gain --values 0.5 1.5 --out g/
   with alignment and not: python -m masa robustness CUFED5 --refs 1 --families rotation --out r/
@@ -115,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
             "A scene here has no reference to change: give a folder in which every scene has one."
         )
     rungs = _rungs(args)
+    if any(rung.aligns for rung in rungs):
+        check_single(every)
     networks, digests = _networks(args)
     first = next(iter(networks.values()))
     how = {

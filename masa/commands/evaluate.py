@@ -47,7 +47,15 @@ from masa.measuring.geometry import (
     geometry_methods,
     geometry_table,
 )
-from masa.measuring.scenes import Layout, Scene, check_refs, detect_layout, find_scenes, positions
+from masa.measuring.scenes import (
+    Layout,
+    Scene,
+    check_refs,
+    check_single,
+    detect_layout,
+    find_scenes,
+    positions,
+)
 from masa.pictures.degradation import PRESETS
 
 EPILOG = """examples:
@@ -69,7 +77,7 @@ The command 'published' measures CUFED5, Sun80 and Urban100 together, as the pap
 PSNR and SSIM are on luma. Seams: the error along the edges of blocks relative to elsewhere.
 Sharpness: the energy above a quarter of the sampling frequency relative to the truth's. Colour: how
 far the mean colour is from the truth's, in levels of 255, of the channel that is farthest. Grid:
-the strength, in levels, of a pattern of one to four pixels that repeats over the whole result and
+the strength, in levels, of a pattern that repeats every two or four pixels over the result and
 is not in the truth; without one, about as much as bicubic has.
 
 --geometry changes each reference as a whole, with bicubic filters. "turn" turns it
@@ -231,10 +239,10 @@ def _changes(args: argparse.Namespace, scenes: Sequence[Scene]) -> tuple[Geometr
         raise UserError(
             "A picture here has no reference to align: give a folder in which each has one."
         )
+    if measures_both or args.align == "auto":
+        check_single(scenes)
     if args.geometry is None:
         return ()
-    if any(len(scene.refs) > 1 for scene in scenes):
-        raise UserError("With --geometry one reference is changed: choose it, as with --refs 1.")
     return tuple(geometry_called(text) for text in dict.fromkeys(args.geometry)) or USUAL
 
 

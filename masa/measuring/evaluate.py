@@ -54,7 +54,7 @@ class Score:
     colour: float
     """How far its mean colour lies from the truth's, in levels."""
     grid: float
-    """Strength of a grid of one to four pixels that the truth does not have, in levels."""
+    """Strength, in levels, of a pattern of two or four pixels that the truth does not have."""
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,16 @@ def check_refs(layout: Layout, refs: Refs) -> None:
         )
 
 
+def check_single(scenes: Sequence[Scene]) -> None:
+    """Raises ``UserError`` if a scene has several references, where each is aligned, turned or
+    scaled: they are measured as one picture, see :func:`stitch`."""
+    if any(len(scene.refs) > 1 for scene in scenes):
+        raise UserError(
+            "A scene here has several references, which cannot be aligned, turned or scaled as one "
+            "picture: choose one of them, as with --refs 1."
+        )
+
+
 def _numbered(folder: Path) -> dict[str, dict[int, Path]]:
     """Pictures by scene and number."""
     scenes: dict[str, dict[int, Path]] = {}
