@@ -309,6 +309,22 @@ def test_bytes_of_a_heic_that_are_listed_again_and_again_are_not_read(monkeypatc
             read_photo(data)
 
 
+@pytest.mark.parametrize("kind", [b"Exi\x80", b"m\xffme"])
+def test_a_heic_whose_items_are_not_told_in_text_is_damaged(kind, monkeypatch):
+    """pi-heif 1.4 would end the process."""
+    picture = pillow_heif.from_bytes("RGB", (64, 48), RGB.tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, exif=Image.Exif().tobytes() + bytes(20), xmp=b"<x/>")
+    whole = buffer.getvalue()
+    assert read_photo(whole).rgb.shape == RGB.shape
+    monkeypatch.setattr(pi_heif, "open_heif", lambda *_, **__: pytest.fail("opened"))
+    for said in (b"Exif\0", b"application/rdf"):
+        assert whole.count(said) >= 1
+        data = whole.replace(said, kind + said[4:], 1)
+        with pytest.raises(ImageError, match="damaged"):
+            read_photo(data)
+
+
 def test_an_avif_of_usual_lists_is_opened(tmp_path):
     assert not has_long_lists(saved("AVIF", icc_profile=b"x" * 2**17))
     assert not has_long_lists(avif_with(box(b"iloc", LONG[1:])))

@@ -66,6 +66,53 @@ def has_long_lists(data: bytes) -> bool:
     return False
 
 
+def is_told_in_text(data: bytes) -> bool:
+    """Whether all that a HEIC or AVIF file says of its items, such as their kind, is UTF-8.
+
+    Of a damaged file, what lies before the damage is looked at.
+    """
+    with suppress(ValueError):
+        for kind, content in _boxes(memoryview(data)):
+            if kind == b"meta" and not all(map(_is_text, _told(content[4:]))):
+                return False
+    return True
+
+
+def _told(meta: memoryview) -> Iterator[memoryview]:
+    """Kinds of a file's items, and the texts that follow each."""
+    with suppress(ValueError):
+        for kind, content in _boxes(meta):
+            if kind == b"iinf":
+                for _, item_kind, texts in _items(content):
+                    yield from (item_kind, texts)
+
+
+def _is_text(data: memoryview) -> bool:
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def colour_numbers(data: bytes) -> dict[str, int]:
+    """The numbers of ITU-T H.273 by which an AVIF file describes its picture's colours.
+
+    They are called as pi-heif calls those of a HEIC file. Empty without any, and of a damaged file.
+    """
+    with suppress(KeyError, IndexError, ValueError):
+        parts = _meta(memoryview(data))
+        properties = dict(_boxes(parts[b"iprp"]))
+        all_there = list(_boxes(properties[b"ipco"]))
+        for place in _places_of_properties(properties[b"ipma"], _primary(parts[b"pitm"])):
+            kind, content = all_there[place]
+            if kind == b"colr" and content[:4] == b"nclx":
+                reader = _Reader(content[4:])
+                names = ("color_primaries", "transfer_characteristics")
+                return {name: reader.bits(16) for name in names}
+    return {}
+
+
 def check_stored_size(data: bytes, pixels: int) -> None:
     """Raises ``DecompressionBombError`` if a file's pictures have far more pixels than ``pixels``.
 
@@ -157,13 +204,18 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         data = data[size:]
 
 
-def _av1_items(data: memoryview) -> Iterator[memoryview]:
-    """The AV1 data of each picture that the file's "meta" box lists."""
+def _meta(data: memoryview) -> dict[bytes, memoryview]:
+    """The boxes in the file's "meta" box, which lists its pictures."""
     meta = next((content for kind, content in _boxes(data) if kind == b"meta"), None)
     if meta is None:
         raise ValueError("no list of pictures")
-    parts = dict(_boxes(meta[4:]))
-    pictures = set(_av1_numbers(parts[b"iinf"]))
+    return dict(_boxes(meta[4:]))
+
+
+def _av1_items(data: memoryview) -> Iterator[memoryview]:
+    """The AV1 data of each picture that the file's "meta" box lists."""
+    parts = _meta(data)
+    pictures = {number for number, kind, _ in _items(parts[b"iinf"]) if kind == b"av01"}
     length = 0
     for number, source, extents in _places(parts[b"iloc"], data, parts.get(b"idat")):
         if number not in pictures:
@@ -174,8 +226,8 @@ def _av1_items(data: memoryview) -> Iterator[memoryview]:
         yield extents[0] if len(extents) == 1 else memoryview(b"".join(extents))
 
 
-def _av1_numbers(iinf: memoryview) -> Iterator[int]:
-    """The numbers of the items that are AV1 pictures."""
+def _items(iinf: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """The number of each item, its kind and the texts that follow; without those cut short."""
     reader = _Reader(iinf)
     version = reader.bits(32) >> 24
     reader.bits(32 if version else 16)  # their count
@@ -183,11 +235,31 @@ def _av1_numbers(iinf: memoryview) -> Iterator[int]:
         if kind != b"infe":
             continue
         entry = _Reader(content)
-        version = entry.bits(32) >> 24
-        number = entry.bits(16 if version < 3 else 32)
-        entry.bits(16)  # protection
-        if entry.bits(32).to_bytes(4) == b"av01":
-            yield number
+        with suppress(ValueError):
+            version = entry.bits(32) >> 24
+            number = entry.bits(16 if version < 3 else 32)
+            entry.bits(16)  # protection
+            yield number, entry.rest()[:4], entry.rest()[4:]
+
+
+def _primary(pitm: memoryview) -> int:
+    """The number of the item that is the file's picture."""
+    reader = _Reader(pitm)
+    version = reader.bits(32) >> 24
+    return reader.bits(32 if version else 16)
+
+
+def _places_of_properties(ipma: memoryview, item: int) -> Iterator[int]:
+    """Where an item's properties are in the list of all, from 0."""
+    reader = _Reader(ipma)
+    version, flags = reader.bits(8), reader.bits(24)
+    for _ in range(reader.bits(32)):
+        number = reader.bits(32 if version else 16)
+        for _ in range(reader.bits(8)):
+            reader.bits(1)  # whether a decoder must know it
+            place = reader.bits(15 if flags & 1 else 7)  # from 1; 0 for none
+            if number == item and place:
+                yield place - 1
 
 
 def _places(

@@ -1,7 +1,7 @@
 """Colours that a HEIC or AVIF file describes by numbers ("nclx") instead of a profile (ICC).
 
-The numbers are those of ITU-T H.273. libheif tells where the primaries lie that they stand for;
-with these, a profile is made, which is applied as any other. Every curve is taken for sRGB's, from
+The numbers are those of ITU-T H.273. For those that are common beside sRGB's, Display P3 and
+BT.2020, a profile is made, which is applied as any other. Every curve is taken for sRGB's, from
 which the others differ little, except for those of HDR.
 """
 
@@ -13,29 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-_UNSAID, _SRGB = 2, 1
-_HDR = (16, 18)  # the curves "PQ" and "HLG"
+# CIE x and y of red, green, blue and white, of which all three have the same (H.273, table 2).
+_WHITE = (0.3127, 0.329)
+_SRGB = ((0.64, 0.33), (0.3, 0.6), (0.15, 0.06), _WHITE)
+_OTHERS = {
+    9: ((0.708, 0.292), (0.17, 0.797), (0.131, 0.046), _WHITE),
+    12: ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06), _WHITE),
+}
 
-_Places = list[tuple[float, float]]
-"""CIE x and y of red, green, blue and white."""
-
-_SRGB_PLACES: _Places = [(0.64, 0.33), (0.3, 0.6), (0.15, 0.06), (0.3127, 0.329)]
+_Places = tuple[tuple[float, float], ...]
+_HDR = (16, 18)  # the curves "PQ" and "HLG" (H.273, table 3)
 
 
 def profile_of(info: Mapping[Any, Any]) -> object:
     """The profile in a decoded picture's ``info``, or else one made of its "nclx" numbers.
 
-    ``None`` without any, and for numbers that say sRGB, nothing, or primaries of another white.
+    ``None`` without any, and where no other profile than sRGB's could be made.
     """
-    profile, numbers = info.get("icc_profile"), info.get("nclx_profile")
-    if profile or not numbers or numbers["color_primaries"] in (_UNSAID, _SRGB):
-        return profile
-    places = [
-        (numbers[f"color_primary_{name}_x"], numbers[f"color_primary_{name}_y"])
-        for name in ("red", "green", "blue", "white")
-    ]
-    same_white = np.allclose(places[3], _SRGB_PLACES[3], atol=1e-4)
-    return _profile_with(places) if same_white else None
+    profile = info.get("icc_profile")
+    places = _OTHERS.get(_number(info, "color_primaries"))
+    return profile if profile or places is None else _profile_with(places)
 
 
 def holds_hdr(info: Mapping[Any, Any]) -> bool:
@@ -43,12 +40,15 @@ def holds_hdr(info: Mapping[Any, Any]) -> bool:
 
     To show it right, its wide range would have to be fitted into that of a usual screen.
     """
-    numbers = None if info.get("icc_profile") else info.get("nclx_profile")
-    return numbers is not None and numbers["transfer_characteristics"] in _HDR
+    return not info.get("icc_profile") and _number(info, "transfer_characteristics") in _HDR
+
+
+def _number(info: Mapping[Any, Any], name: str) -> int:
+    return (info.get("nclx_profile") or {}).get(name, 2)  # 2: it is not said
 
 
 def _profile_with(places: _Places) -> bytes:
-    """The sRGB profile with primaries at other ``places``, whose white is sRGB's."""
+    """The sRGB profile with primaries at other ``places``."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     (tags,) = struct.unpack_from(">I", profile, 128)
     entries = (struct.unpack_from(">4sII", profile, 132 + 12 * tag) for tag in range(tags))
@@ -56,7 +56,7 @@ def _profile_with(places: _Places) -> bytes:
     starts = [values[name] for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
     # The profile holds them as seen in another white, D50: so will it those at other places.
     srgb = np.stack([struct.unpack_from(">3i", profile, start) for start in starts], axis=1)
-    others = srgb @ np.linalg.inv(_light(_SRGB_PLACES)) @ _light(places)
+    others = srgb @ np.linalg.inv(_light(_SRGB)) @ _light(places)
     for start, column in zip(starts, others.T, strict=True):
         struct.pack_into(">3i", profile, start, *map(round, column.tolist()))
     return bytes(profile)

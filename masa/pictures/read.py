@@ -12,11 +12,11 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from masa.pictures.avif import check_stored_size, is_avif, still_picture
+from masa.pictures.avif import check_stored_size, colour_numbers, is_avif, still_picture
 from masa.pictures.colours import holds_hdr, profile_of
 from masa.pictures.exif import exif_of, has_usual_exif
 from masa.pictures.formats import FORMATS_IN_WORDS, PILLOW_FORMATS
-from masa.pictures.heif import colours_of_avif, decode_heif, is_heif, open_heif
+from masa.pictures.heif import decode_heif, is_heif, open_heif
 from masa.pictures.levels import deep_grey, full_scale, scale_key, to_levels
 from masa.pictures.photo import (
     DEFAULT_LIMITS,
@@ -184,7 +184,7 @@ def _from_bytes(data: bytes, name: str, role: Role, limits: Limits) -> Photo:
     if is_avif(data):
         with _as_image_errors(subject):
             check_stored_size(data, image.width * image.height)
-        image.info.update(colours_of_avif(data))
+        image.info["nclx_profile"] = colour_numbers(data)
     notes: tuple[str, ...] = ()
     if isinstance(image, JpegImageFile):
         with _as_image_errors(subject):
