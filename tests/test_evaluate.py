@@ -609,9 +609,10 @@ def test_command_says_what_is_wrong(cufed5, weights, capsys, extra, message):
     assert message in capsys.readouterr().err
 
 
-def test_command_names_a_missing_folder(weights, capsys):
-    assert main(["evaluate", "nowhere", "--weights", weights]) == 2
-    assert "nowhere" in capsys.readouterr().err
+@pytest.mark.parametrize("folder", ["nowhere", "n" * 300])  # no disk has such a long name
+def test_command_names_a_missing_folder(weights, capsys, folder):
+    assert main(["evaluate", folder, "--weights", weights]) == 2
+    assert f"There is no folder '{folder}'" in capsys.readouterr().err
 
 
 def test_references_may_be_aligned_first(tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def detect_layout(folder: Path) -> Layout:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike a Path's method, it never raises
         raise UserError(f"There is no folder '{folder}': give the folder of a test set.")
 
 
