@@ -180,12 +180,16 @@ class Predictor:
         A reference with more pixels than allowed is reduced, which its notes say; with ``align``,
         it is first sampled at full size as the LR's camera saw it. Raises ``UserError``.
         """
+        photo = read_photo(lr, "small photo", self.limits)
+        return photo, self.read_references(refs, photo.rgb if align else None)
+
+    def read_references(self, refs: Sequence[Source], lr: Pixels | None) -> list[Reference]:
+        """The references of :meth:`read`, aligned with an LR ``(h, w, 3)`` if one is given."""
         if isinstance(refs, Source):  # a text would be taken for a list of letters
             raise TypeError("refs is a list of pictures: put a single one into brackets, as [ref]")
         check_count(len(refs), self.limits)
-        photo = read_photo(lr, "small photo", self.limits)
-        seen_by = SoughtLR(photo.rgb) if align else None
-        return photo, [
+        seen_by = None if lr is None else SoughtLR(lr)
+        return [
             read_reference(ref, number, self.limits, seen_by) for number, ref in enumerate(refs, 1)
         ]
 

@@ -164,3 +164,10 @@ def test_what_is_impossible_says_how_much_it_needs():
         least = raised.value.args[0]
         assert least == peak_bytes(lr, ref, tile=MIN_TILE)
         choose_tile(lr, ref, DEFAULT, 4, least)
+
+
+def test_without_strips_a_block_s_own_maps_come_on_top_of_those_to_be_read():
+    """A large reference of a small LR: while it is encoded, most memory is needed."""
+    map_bytes = 4 * MASAConfig().channels * 256 * 256  # of a map of Ref-down's size
+    with_strips, without = (peak_bytes((16, 16), (256, 256), strips=s) for s in (True, False))
+    assert without - with_strips == 2 * 16 * map_bytes

@@ -15,6 +15,7 @@ from PIL import Image
 
 from masa.errors import UserError
 from masa.pictures import avif
+from masa.pictures.colours import holds_hdr, profile_of
 from masa.pictures.folders import find_pairs, pictures_in
 from masa.pictures.formats import ACCEPTED, FORMATS_IN_WORDS, SUFFIXES
 from masa.pictures.photo import ImageError, Limits
@@ -203,6 +204,15 @@ def test_a_colour_profile_is_taken_before_numbers(kind):
     photo = read_photo(described(kind, pixels, 9, 16, icc_profile=swapped_profile()))
     assert np.abs(photo.rgb.astype(int) - [40, 200, 90]).max() <= 2
     assert photo.notes == ()
+
+
+def test_numbers_beside_a_profile_do_not_count():
+    """The files that the test above writes lose theirs."""
+    numbers = {"color_primaries": 9, "transfer_characteristics": 16}
+    both = {"icc_profile": b"a profile", "nclx_profile": numbers}
+    assert profile_of(both) == b"a profile" and not holds_hdr(both)
+    alone = {"nclx_profile": numbers}
+    assert profile_of(alone) not in (None, b"a profile") and holds_hdr(alone)
 
 
 @pytest.mark.parametrize("curve", [16, 18])

@@ -20,9 +20,7 @@ from masa.pictures.photo import Photo
 from masa.pictures.read import read_photo
 from masa.pictures.sharp import read_sharp
 from masa.pictures.write import WRITTEN, write_photo
-from masa.predictor import Predictor, Progress, Result, check_count
-from masa.reference.alignment import SoughtLR
-from masa.reference.views import read_reference
+from masa.predictor import Predictor, Progress, Result
 from masa.weights import choose_weights
 
 EPILOG = """examples:
@@ -168,7 +166,6 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _upscale(ready: Predictor, job: Job, arguments: argparse.Namespace, progress: Progress) -> str:
     """Enlarge one photo and write the result; returns what is to be said of it."""
-    check_count(len(job.refs), ready.limits)
     if arguments.hr:
         sharp = read_sharp(job.lr, ready.limits)
         rgb, hr = lr_from_hr(sharp.rgb)
@@ -178,8 +175,7 @@ def _upscale(ready: Predictor, job: Job, arguments: argparse.Namespace, progress
         photo = read_photo(job.lr, "small photo", ready.limits)
     # An LR that was made here is within the limits of its sharp photo, not always of a given one.
     align = arguments.align == "auto"
-    seen_by = SoughtLR(photo.rgb) if align else None
-    refs = [read_reference(ref, n, ready.limits, seen_by) for n, ref in enumerate(job.refs, 1)]
+    refs = ready.read_references(job.refs, photo.rgb if align else None)
     result = ready.upscale_photos(photo, refs, progress, align=align)
     _write(job.out, result, photo.exif if arguments.exif else None)
     report = _report(job, photo, result, arguments.weights)

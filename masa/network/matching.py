@@ -118,8 +118,7 @@ def coarse_match(
     """Best Ref pixel for the centre of every LR block: equations (1) to (3)."""
     parts: list[_Best] = []
     for n in range(lr.shape[0]):
-        kind = _FullSearch if geometry.full_search else _PrunedSearch
-        search = kind(lr[n], ref[n], geometry, dilations)
+        search = _search(lr[n], ref[n], geometry, dilations, geometry.full_search)
         for first in range(0, geometry.blocks, _BLOCKS):
             last = min(first + _BLOCKS, geometry.blocks)
             done, share = n + first / geometry.blocks, (last - first) / geometry.blocks
@@ -147,8 +146,7 @@ def fit_scores(
     """
     with torch.autocast(lr.device.type, enabled=False):
         geometry = Geometry.of(_size(lr), _size(ref), config)
-        kind = _FullSearch if full_search else _PrunedSearch
-        search = kind(lr[0].float(), ref[0].float(), geometry, config.dilations)
+        search = _search(lr[0].float(), ref[0].float(), geometry, config.dilations, full_search)
         spread = spread_blocks(geometry.rows, geometry.columns, most_blocks)
         groups = torch.from_numpy(spread).to(lr.device).split(_BLOCKS)
         found = [
@@ -339,6 +337,14 @@ class _PrunedSearch:
         maps = self._exact.scores_at(self._exact.kernels(blocks), row, column)
         place, score, per_dilation = _best_of(maps)
         return _Best(index.gather(0, place[None])[0], score, per_dilation)
+
+
+def _search(
+    lr: Tensor, ref: Tensor, geometry: Geometry, dilations: Sequence[int], full: bool
+) -> _FullSearch | _PrunedSearch:
+    """The one kind of search or the other."""
+    kind = _FullSearch if full else _PrunedSearch
+    return kind(lr, ref, geometry, dilations)
 
 
 class _Best(NamedTuple):

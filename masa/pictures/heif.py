@@ -29,7 +29,7 @@ def is_heif(data: bytes) -> bool:
 
 def open_heif(data: bytes) -> pi_heif.HeifFile:
     """The file with its header read and no pixel decoded: it has ``size``, (width, height)."""
-    if not is_told_in_text(data):  # pi-heif 1.4 ends the process: its pull request 478
+    if not is_told_in_text(data):  # pi-heif 1.4 crashes on others
         raise ValueError("an item's kind is no text")
     return pi_heif.open_heif(data, convert_hdr_to_8bit=False, hdr_to_16bit=False)
 

@@ -144,7 +144,7 @@ def align(lr: Pixels | SoughtLR, ref: Pixels) -> Alignment | None:
         return None
     first, second = _alike(ours[1], theirs[1])
     points = ours[0][first], theirs[0][second]
-    # Of a reference beyond so many pixels, a copy was compared, in which things are smaller.
+    # Of a large reference a reduced copy was compared, in which things are smaller.
     copied = _ENLARGED / SCALE * (ref.shape[0] * ref.shape[1] / _MOST_PIXELS) ** 0.5
     found = _transform(*points, frame, _MOST_ZOOM * max(1.0, copied))
     if found is None:
