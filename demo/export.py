@@ -65,12 +65,13 @@ def export(x: Exploration, view: View | None = None) -> Iterator[tuple[str, byte
         for figure in tab.figures:
             with DRAWING.held(rank(background=True)):
                 drawn = figure.draw(x, view)
-            if drawn is not None:
+            if drawn is None:
+                shown = f"Not drawn: *{figure.missing(x, view)}*"
+            else:
                 name = f"figures/{tab.id}_{figure.id}.png"
                 yield name, png(drawn.image)
-                words.append(
-                    f"## {figure.title}\n\n{figure.caption}\n\n{drawn.summary}\n\n`{name}`"
-                )
+                shown = f"{drawn.summary}\n\n`{name}`"
+            words.append(f"## {figure.title}\n\n{figure.caption}\n\n{shown}")
     yield "figures.md", "\n\n".join(words).encode()
     yield "maps.npz", maps(x)
     yield "run.json", json.dumps(run_numbers(x), indent=2, allow_nan=False).encode()

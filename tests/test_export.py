@@ -19,7 +19,8 @@ from serving import ROOT
 
 from demo.export import ARCHIVES, pack, run_numbers, snippet
 from demo.figures.places import matched_cells
-from demo.figures.tabs import FIGURES
+from demo.figures.tabs import FIGURES, TABS
+from demo.figures.view import View
 from demo.runs import request
 from demo.runs.request import Request
 from demo.runs.served import serve_png
@@ -41,6 +42,15 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
         assert np.array_equal(maps["similarity"], x.matches.similarity[0, 0].numpy())
     figures = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert len(figures) == len(FIGURES) - 3
+    words = (tmp_path / "figures.md").read_text()
+    for tab in TABS:
+        for figure in tab.figures:
+            part = words.partition(f"## {figure.title}\n\n{figure.caption}\n\n")[2]
+            name, missing = f"{tab.id}_{figure.id}", figure.missing(x, View.opening(x))
+            if name in figures:
+                assert f"`figures/{name}.png`" in part.partition("\n\n## ")[0]
+            else:
+                assert missing and part.startswith(f"Not drawn: *{missing}*")
     monkeypatch.chdir(tmp_path)
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
