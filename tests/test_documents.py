@@ -8,6 +8,7 @@ from serving import ROOT
 from test_imports import ROOMS
 
 import masa.network
+from masa.pictures.degradation import PRESETS
 
 PAGES = {
     "README.md",
@@ -113,3 +114,17 @@ def test_the_checks_find_paths():
         "app.py",
     ]
     assert anchor("What the page keeps, and for how long") == "what-the-page-keeps-and-for-how-long"
+
+
+def test_the_readme_has_the_scores_of_the_card():
+    """By preset: with the nearest reference, without one, and bicubic."""
+
+    def scores(text):
+        rows = re.findall(r"^\| ([^|:]+)[^|]* \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+        return {name.strip(): numbers for name, *numbers in rows}
+
+    (_, card) = text_of("weights/README.md").split("<!-- masa-photo -->")
+    (_, readme) = text_of("README.md").split("## What it does not do")
+    told = scores(readme)
+    assert told == scores(card.split("<!-- end of masa-photo -->")[0])
+    assert set(told) == set(PRESETS)

@@ -34,8 +34,10 @@ from demo.page.form import _GUESSES
 from demo.page.guard import (
     BODY_SECONDS,
     FILE_BYTES,
+    MAX_QUERY,
     MAX_REQUEST,
     MAX_TEXT,
+    MOST_BUFFERED,
     MOST_FILES,
     MOST_OPENED,
     MOST_VALUES,
@@ -187,6 +189,8 @@ def test_the_hosting_page_states_the_limits_that_hold():
             f"{MOST_OPENED} and {MOST_VALUES}"
         ),
         "text in one request outside of pictures": f"{MAX_TEXT // 2**10} KB",
+        "what follows the question mark of an address": f"{MAX_QUERY} bytes",
+        "requests of JSON that are arriving, all together": f"{MOST_BUFFERED // 2**20} MB",
         "time in which the next part of an answer has to be taken": f"{SEND_SECONDS // 60} minutes",
         "time in which a request has to arrive": f"{BODY_SECONDS // 60} minutes",
         "open requests, of one address and of all": f"{REQUESTS_PER_ADDRESS} and {REQUESTS}",
