@@ -225,6 +225,7 @@ def test_the_command_measures_what_it_does_not_know_yet(
         (["--limit", "0"], "leaves no scene"),
         (["--networks", "a/final.safetensors", "b/a.safetensors"], "Two of the networks"),
         (["--networks", "nowhere"], "There are no weights"),
+        (["--out", "n" * 300, "--limit", "1"], "could not be written"),  # no disk has such a name
     ],
 )
 def test_what_cannot_be_compared_is_said(folder, weights, tmp_path, monkeypatch, change, words):

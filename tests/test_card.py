@@ -30,7 +30,11 @@ def evaluation(path):
     keys = ("psnr", "ssim", "seams")
     scores = {"bicubic": (27.0, 0.8, 1.01), "masa": (30.25, 0.9, 1.04)}
     mean = {name: dict(zip(keys, values, strict=True)) for name, values in scores.items()}
-    path.write_text(json.dumps({"protocol": "PSNR on Y.", "mean": mean, "pictures": [{}, {}]}))
+    path.write_text(
+        json.dumps(
+            {"protocol": "PSNR on Y.", "mean": mean, "pictures": [{"name": "0"}, {"name": "1"}]}
+        )
+    )
     return path
 
 
@@ -74,7 +78,7 @@ def test_a_card_from_a_log_and_an_evaluation(tmp_path):
     assert "2 scenes" not in again
 
 
-def test_a_card_tells_the_degradation_and_shows_the_presets(tmp_path):
+def test_a_card_tells_the_degradation_and_shows_the_presets(tmp_path, capsys):
     write_run(tmp_path / "run")
     log = tmp_path / "run" / "log.jsonl"
     told = {"crop": 96, "batch": 4, "augmentation": {"degrade": "photo", "align": 0.25}}
@@ -84,7 +88,10 @@ def test_a_card_tells_the_degradation_and_shows_the_presets(tmp_path):
         name: {m: {"psnr": p} for m, p in zip(("bicubic", "masa"), both, strict=True)}
         for name, both in {"clean": (27.0, 32.0), "web JPEG 75": (25.0, 28.125)}.items()
     }
-    presets = {name: {"mean": mean, "pictures": [{}, {}]} for name, mean in numbers.items()}
+    presets = {
+        name: {"mean": mean, "pictures": [{"name": "0"}, {"name": "1"}]}
+        for name, mean in numbers.items()
+    }
     content = {"degradation": "all", "protocol": "PSNR on Y.", "presets": presets}
     scores = tmp_path / "scores.json"
     scores.write_text(json.dumps(content | {"gain": {"masa": 3.125}}))
@@ -98,6 +105,15 @@ def test_a_card_tells_the_degradation_and_shows_the_presets(tmp_path):
     scores.write_text(json.dumps(content | {"gain": {}}))  # not all presets were measured
     assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
     assert "mean gain" not in (tmp_path / "README.md").read_text()
+    for name in presets:
+        presets[name]["left_out"] = ["2"]
+    scores.write_text(json.dumps(content | {"gain": {}}))
+    assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 0
+    assert "\n2 scenes (1 left out); PSNR on Y." in (tmp_path / "README.md").read_text()
+    presets["clean"]["pictures"].append({"name": "2"})
+    scores.write_text(json.dumps(content | {"gain": {}}))
+    assert card(tmp_path, tmp_path / "run", "--evaluation", scores) == 2
+    assert "not measured on the same scenes" in capsys.readouterr().err
 
 
 def test_later_kinds_of_scores_are_shown_where_they_were_measured(tmp_path):
@@ -135,6 +151,9 @@ def test_hours_reach_back_to_the_first_step(tmp_path, capsys):
     text = (tmp_path / "README.md").read_text()
     assert "Trained for 4.0 hours of wall-clock time in 900 steps" in text
     assert "from its description" in text
+    write_run(tmp_path / "third")
+    assert card(tmp_path, tmp_path / "third", "--before", tmp_path / "before.json") == 2
+    assert "started from nothing: leave out --before" in capsys.readouterr().err
 
 
 def test_each_row_is_told_with_its_own_settings(tmp_path):
@@ -187,6 +206,7 @@ def test_a_card_that_is_made_again_counts_its_run_once(tmp_path):
     ("words", "sentence"),
     [
         (["nowhere"], "holds no run"),
+        (["n" * 300], "holds no run"),  # no disk has such a long name
         ([], "no runs to describe"),
         (["--before", "README.md"], "not a history"),
         (["--evaluation", "README.md", "run"], "holds no evaluation"),

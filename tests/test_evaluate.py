@@ -583,6 +583,8 @@ def test_command_takes_a_layout_other_than_the_recognised_one(cufed5, weights, c
     printed = capsys.readouterr().out
     assert "(images, 9 pictures)" in printed
     assert "the LR picture itself as its reference" in printed
+    assert main(["evaluate", str(cufed5), *options, "--align", "auto"]) == 2
+    assert "no reference to align" in capsys.readouterr().err
 
 
 def test_equal_pictures_have_no_number_in_json(tmp_path, weights, capsys):

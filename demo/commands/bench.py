@@ -34,6 +34,7 @@ should keep the processor busy meanwhile.
 _LR_SIDES = (64, 128, 256, 512)
 _REF_SIDES = (256, 512, 1024, 2048)
 _PLOTTED_LR, _PLOTTED_REF = 128, 512  # the side that is not varied
+_USUAL_REF = 512
 _MB = 1e6
 
 
@@ -43,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ref",
         type=int,
-        default=512,
         metavar="PIXELS",
         help="with --lr: side of each reference (512)",
     )
@@ -51,7 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--references",
         type=int,
         choices=range(1, 6),
-        default=1,
         metavar="1..5",
         help="with --lr: how many references (1)",
     )
@@ -65,8 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
-        default="fp32",
-        help="with --lr or --photos (default: fp32)",
+        help="with --lr or --photos (fp32)",
     )
     parser.add_argument("--runs", type=int, default=5, help="runs the median is of (default: 5)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
@@ -83,18 +81,25 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, write; returns 0."""
     if args.runs < 1:
         raise UserError(f"{args.runs} runs have no median: give --runs 1 or more.")
-    if args.lr is not None and min(args.lr, args.ref) < 16:
+    if args.lr is not None and args.photos is not None:
+        raise UserError("Either one size or photos are measured: leave out --lr or --photos.")
+    if args.lr is None and (args.ref or args.references):
+        raise UserError("--ref and --references are of the case that --lr names: give --lr too.")
+    if args.lr is None and args.photos is None and args.precision:
+        raise UserError("The usual cases have precisions of their own: leave out --precision.")
+    if args.lr is not None and min(args.lr, args.ref or _USUAL_REF) < 16:
         raise UserError("Sides below 16 pixels tell nothing: give larger ones.")
     if args.photos is not None and len(args.photos) < 2:
         raise UserError("A photo alone has nothing to be aligned: name its references after it.")
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UserError(f"The figure is a PNG: give '{args.plot}' a name that ends in .png.")
     half = "bf16" if has_bf16(resolve_device(args.device)) else "fp32"
+    precision = args.precision or "fp32"
     cases = _usual_cases(half)
     if args.lr is not None:
-        cases = [Case(args.lr, args.ref, args.references, args.precision)]
+        cases = [Case(args.lr, args.ref or _USUAL_REF, args.references or 1, precision)]
     if args.photos is not None:
-        cases = _photo_cases(*args.photos, precision=args.precision)
+        cases = _photo_cases(*args.photos, precision=precision)
     plotted = _plotted_cases(half) if args.plot else []
     measured: list[tuple[AnyCase, Measured]] = []
     points: list[tuple[Case, Measured]] = []

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
                 f"The run started from '{init}': give that one's history with --before, or its "
                 "hours would be missing."
             )
+        if runs and not init:
+            raise UserError("The run started from nothing: leave out --before.")
         runs += new
     if not runs:
         raise UserError(
@@ -98,7 +101,8 @@ class Evaluation:
     """What a card takes from an evaluation."""
 
     protocol: str
-    scenes: int
+    scenes: str
+    """How many there were, in words."""
     means: dict[str, dict[str, dict[str, float | None]]]
     """By preset (of ``--degrade all``; otherwise the only one has no name), method and kind of
     score; what is infinite is ``None``."""
@@ -111,17 +115,30 @@ def _evaluation(path: Path) -> Evaluation:
         found = json.loads(path.read_text("utf-8"))
         if found.get("degradation") == "all":
             presets = found["presets"]
-            count = max(len(group["pictures"]) for group in presets.values())
+            scenes = [[scene["name"] for scene in group["pictures"]] for group in presets.values()]
+            if any(names != scenes[0] for names in scenes):
+                raise UserError(
+                    f"The presets in '{path}' were not measured on the same scenes: evaluate again."
+                )
             means = {name: group["mean"] for name, group in presets.items()}
-            return Evaluation(found["protocol"], count, means, found["gain"])
+            (first, *_) = presets.values()
+            return Evaluation(found["protocol"], _scenes(first), means, found["gain"])
         mean = found["mean"]
         if "shuffled" in mean:  # its name in older files
             mean["unrelated"] = mean.pop("shuffled")
-        return Evaluation(found["protocol"], len(found["pictures"]), {"": mean})
+        return Evaluation(found["protocol"], _scenes(found), {"": mean})
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"'{path}' holds no evaluation: name what 'evaluate --json' wrote."
         ) from None
+
+
+def _scenes(group: dict[str, Any]) -> str:
+    """How many scenes a mean is of, and how many are missing in it."""
+    left_out = len(group.get("left_out", ()))
+    return f"{len(group['pictures'])} scenes" + f" ({left_out} left out)" * bool(left_out)
 
 
 def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) -> str:
@@ -156,7 +173,7 @@ def part(name: str, runs: Sequence[TrainingRun], evaluation: Evaluation | None) 
     lines += ["", f"![PSNR on the validation scenes over hours of training]({name}.png)", ""]
     if evaluation:
         means = evaluation.means
-        lines += [f"{evaluation.scenes} scenes; {evaluation.protocol}", ""]
+        lines += [f"{evaluation.scenes}; {evaluation.protocol}", ""]
         lines += _table(means[""]) if "" in means else _preset_table(evaluation)
         lines.append("")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import inf
@@ -277,7 +278,7 @@ def _known(path: Path, how: Mapping[str, str], digests: dict[str, str]) -> list[
 
     Raises ``UserError`` if the file holds something else.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike a Path's method, it never raises
         return []
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

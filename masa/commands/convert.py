@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bgr",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="the checkpoint was trained on BGR pictures (default: by the authors' file names)",
+        help="the checkpoint was trained on BGR pictures (default: by the authors' file names; "
+        "these always decide for the weights of --mix)",
     )
     parser.add_argument(
         "--mix",

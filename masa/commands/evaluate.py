@@ -235,11 +235,11 @@ def _changes(args: argparse.Namespace, scenes: Sequence[Scene]) -> tuple[Geometr
     measures_both = args.geometry is not None or ALIGNED in args.against
     if measures_both and args.align == "auto":
         raise UserError("This measures with and without alignment: leave out --align.")
-    if measures_both and not all(scene.refs for scene in scenes):
-        raise UserError(
-            "A picture here has no reference to align: give a folder in which each has one."
-        )
     if measures_both or args.align == "auto":
+        if not all(scene.refs for scene in scenes):
+            raise UserError(
+                "A picture here has no reference to align: give a folder in which each has one."
+            )
         check_single(scenes)
     if args.geometry is None:
         return ()

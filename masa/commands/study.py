@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
@@ -126,7 +127,7 @@ class Study:
 
     def _read(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """Numbers by weights and case, as an earlier call wrote them. Raises ``UserError``."""
-        if not self._path.is_file():
+        if not os.path.isfile(self._path):  # unlike a Path's method, it never raises
             return {}
         try:
             content = json.loads(self._path.read_text("utf-8"))

@@ -107,7 +107,12 @@ def _optimisation_options(group: _Group) -> None:
     _option(group, "lr", "highest learning rate", dest="learning_rate", type=float)
     _option(group, "lr-final", "learning rate at the end", dest="learning_rate_final", type=float)
     _option(group, "warmup", "steps until the highest learning rate", type=int)
-    _option(group, "ema", "decay of the averaged weights", type=float)
+    _option(
+        group,
+        "ema",
+        "decay of the averaged weights; lower in the first 9 / (1 - EMA) steps",
+        type=float,
+    )
     _option(group, "clip", "largest norm of the gradient", type=float)
     _option(group, "seed", "of all random choices", type=int)
     _option(

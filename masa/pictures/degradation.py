@@ -159,13 +159,13 @@ class Mixture:
     )
     """Reduction filters and their shares."""
     noisy: float = 0.5
-    """Share of samples with noise."""
+    """Share of the others with noise."""
     noise: tuple[float, float] = (0.0, 8.0)
     """Levels of 255."""
     grey: float = 0.4
     """Share of the noise that is the same in all channels."""
     compressed: float = 0.7
-    """Share of samples that pass through JPEG."""
+    """Share of the others that pass through JPEG."""
     quality: tuple[int, int] = (35, 95)
     """JPEG quality, both ends included."""
     full_chroma: float = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
     Raises ``UserError`` if it cannot be used.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # unlike a Path's method, it never raises
         return None
     advice = "move it away to start anew, or choose another --out"
     try:

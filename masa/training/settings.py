@@ -68,7 +68,8 @@ class Settings:
     """Length of the run; with ``hours`` too, what is reached first ends it."""
     hours: float | None = None
     ema: float = 0.999
-    """Decay of the weights' moving average, which is what is validated and kept."""
+    """Decay of the weights' moving average, which is what is validated and kept. It is reached
+    after 9 / (1 - ema) steps; before, the average covers about the last ninth of all steps."""
     clip: float = 0.5
     """Largest norm of the gradient."""
     device: str = "auto"

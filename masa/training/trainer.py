@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -216,7 +217,7 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         """Move the averaged weights towards the trained ones."""
-        # Fast at first, so that the start is soon forgotten.
+        # Fast at first: from nothing, the start has to be forgotten.
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
 
@@ -367,7 +368,12 @@ class Trainer:
         torch.set_rng_state(saved["torch_rng"].cpu())
 
     def _check_start(self) -> None:
-        """Raise ``UserError`` in all processes unless all of them start from the same state."""
+        """Raise ``UserError`` in all processes unless the run's folder can be written to, and all
+        of them start from the same state."""
+        if problem := gather_object([self._unwritable() if self.is_main else None])[0]:
+            raise UserError(
+                f"Nothing can be written to '{self.out}' ({problem}): choose another --out."
+            )
         starts = gather_object([(self.step, self._seconds)])
         if len(set(starts)) > 1:
             raise UserError(
@@ -375,6 +381,15 @@ class Trainer:
                 f"{', '.join(str(step) for step, _ in starts)}): let --out be a folder that they "
                 f"share, or copy {CHECKPOINT} to each."
             )
+
+    def _unwritable(self) -> str | None:
+        """Why the run's folder cannot be written to; it is made if there is none."""
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=self.out).close()
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
 
     def _save(self, last_chance: bool = False) -> bool:
         """Write the checkpoint; ``False``, with a message, if the disk does not take it.

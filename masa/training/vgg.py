@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,6 +87,6 @@ def _fetch() -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike a Path's method, it never raises
         raise UserError(f"There is no file '{path}': give VGG16's or VGG19's weights, as {URL}.")
     return read_state(path)[0]

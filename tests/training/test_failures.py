@@ -73,6 +73,18 @@ def test_a_disk_that_stays_full_is_an_error_in_the_end(settings, monkeypatch):
     assert (Path(settings.out) / "final.safetensors").is_file()  # smaller: there was room for it
 
 
+@pytest.mark.parametrize("name", ["taken", "taken/below", "n" * 300])  # no disk has such a name
+def test_a_folder_that_cannot_be_made_is_refused_before_the_first_step(settings, tmp_path, name):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="Nothing can be written to"):
+        Trainer(replace(settings, out=str(tmp_path / name)))
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_nothing_is_left_of_the_trial_to_write(settings):
+    assert list(Trainer(settings).out.iterdir()) == []
+
+
 def test_the_best_weights_are_written_when_there_is_room_again(settings, scenes, monkeypatch):
     full = True
 

@@ -67,6 +67,29 @@ def test_the_average_follows_the_weights(settings, monkeypatch):
     assert torch.allclose(third["ema"][key], expected, atol=1e-7)
 
 
+def test_the_average_has_the_decay_that_is_asked_for(settings, monkeypatch):
+    """From a step on in which its ramp, (1 + step) / (10 + step), is above that."""
+    monkeypatch.setattr(Trainer, "_average", lambda self: None)
+    train(replace(settings, steps=4))
+    before = checkpoint_of(settings)
+    monkeypatch.undo()
+    train(replace(settings, steps=5, ema=0.2))
+    after = checkpoint_of(settings)
+    key = "enc.conv_L1.weight"
+    expected = 0.2 * before["ema"][key] + 0.8 * after["model"][key]
+    assert torch.allclose(after["ema"][key], expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_all_parameters_have_the_scheduled_learning_rate(settings, optimizer):
+    settings = replace(settings, steps=4, optimizer=optimizer, config={"channels": 16})
+    train(settings)
+    groups = checkpoint_of(settings)["optimizer"]["param_groups"]
+    assert len(groups) == (2 if optimizer == "muon" else 1)
+    expected = scheduled_learning_rate(settings, 3, 3 / 4)
+    assert [group["lr"] for group in groups] == pytest.approx([expected] * len(groups))
+
+
 def test_learning_rate_is_a_ramp_and_a_cosine():
     run = Settings("", "", steps=100, learning_rate=1.0, learning_rate_final=0.1, warmup=10)
     rates = [scheduled_learning_rate(run, step, step / 100) for step in range(101)]

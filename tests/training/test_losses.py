@@ -216,6 +216,8 @@ def test_vgg_sees_imagenet_statistics_in_rgb(name):
 def test_unusable_vgg_files_are_refused(tmp_path):
     bad = tmp_path / "bad.pth"
     with pytest.raises(UserError, match="no file"):
+        load_vgg("v" * 300)  # no disk has such a long name
+    with pytest.raises(UserError, match="no file"):
         load_vgg(bad)
     for content in (b"no weights", b"\x80\x02.", b"\x80\x02c\xff\n\n."):
         bad.write_bytes(content)

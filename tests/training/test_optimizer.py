@@ -71,6 +71,23 @@ def test_steps_have_adams_size_and_do_not_depend_on_the_layout(layout):
     torch.testing.assert_close(direction / direction.norm(), expected / expected.norm())
 
 
+def test_a_step_goes_where_the_gradients_so_far_lead():
+    """Nesterov's momentum: the average of the gradients, and the newest one once more."""
+    kernel = nn.Parameter(torch.zeros(32, 32, 3, 3))
+    optimizer = Muon([kernel], 1e-2)
+    gradients = [noise(32, 32, 3, 3, seed=seed) for seed in (1, 2)]
+    before = kernel.detach().clone()
+    momentum = torch.zeros_like(before)
+    for gradient in gradients:
+        before.copy_(kernel.detach())
+        kernel.grad = gradient.clone()
+        optimizer.step()
+        momentum = 0.95 * momentum + 0.05 * gradient
+    expected = orthogonal((0.95 * momentum + 0.05 * gradients[-1]).flatten(1)[None])[0]
+    direction = (before - kernel.detach()).flatten(1)
+    torch.testing.assert_close(direction / direction.norm(), expected / expected.norm())
+
+
 def test_it_learns_what_adam_is_slow_at():
     """A linear map of inputs that are of very unequal strength, but not one by one."""
     torch.manual_seed(0)
