@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from demo.figures.places import matched_cells
-from demo.figures.result import measure
+from demo.figures.result import Scores, measure
 from demo.figures.tabs import FIGURES, TABS
 from demo.figures.view import View
 from demo.runs.exploration import Exploration
@@ -132,10 +132,16 @@ def run_numbers(x: Exploration) -> dict[str, Any]:
         "peak_memory": None if x.peak is None else asdict(x.peak),
         "multiply_adds": asdict(x.cost),
         "multiply_adds_as_the_paper_counts": asdict(x.paper),
-        "scores_on_y_no_border_cropped": None if scores is None else asdict(scores),
+        "scores_on_y_no_border_cropped": None if scores is None else _scores(scores),
         "notes": list(x.notes),
     }
     return for_json(found)
+
+
+def _scores(scores: Scores) -> dict[str, Any]:
+    """By picture, under the names that ``/super_resolve`` has too."""
+    named = {"result": scores.masa, "plain": scores.plain, "bicubic": scores.bicubic}
+    return {name: None if score is None else asdict(score) for name, score in named.items()}
 
 
 def alignments(found: Sequence[Alignment | None], canvas: RefCanvas) -> list[dict[str, Any]]:
@@ -168,16 +174,20 @@ def for_json(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def pack(x: Exploration, view: View | None = None, admitted: bool = False) -> Steps[bytes]:
-    """:func:`export` as one zip file; of the same run and view, always the same bytes.
+def pack(
+    run: Callable[[], Exploration], view: View | None = None, admitted: bool = False
+) -> Steps[bytes]:
+    """:func:`export` of ``run()`` as one zip file; of the same run and view, always the same bytes.
 
-    One archive is packed at a time. Raises ``UserError`` if too many wait, unless who asks was
-    ``admitted`` before.
+    One archive is packed at a time, and the run is asked for when its turn has come. Raises
+    ``UserError`` if too many wait, unless who asks was ``admitted`` before, and what ``run()``
+    raises.
     """
-    return after_others(ARCHIVES, _packed(x, view), admitted)
+    return after_others(ARCHIVES, _packed(run, view), admitted)
 
 
-def _packed(x: Exploration, view: View | None) -> Steps[bytes]:
+def _packed(run: Callable[[], Exploration], view: View | None) -> Steps[bytes]:
+    x = run()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for number, (name, data) in enumerate(export(x, view)):

@@ -125,14 +125,31 @@ class SweepRequest:
         rungs = family.rungs(family.values(int(self.points)))
         return sorted(rungs, key=lambda rung: abs(rung.value - family.neutral))
 
-    def predictors(self) -> dict[str, Predictor]:
-        """The networks by name. Raises ``UserError``."""
+    def check(self) -> None:
+        """Raises ``UserError`` for what can be told before any picture is read."""
+        _check_refs(self.request)
+        self.names()
+        for rung in self.rungs():
+            if rung.replaced_by == "hr" and not self.request.is_hr:
+                rung.check(Substitutes())
+
+    def names(self) -> list[str]:
+        """Those of the networks. Raises ``UserError``."""
         names = list(dict.fromkeys(self.networks))
         if not names:
             raise UserError("Choose at least one network.")
         if len(names) > figures.MOST_NETWORKS:
             raise UserError(f"Choose at most {figures.MOST_NETWORKS} networks.")
-        return {name: predictor_for(name) for name in names}
+        return names
+
+    def predictors(self) -> dict[str, Predictor]:
+        """The networks by name. Raises ``UserError``."""
+        return {name: predictor_for(name) for name in self.names()}
+
+
+def _check_refs(request: Request) -> None:
+    if not request.refs:
+        raise UserError("Add a reference first: every sweep needs one.")
 
 
 def subject_of(request: Request, progress: Progress = unwatched) -> Subject:
@@ -141,8 +158,7 @@ def subject_of(request: Request, progress: Progress = unwatched) -> Subject:
     The request's own change of light plays no part. ``progress`` is called as by
     :func:`demo.runs.request.prepare`.
     """
-    if not request.refs:
-        raise UserError("Add a reference first: every sweep needs one.")
+    _check_refs(request)
     prepared = prepare(replace(request, shift=Shift(), align=False), progress)
     whole, hr = prepared.lr.rgb, prepared.hr
     top, left = (max(0, (side - LR_SIDE) // 2) for side in whole.shape[:2])
@@ -358,7 +374,7 @@ def words_on(found: Sweep, kept: SweepResult) -> str:
     if row.alone is not None and row.bicubic is not None:
         words.append(
             f"Of the same photo, the network makes {decibels(row.alone)} without a reference, "
-            f"and bicubic {decibels(row.bicubic)}."
+            f"and bicubic {decibels(row.bicubic)}{'' if found.measured else ', of likeness too'}."
         )
     if kept.clipped:
         words.append(f"Of the changed reference's pixels {kept.clipped:.1%} are clipped.")

@@ -11,6 +11,7 @@ import sys
 import threading
 import zipfile
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
@@ -267,8 +268,24 @@ def test_each_run_of_an_explanation_has_a_turn_of_its_own(photos, monkeypatch):
     monkeypatch.setattr(jobs.NETWORK, "ask", asked)
     request = Request(str(photos / "lr.png"), (str(photos / "ref.png"),))
     *_, last = api.explained(request)
-    assert admitted == [False, True, True]  # the picture, without the reference, without branches
+    assert admitted == [True, True, True]  # the picture, without the reference, without branches
     assert zipfile.is_zipfile(last.value[0])
+
+
+@pytest.mark.parametrize("endpoint", ["super_resolve", "explain", "robustness"])
+def test_a_program_whose_turn_has_come_is_not_refused_for_visitors_who_wait(
+    photos, monkeypatch, endpoint
+):
+    """It has waited in the line of programs already."""
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns(most_waiting=0))
+    given = {"networks": ["masa-rec"], "points": 3} if endpoint == "robustness" else {}
+    _, numbers = getattr(api, endpoint)(str(photos / "lr.png"), [str(photos / "ref.png")], **given)
+    assert numbers
+
+
+def test_a_sweep_that_cannot_be_made_takes_no_turn(photos):
+    with taken(jobs.PROGRAMS), pytest.raises(gr.Error, match="no sharp photo to replace"):
+        api.robustness(str(photos / "lr.png"), [str(photos / "ref.png")], change="HR itself")
 
 
 def test_packing_ends_with_whoever_asked(photos):

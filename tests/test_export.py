@@ -33,7 +33,7 @@ from masa.pictures.write import write_photo
 
 
 def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
-    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+    with zipfile.ZipFile(io.BytesIO(last(pack(lambda: x)))) as archive:
         archive.extractall(tmp_path)
     result = cv2.cvtColor(cv2.imread(str(tmp_path / "result.png")), cv2.COLOR_BGR2RGB)
     assert np.array_equal(result, x.result)
@@ -59,7 +59,7 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
 
 def test_one_archive_is_packed_at_a_time(x):
     with taken(ARCHIVES):
-        packing = pack(x)
+        packing = pack(lambda: x)
         assert next(packing).in_line
         packing.close()
     assert not ARCHIVES.are_wanted()
@@ -74,7 +74,7 @@ def test_downloads_hold_nothing_that_a_camera_noted(tmp_path):
     assert b"Firma" in read_photo(tmp_path / "lr.jpg").exif
     x = paint(Request(str(tmp_path / "lr.jpg"), (str(tmp_path / "ref.jpg"),)))
     download = Path(serve_png(x.result, "masa_x4.png", x.alpha))
-    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+    with zipfile.ZipFile(io.BytesIO(last(pack(lambda: x)))) as archive:
         written = {name: archive.read(name) for name in archive.namelist()}
     written[download.name] = download.read_bytes()
     pictures = {name: data for name, data in written.items() if name.endswith(".png")}
@@ -88,11 +88,11 @@ def test_downloads_hold_nothing_that_a_camera_noted(tmp_path):
 
 
 def test_a_run_is_packed_into_the_same_bytes_on_any_day(x, monkeypatch):
-    first = last(pack(x))
+    first = last(pack(lambda: x))
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 10**6)
     monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(now + 10**6))
-    assert last(pack(dataclasses.replace(x))) == first
+    assert last(pack(lambda: dataclasses.replace(x))) == first
     with zipfile.ZipFile(io.BytesIO(first)) as archive:
         entries = archive.infolist()
         with zipfile.ZipFile(io.BytesIO(archive.read("maps.npz"))) as maps:
@@ -107,7 +107,7 @@ def test_a_transparent_photo_is_repeated_from_the_zip(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "photo.png"), rgba)
     write_photo(tmp_path / "ref.png", picture(80, 96, 2))
     x = paint(Request(str(tmp_path / "photo.png"), (str(tmp_path / "ref.png"),), is_hr=True))
-    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+    with zipfile.ZipFile(io.BytesIO(last(pack(lambda: x)))) as archive:
         archive.extractall(tmp_path / "out")
         json.loads(archive.read("run.json"), parse_constant=pytest.fail)
     monkeypatch.chdir(tmp_path / "out")
@@ -121,7 +121,7 @@ def test_a_transparent_photo_is_repeated_from_the_zip(tmp_path, monkeypatch):
 
 def test_an_aligned_run_is_repeated_from_the_zip(turned, tmp_path, monkeypatch):
     x, (matrix,) = turned
-    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+    with zipfile.ZipFile(io.BytesIO(last(pack(lambda: x)))) as archive:
         archive.extractall(tmp_path)
     found = json.loads((tmp_path / "run.json").read_text())
     (lies,) = found["alignments"]
@@ -166,7 +166,7 @@ def test_a_run_with_more_views_than_references_are_allowed_is_repeated(
     """Three references, each both aligned and as it is, are six files."""
     x, _ = seen_again(examples, (0, 1.1), (-25,), (25,), every_view=True)
     assert len(x.ref.placements) == 6 > DEFAULT_LIMITS.max_references
-    with zipfile.ZipFile(io.BytesIO(last(pack(x)))) as archive:
+    with zipfile.ZipFile(io.BytesIO(last(pack(lambda: x)))) as archive:
         archive.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)
     again = runpy.run_path("repeat.py")["result"]
@@ -189,7 +189,7 @@ def test_a_run_with_a_reduced_and_aligned_reference_is_repeated(turned, tmp_path
         patched.setattr(request, "LIMITS", dataclasses.replace(request.LIMITS, max_ref_pixels=9000))
         reduced = paint(Request(files[0], (files[1],)))
     assert reduced.references[0].rgb.size < x.refs[0].size and reduced.alignments[0] is not None
-    with zipfile.ZipFile(io.BytesIO(last(pack(reduced)))) as archive:
+    with zipfile.ZipFile(io.BytesIO(last(pack(lambda: reduced)))) as archive:
         archive.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)
     again = runpy.run_path("repeat.py")["result"]

@@ -334,12 +334,18 @@ def test_that_nothing_was_found_is_an_answer():
 def test_that_the_reference_as_it_is_fitted_better_is_an_answer(four_views):
     plain = ref_canvas([ref.plain for ref in four_views.references], four_views.lr, MASAConfig())
     x = matched_at(replace(four_views, ref=plain), 0)
-    assert "the reference as it is fitted better." in told(x)["views"]
-    assert "not used: the reference as it is fitted better." in drawn(x)["alignment"].summary
+    assert "the reference as it is fits as well, or has more detail." in told(x)["views"]
+    assert (
+        "not used: the reference as it is fits as well, or has more detail."
+        in drawn(x)["alignment"].summary
+    )
     short = replace(x, beyond=(1,))
     assert "the run would need more memory than is allowed." in told(short)["views"]
     summary = drawn(short)["alignment"].summary
-    reasons = ("the reference as it is fitted better.", "the run would need more memory")
+    reasons = (
+        "the reference as it is fits as well, or has more detail.",
+        "the run would need more memory",
+    )
     assert [summary.count(f"not used: {words}") for words in reasons] == [1, 1]
     only = replace(plain, placements=plain.placements[:1])
     summary = drawn(replace(x, ref=only))["alignment"].summary

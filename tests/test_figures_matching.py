@@ -711,6 +711,19 @@ def test_shares_of_several_references(stacked):
     assert "reference 3 gave **100.0%**" in pixel.reference_shares(third, View()).summary
 
 
+@pytest.mark.parametrize("mark", pixel.MARKS)
+def test_the_numbers_on_marks_can_be_read(mark):
+    """The contrast that WCAG 2 asks of text."""
+
+    def light(colour):
+        part = np.array(colour) / 255
+        linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722) + 0.05
+
+    pair = light(mark), light(pixel._ink_on(mark))
+    assert max(pair) / min(pair) >= 4.5
+
+
 def test_matches_with_padding_are_told(stacked, shifted):
     assert padding_share(shifted) == 0
     assert padding_words(shifted) == ""
@@ -720,6 +733,8 @@ def test_matches_with_padding_are_told(stacked, shifted):
     x = replace(stacked, matches=replace(stacked.matches, position=position[None]))
     assert padding_share(x) == pytest.approx(1 / 3)
     for words in (padding_words(x), pixel.reference_shares(x, View()).summary):
-        assert "33.3% of the photo's pixels matched padding" in words
+        assert "33.3% of the photo's pixels matched padding beside a reference" in words
+    alone = padding_words(replace(x, references=()))
+    assert "matched padding beside the photo itself" in alone
     assert "repeated edge" in place_words(x, *outside[0].tolist())
     assert "repeated edge" not in place_words(x, *inside[0].tolist())

@@ -36,7 +36,7 @@ from demo.page.guard import (
 from demo.page.sent import MOST_TEXTS, checked
 from demo.runs.served import FULL, Quota, is_served
 from demo.runs.showcase import Showcase
-from demo.settings import BYTES_PER_ADDRESS, KEEP_SECONDS, REQUESTS_PER_ADDRESS
+from demo.settings import BYTES_PER_ADDRESS, KEEP_SECONDS, LIMITS, REQUESTS_PER_ADDRESS
 from masa.pictures.write import encode
 
 PHOTO = encode(".png", picture(16, 24, 1))
@@ -753,6 +753,24 @@ def test_too_many_references_on_the_page_are_refused_unopened(http, monkeypatch,
     assert f"{count} references are too many" in told, told
 
 
+def test_a_reference_s_content_decides_not_its_name(http):
+    """Phones and browsers give names without an ending, or with one of their own."""
+    config = http.get("/config").json()
+    components = {c["id"]: c["props"] for c in config["components"]}
+    ids = {props["elem_id"]: i for i, props in components.items() if props.get("elem_id")}
+    clicks = (d for d in config["dependencies"] if [ids["go"], "click"] in d["targets"])
+    click = next(d for d in clicks if d["backend_fn"])
+    file, odd = upload(http), upload(http, name="1000012345")
+    assert odd["path"].endswith("1000012345")
+    gallery = [{"image": odd, "caption": None}] * (LIMITS.max_references + 1)
+    given = {ids["photo"]: file, ids["refs"]: gallery, ids["mode"]: LR_MODE}
+    data = [given.get(i, components[i].get("value")) for i in click["inputs"]]
+    body = {"data": data, "fn_index": click["id"], "session_hash": "odd"}
+    http.post(f"{API}/queue/join", json=body).raise_for_status()
+    told = http.get(f"{API}/queue/data?session_hash=odd").text
+    assert "references are too many" in told, told  # so they were taken as what they are
+
+
 def texts(count, size=100):
     """Different pictures as text."""
     return [f"data:image/png;base64,{number:04}{'A' * size}" for number in range(count)]
@@ -809,7 +827,7 @@ def test_pictures_as_text_do_not_wait_in_memory():
     """They are files before they wait: of the request only their paths are left."""
 
     class Body:
-        data, session_hash = [TEXT, [TEXT] * 4, 1], None
+        data, session_hash, fn_index = [TEXT, [TEXT] * 4, 1], None, None
         event_data, oauth_token = {"index": TEXT}, "a" * 10**6
 
     charged = []
@@ -822,6 +840,6 @@ def test_pictures_as_text_do_not_wait_in_memory():
     assert number == 1 and Body.oauth_token is None
 
 
-def upload(http, before=""):
-    answer = http.post(f"{before}{API}/upload", files={"files": ("photo.png", PHOTO)})
+def upload(http, before="", name="photo.png"):
+    answer = http.post(f"{before}{API}/upload", files={"files": (name, PHOTO)})
     return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}

@@ -31,6 +31,7 @@ from demo.export import ARCHIVES
 from demo.laboratory import PREVIEWS
 from demo.page.bounds import MOST_ADDRESSES
 from demo.page.form import _GUESSES
+from demo.page.front import EVENTS_OF_A_RUN
 from demo.page.guard import (
     BODY_SECONDS,
     FILE_BYTES,
@@ -201,7 +202,9 @@ def test_the_hosting_page_states_the_limits_that_hold():
             f"{CALLS_PER_ADDRESS} in an hour"
         ),
         "new sessions of one address": f"{SESSIONS_PER_ADDRESS} in an hour",
-        "runs and other events of one address that wait or run": f"{RUNS_PER_ADDRESS}",
+        "runs and other events of one address that wait or run; with those that follow a run": (
+            f"{RUNS_PER_ADDRESS}; {RUNS_PER_ADDRESS * EVENTS_OF_A_RUN}"
+        ),
         "runs that wait in line, of visitors and of programs": f"{QUEUE} each",
         "previews of the laboratory, and uploads whose kind is guessed, that wait in line, "
         "of one address and of all": f"{PREVIEWS._most_each} and {PREVIEW_QUEUE} each",

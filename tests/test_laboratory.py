@@ -222,7 +222,7 @@ def test_the_verdict_names_whoever_is_steadier():
     assert "**No network is steadier" in verdict(two(0.5, 0.52), True)
     nothing = curves([r for r in rows_of_two(0, 0) if r.family != "gain"], ["gain"])
     assert verdict(nothing, True) == "The changed references are still to come."
-    assert "less than it reaches without any reference" in verdict(two(0.5, 6), True)
+    assert "less than without any reference" in verdict(two(0.5, 6), True)
     better = [replace(r, psnr=r.psnr + 2) for r in rows_of_two(0.5, 1.5) if r.network == "b"]
     same = [r for r in rows_of_two(0.5, 1.5) if r.network == "a"]
     told = verdict(curves(same + better), True)
@@ -316,6 +316,7 @@ def test_where_the_change_keeps_places_it_is_told_how_many_matches_moved():
     turned = drawn("rotation", None)
     assert "moves the reference's places" in turned.summary and "another place" not in turned.alt
     assert none.image.shape[0] > turned.image.shape[0]
+    assert "This change replaces the reference, so" in drawn("HR itself", None).summary
 
 
 def test_the_mark_under_a_click_is_found():
@@ -465,7 +466,7 @@ def test_a_photo_s_baselines_are_those_of_the_same_photo():
     )
     told = verdict(found, True)
     assert "30.00 dB with the photo as it is" in told
-    assert "(photo jpeg 50), which is less than it reaches without any reference" in told
+    assert "(photo jpeg 50); it then has less than without any reference" in told
     above = [replace(r, alone=r.alone and r.alone - 1) for r in rows_of_photos()]
     assert "without any reference" not in verdict(curves(above), True)
     drawn, spots = figures.quality(found, True)
@@ -489,7 +490,10 @@ def test_a_sweep_of_the_photo_starts_from_the_clean_one(request_):
     for kept in last.results[1:]:
         lr, _ = lr_from_hr(hr, Degradation(quality=round(100 - kept.value)))
         assert np.array_equal(read_photo(kept.picture).rgb, predictor.run(lr, [ref]).rgb)
-        assert f"bicubic {psnr_y(enlarge_x4(lr), hr):.2f} dB" in laboratory.words_on(last, kept)
+        own = f"bicubic {psnr_y(enlarge_x4(lr), hr):.2f} dB"
+        assert f"{own}." in laboratory.words_on(last, kept)
+        unmeasured = replace(last, measured=False)  # as if the sharp photo were not known
+        assert f"{own}, of likeness too." in laboratory.words_on(unmeasured, kept)
         _, (left, _) = laboratory_tab.choose(last, "masa-rec", kept.value, "bicubic")
         assert np.array_equal(read_photo(left).rgb, enlarge_x4(lr))
     assert laboratory_tab.choose(last, "masa-rec", 0, "bicubic")[1][0] == last.bicubic

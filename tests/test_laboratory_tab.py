@@ -81,6 +81,34 @@ def test_what_is_wrong_becomes_one_sentence(pair):
         list(watch(trial(pair, points=99)))
 
 
+@pytest.mark.parametrize(
+    ("place", "given", "sentence"),
+    [
+        (1, None, "Add a reference first"),
+        (-8, [], "at least one network"),
+        (-8, [f"masa-{n}" for n in range(6)], "at most 5 networks"),
+        (-10, NAMED, "at least one change of light"),
+        (-9, 2, "choose 3 to"),
+        (-10, "HR itself", "no sharp photo to replace"),
+    ],
+)
+def test_what_is_lacking_is_said_at_once_and_ends_no_other_sweep(
+    pair, tab, monkeypatch, place, given, sentence
+):
+    """Not only when its turn has come."""
+    asked = values(pair, "lr.png", LR_MODE)
+    assert asked[-10:-7] == ["gain", 3, ["masa-rec"]]
+    session = Session()
+    with taken(NETWORK):
+        under_way = tab.sweep(session, *asked)
+        assert tab.bar in next(under_way)
+        asked[place] = given
+        with pytest.raises(gr.Error, match=sentence):
+            next(tab.sweep(session, *asked))
+        assert tab.bar in next(under_way)
+        under_way.close()
+
+
 def test_stopping_ends_the_work_and_the_turn(pair, monkeypatch):
     running = threading.Event()
     ended = threading.Event()
@@ -229,18 +257,22 @@ def test_a_preview_that_took_too_long_comes_too_late(pair, tab, monkeypatch):
 
 
 def test_a_newer_sweep_or_stop_ends_the_older_one(pair, tab, found, monkeypatch):
-    def endless(trial):
+    def endless(trial, admitted):
+        told.append(admitted)
         with contextlib.ExitStack() as stack:
             stack.callback(closed.append, trial)
             for _ in range(99):
                 yield Step(0.1, "working", None)
 
-    closed, session = [], Session()
+    told, closed, session = [], [], Session()
     monkeypatch.setattr(laboratory_tab, "watch", endless)
-    older, newer = (tab.sweep(session, *values(pair)) for _ in range(2))
+    older, newer = (tab.sweep(session, *values(pair, points=points)) for points in (3, 5))
     for steps in (older, newer):
         assert "working" in next(steps)[tab.bar]
     assert list(older) == [] and len(closed) == 1
+    assert told == [False, True]  # the newer one takes the older one's place in the line
+    assert list(tab.sweep(session, *values(pair, points=5))) == []  # pressed twice
+    assert next(newer)  # which goes on
     stopped = tab.halt(session, None)
     assert stopped[tab.bar] == "" and not stopped[tab.results].visible
     assert list(newer) == [] and len(closed) == 2

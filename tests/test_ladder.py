@@ -55,13 +55,13 @@ def test_values_reach_from_end_to_end_with_the_neutral_one(family):
         assert values[0] == family.low and values[-1] == family.high
         assert family.neutral in values
         assert list(values) == sorted(set(values))
-        assert len(values) == (2 if family.is_switch else count)
+        assert len(values) == (2 if family.replaced_by else count)
     with pytest.raises(UserError, match="choose 3 or more"):
         family.values(2)
 
 
 @pytest.mark.parametrize(
-    "family", [f for f in FAMILIES.values() if not f.is_switch], ids=lambda f: f.name
+    "family", [f for f in FAMILIES.values() if f.replaced_by is None], ids=lambda f: f.name
 )
 def test_a_change_grows_away_from_the_neutral_value(family):
     rgb = smooth()
@@ -128,7 +128,7 @@ def test_pictures_keep_their_size_unless_they_are_replaced():
         for value in (family.low, family.high):
             changed = family.rung(value).apply(rgb, substitutes_for(family)).rgb
             assert changed.dtype == np.uint8 and changed.flags.c_contiguous
-            if not family.is_switch:
+            if family.replaced_by is None:
                 assert changed.shape == rgb.shape, family.name
 
 

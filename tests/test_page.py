@@ -134,6 +134,39 @@ def test_who_changes_a_run_that_waits_is_not_sent_away(do, monkeypatch):
     assert told == [False, True, False]
 
 
+def test_nor_is_who_tries_other_settings_while_a_trial_waits(do, monkeypatch):
+    session, told = looking(), []
+
+    def try_matching(*asked):
+        told.append(asked[2:])
+        yield from Slow()()
+
+    monkeypatch.setattr(work, "try_matching", try_matching)
+
+    def trying(factor):
+        return do.match_otherwise(session, 0, X, None, 8, factor, [2, 1])
+
+    first, second = trying(1.0), trying(2.0)
+    for steps in (first, second):
+        next(steps)
+    assert list(first) == []
+    assert list(trying(2.0)) == []  # pressed twice: the first trial keeps its place in the line
+    assert "working" in next(second)[do.results.bar]
+    do.halt(session)
+    third = trying(2.0)  # although the stopped one has not ended yet
+    next(third)
+    assert list(second) == []
+    assert list(trying(2.0)) == []
+    third.close()
+    next(trying(2.0))
+    assert [(factor, admitted) for _, factor, _, admitted in told] == [
+        (1.0, False),
+        (2.0, True),
+        (2.0, False),
+        (2.0, False),
+    ]
+
+
 def test_no_two_runs_have_one_number():
     session = Session()
     numbers = [session.start(None) for _ in range(3)]
@@ -205,11 +238,11 @@ def test_stop_ends_what_is_under_way_and_nothing_that_is_asked_later(page, do, m
     trying = do.match_otherwise(session, 0, X, None, 8, 1.5, [1])
     assert "working" in next(trying)[do.results.bar]
     monkeypatch.setattr("demo.page.handlers.pack", Slow())
-    packing = do.make_archive(session, 0, "x", 0, 0, 4, -1)
+    packing = do.make_archive(session, 0, X, 0, 0, 4, -1)
     next(packing)
     do.halt(session)
     assert list(packing) == []
-    packing = do.make_archive(session, 0, "x", 0, 0, 4, -1)
+    packing = do.make_archive(session, 0, X, 0, 0, 4, -1)
     assert "working" in next(packing)[do.results.bar]
     functions = page.blocks.fns.values()
     assert not any(fn.cancels for fn in functions)
@@ -297,7 +330,7 @@ def test_what_was_made_of_the_run_before_comes_too_late(do, monkeypatch, what):
     monkeypatch.setattr("demo.page.handlers.pack", slow)
     monkeypatch.setattr(work, "try_matching", slow)
     steps = {
-        "archive": lambda: do.make_archive(session, 0, "x", 0, 0, 4, -1),
+        "archive": lambda: do.make_archive(session, 0, X, 0, 0, 4, -1),
         "trial": lambda: do.match_otherwise(session, 0, X, None, 8, 1.5, [1]),
     }[what]()
     assert "working" in next(steps)[do.results.bar]

@@ -9,6 +9,7 @@ import pytest
 from helpers import fill, picture
 
 from masa.config import MASAConfig
+from masa.errors import UserError
 from masa.measuring.ladder import FAMILIES, Substitutes
 from masa.measuring.robustness import (
     Baseline,
@@ -305,6 +306,12 @@ def test_nothing_is_pinned_where_nothing_could_be_told_apart(subject, networks, 
     found = list(sweep(pair, rungs, networks, lambda share, _: shares.append(share), pin=True))
     assert not any(isinstance(item, Pinned) for item in found)
     assert max(shares) == pytest.approx(1)
+
+
+def test_a_picture_that_is_not_known_is_missed_before_anything_runs(subject, networks):
+    unknown = replace(subject, hr=None)
+    with pytest.raises(UserError, match="no sharp photo to replace"):
+        next(sweep(unknown, RUNGS, networks, ignore))
 
 
 def test_progress_grows_and_ends_the_sweep_by_raising(subject, networks):

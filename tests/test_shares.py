@@ -75,7 +75,11 @@ class Small:
             for _ in after_others(self.turns, (step for step in ())):
                 yield str(value)
 
-        with Front(keep_seconds=keep_seconds, analytics_enabled=False) as self.blocks:
+        def follow_up(value):
+            return "followed"
+
+        options = {"follow": ["follow_up"], "analytics_enabled": False}
+        with Front(keep_seconds=keep_seconds, **options) as self.blocks:
             given, words, state = gr.Slider(0, 10, 3), gr.Textbox(), gr.State([])
             file, go = gr.File(), gr.Button()
             free = {"concurrency_limit": None}
@@ -88,6 +92,7 @@ class Small:
             go.click(lambda kept: [*kept, 1], state, state, api_name="kept", **free)
             go.click(lambda file: file, file, file, api_name="file", **free)
             go.click(wait, words, words, api_name="wait_words", **free)
+            go.click(follow_up, given, words, api_name="follow_up", **free)
         self.blocks.queue(max_size=40, api_open=False)
         _, url, _ = self.blocks.launch(
             prevent_thread_lock=True,
@@ -234,6 +239,16 @@ def test_runs_that_nobody_listens_to_take_an_addresses_share(small):
     assert "process_completed" in small.listen(session)
     small.go_on.set()
     wait_for(lambda: small.join("10.0.0.1").status_code == 200, 30)
+
+
+def test_what_follows_a_run_is_not_refused_for_the_addresss_other_runs(small, monkeypatch):
+    for _ in range(RUNS_PER_ADDRESS):
+        assert small.join("10.0.0.1", "wait").status_code == 200
+    session = new()
+    assert small.join("10.0.0.1", "follow_up", session=session).status_code == 200
+    assert "followed" in small.listen(session)
+    monkeypatch.setattr("demo.page.front.EVENTS_OF_A_RUN", 1)  # nor is it without a bound
+    assert_refused(small.join("10.0.0.1", "follow_up"), 429, TOO_MANY_RUNS)
 
 
 def test_runs_that_come_at_once_are_counted_too(small):

@@ -12,7 +12,7 @@ import pytest
 from asking import inputs, last
 from helpers import fill, is_one_sentence, picture, taken
 
-from demo.export import export
+from demo.export import ARCHIVES, export
 from demo.figures.tabs import FIGURES
 from demo.figures.view import View
 from demo.page.form import CUSTOM, HR_MODE, LR_MODE
@@ -158,6 +158,44 @@ def test_other_settings_are_tried_while_later_steps_come(files, x, no_examples):
     gc.collect()
     *_, last_one = (update for update in trying if dense in update)
     assert "dB" in str(list(last_one.values()))
+
+
+def test_so_are_those_that_are_chosen_while_a_later_step_is_drawn(
+    files, x, no_examples, monkeypatch
+):
+    """Then the visitor's state still holds what was known before that step."""
+    handlers, session = Page(no_examples, 60).handlers, Session()
+    explored, dense = handlers.results.explored, handlers.results.dense
+    run = session.begin("run")
+    session.show(run)
+    states, tried = [dataclasses.replace(x, switched_off={})], []
+    drawn = handlers._drawn
+
+    def press(*asked):
+        monkeypatch.undo()
+        tried.append(handlers.match_otherwise(session, run, states[0], None, 8, 1.0, [1]))
+        assert handlers.results.bar in next(tried[0])
+        return drawn(*asked)
+
+    monkeypatch.setattr(handlers, "_drawn", press)
+    for update in handlers.complete(session, run, states[0]):
+        if explored in update:
+            states[:] = [update.pop(explored)]
+    gc.collect()
+    *_, last_one = (update for update in tried[0] if dense in update)
+    assert "dB" in str(list(last_one.values()))
+
+
+def test_an_archive_that_waits_holds_no_run(x, no_examples):
+    handlers, session = Page(no_examples, 60).handlers, Session()
+    run = session.begin("run")
+    session.show(run)
+    with taken(ARCHIVES):
+        packing = handlers.make_archive(session, run, dataclasses.replace(x), 0, 0, 4, -1)
+        assert handlers.results.bar in next(packing)
+    gc.collect()
+    with pytest.raises(UserError, match="forgotten to make room"):
+        list(packing)
 
 
 def test_alignment_can_be_switched_off(turned):

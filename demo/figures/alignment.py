@@ -52,7 +52,7 @@ from masa.pictures.photo import Pixels
 from masa.reference.alignment import Alignment
 
 NOTHING_IN_COMMON = "Not aligned: nothing in common was found."
-AS_IT_IS_FITS = "Not used: the reference as it is fitted better."
+AS_IT_IS_FITS = "Not used: the reference as it is fits as well, or has more detail."
 ADDS_NOTHING = "Not used: this reference adds nothing to the others."
 NO_MEMORY = "Not used: the run would need more memory than is allowed."
 
@@ -89,7 +89,7 @@ def why_not_aligned(x: Exploration, view: View) -> str:
         return NOTHING_IN_COMMON
     if any(number in x.beyond for number, found in enumerate(x.alignments) if found):
         return "No aligned view was used: the run would need more memory than is allowed."
-    return "No block took an aligned view: the reference as it is fitted better."
+    return "No aligned view was used: the reference as it is fits as well, or has more detail."
 
 
 # ---------------------------------------------------------------------------- how it lies

@@ -10,6 +10,7 @@ import numpy as np
 
 from demo.figures.draw import (
     BLACK,
+    INK,
     NORMAL,
     ORANGE,
     SMALL,
@@ -61,8 +62,8 @@ FIELD = 12
 MARKS: tuple[Colour, ...] = (
     (0, 114, 178),
     (230, 140, 0),
-    (204, 100, 160),
-    (0, 140, 110),
+    (208, 104, 164),
+    (0, 130, 102),
     (120, 80, 30),
     (86, 170, 225),
     (190, 60, 0),
@@ -409,6 +410,11 @@ def _around(picture: Pixels, row: int, column: int, zoom: float) -> Pixels:
     return enlarge(picture[rows[:, None], columns], zoom)
 
 
+def _ink_on(colour: Colour) -> Colour:
+    """White or dark, whichever can be read better on a mark."""
+    return INK if np.dot(colour, (0.299, 0.587, 0.114)) > 120 else WHITE  # luma of BT.601
+
+
 def _number_mark(picture: Pixels, box: Box, place: int) -> None:
     """A filled square with the number of a piece, if there is room for it."""
     colour = MARKS[place % len(MARKS)]
@@ -418,7 +424,7 @@ def _number_mark(picture: Pixels, box: Box, place: int) -> None:
     )
     picture[top:bottom, left:right] = colour
     if bottom - top >= 13:
-        text(picture, f"{place + 1}", *box.centre, SMALL, WHITE, "mm", bold=True)
+        text(picture, f"{place + 1}", *box.centre, SMALL, _ink_on(colour), "mm", bold=True)
 
 
 def _name_piece(picture: Pixels, box: Box, place: int) -> None:
@@ -429,7 +435,8 @@ def _name_piece(picture: Pixels, box: Box, place: int) -> None:
         # On the side towards the middle, where there is room.
         right = box.right < 0.8 * picture.shape[1]
         x, anchor = (box.right + 5, "lm") if right else (box.left - 5, "rm")
-    text(picture, f"{place + 1}", x, box.centre[1], SMALL, colour, anchor, WHITE, bold=True)
+    ink = colour if _ink_on(colour) == WHITE else INK
+    text(picture, f"{place + 1}", x, box.centre[1], SMALL, ink, anchor, WHITE, bold=True)
 
 
 def _link(

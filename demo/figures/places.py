@@ -152,8 +152,9 @@ def padding_words(x: Exploration) -> str:
     share = padding_share(x)
     if share < 0.005:
         return ""
+    beside = "the photo itself" if x.self_reference else "a reference"
     return (
-        f"{share:.1%} of the photo's pixels matched padding beside a reference, where its edge is "
+        f"{share:.1%} of the photo's pixels matched padding beside {beside}, where its edge is "
         "repeated: there is no real texture to take."
     )
 

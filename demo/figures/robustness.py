@@ -182,9 +182,11 @@ def matching(
             f"matched with another place than with {changed_by(family)} unchanged."
         )
     else:
+        is_replaced = FAMILIES[family].replaced_by is not None
+        does = "replaces the reference" if is_replaced else "moves the reference's places"
         words = (
-            "How alike the matched patches are. This change moves the reference's places, so "
-            "which matches moved is not shown."
+            f"How alike the matched patches are. This change {does}, so which matches moved is "
+            "not shown."
         )
     spots = _spots(curves, similar)
     for number, curve in enumerate(curves if len(parts) > 1 else ()):

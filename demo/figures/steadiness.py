@@ -45,12 +45,12 @@ def verdict(curves: Sequence[Curve], measured: bool) -> str:
             told += f", at worst {amount(loss)} dB ({minus(worst.title)})"
             alone = curve.alone if worst.alone is None else worst.alone
             if alone is not None and worst.psnr < alone:
-                told += ", which is less than it reaches without any reference"
+                told += "; it then has less than without any reference"
         parts.append(f"{told}.")
     if len(curves) > 1:
         parts = [*parts, _best(curves)]
         if (
-            family == NAMED or not FAMILIES[family].is_switch
+            family == NAMED or FAMILIES[family].replaced_by is None
         ):  # a switch is meant to change the result
             parts.insert(0, f"**{_steadiest(curves)}**")
     if kept := _kept(curves):

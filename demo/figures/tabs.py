@@ -76,7 +76,8 @@ _NO_HR = (
     "“It is sharp”."
 )
 _NO_TRUTH = (
-    "The true places of these matches were not measured: choose the first example to see this."
+    "The true places of these matches were not measured; those of the example “Motorcycle” are "
+    "known."
 )
 _ALONE = "No reference was given, so there is nothing to compare with."
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -24,6 +25,7 @@ from demo.laboratory import (
 from demo.page.form import CLEAN, CUSTOM, SHIFTS, chosen_shift
 from demo.page.front import client_left, photos_field
 from demo.page.messages import as_visible_errors
+from demo.runs.exploration import Exploration
 from demo.runs.jobs import Finished, Steps, finish, follow, follow_each
 from demo.runs.request import FinishedRun, Request, expected_work, likeness, run
 from demo.runs.served import in_use, serve, serve_png
@@ -91,7 +93,9 @@ def super_resolve(
     amounts = (gain, offset, contrast, gamma, temperature, saturation)
     with as_visible_errors():
         request = _request(photo, references, is_hr, shift, amounts, weights, degradation, align)
-        found = finish(follow(lambda progress: enlarge(request, progress=progress)), _left(request))
+        # Only the first program in its own line asks for a turn among visitors: always admitted.
+        steps = follow(lambda progress: enlarge(request, progress=progress), admitted=True)
+        found = finish(steps, _left(request))
         return serve_png(found.rgb, "masa_x4.png", found.alpha), found.numbers
 
 
@@ -154,7 +158,8 @@ def robustness(
         request = _request(photo, references, is_hr, SHIFTS[0], _NEUTRAL, AUTO, CLEAN, False)
         chosen = tuple(networks or default_networks())
         asked = SweepRequest(request, change, chosen, int(points or 0))
-        steps = follow_each(lambda progress: robustness_rows(asked, progress))
+        asked.check()
+        steps = follow_each(lambda progress: robustness_rows(asked, progress), admitted=True)
         rows = finish(steps, _left(request))
         report = robustness_report(rows, request.is_hr)
         found = {
@@ -171,19 +176,22 @@ def explained(request: Request) -> Steps[tuple[str, dict[str, Any]]]:
     Each of the network's runs has a turn among visitors of its own. Drawing and packing take
     seconds too: meanwhile other programs wait; a visitor who clicks waits for one figure at most.
     """
-    with closing(follow_each(lambda progress: explore_each(request, progress))) as running:
+    job = partial(explore_each, request)
+    with closing(follow_each(job, admitted=True)) as running:
         for step in running:
             if not isinstance(step, Finished):
                 yield step
                 continue
-            if not step.last:
-                continue
-            x = step.value
-            for packed in pack(x, admitted=True):
-                if isinstance(packed, Finished):
-                    yield Finished((serve(packed.value, "masa.zip"), run_numbers(x)))
-                else:
-                    yield packed
+            if step.last:
+                yield from _packed(step.value)
+
+
+def _packed(x: Exploration) -> Steps[tuple[str, dict[str, Any]]]:
+    for step in pack(lambda: x, admitted=True):
+        if isinstance(step, Finished):
+            yield Finished((serve(step.value, "masa.zip"), run_numbers(x)))
+        else:
+            yield step
 
 
 def _left(request: Request) -> Callable[[], bool]:

@@ -79,6 +79,9 @@ TOO_MANY_CALLS = (
 MAX_SESSION_NAME = 100
 """Characters."""
 
+EVENTS_OF_A_RUN = 4
+"""The run itself, its figures, its later steps, and Stop."""
+
 _LOOKS_AGAIN = 0.02  # seconds that an event waits at most to be noticed
 
 LINE_FULL = "Too many visitors are waiting already: please come back in a minute."
@@ -133,17 +136,22 @@ class Front(gr.Blocks):
     """
 
     def __init__(
-        self, starts: Collection[str] = (), keep_seconds: float = KEEP_SECONDS, **options: Any
+        self,
+        starts: Collection[str] = (),
+        follow: Collection[str] = (),
+        keep_seconds: float = KEEP_SECONDS,
+        **options: Any,
     ) -> None:
         """``starts``: names of callbacks that may find what a session held forgotten.
 
+        ``follow``: names of those that follow a run, or end it.
         ``keep_seconds`` after a visitor last did something, what the session holds is forgotten.
         """
         super().__init__(**options)
         self.shelf = Shelf(memory_bound(memory_limit(), SESSION_MEMORY))
         self._sessions = Allowance(SESSIONS_PER_ADDRESS, KEEP_SECONDS)
         self._calls = Allowance(CALLS_PER_ADDRESS, KEEP_SECONDS)
-        self._starts = starts
+        self._starts, self._follow = starts, follow
         self.keep_seconds = keep_seconds
         self._pages = Pages(keep_seconds)
 
@@ -182,7 +190,7 @@ class Front(gr.Blocks):
         session, address = body.session_hash, request.client.host if request.client else ""
         if session is not None and len(session) > MAX_SESSION_NAME:
             raise HTTPException(400, ODD_SESSION)
-        self._check_places(address)  # before anything of it is written
+        self._check_places(body, address)  # before anything of it is written
         body.oauth_token = None
         try:
             files = check_texts([body.data, body.event_data])
@@ -210,7 +218,7 @@ class Front(gr.Blocks):
         except Exception:  # the request's content decides which
             raise HTTPException(400, NOT_FITTING) from None
         # Nothing is awaited from here on, so no other event changes what is counted.
-        self._check_places(address)
+        self._check_places(body, address)
         if self._is_new(session) and isinstance(self.state_holder, Sessions):
             self.state_holder.open(session)
 
@@ -218,8 +226,11 @@ class Front(gr.Blocks):
         """Whether an event comes from a page that did nothing before."""
         return session is not None and session not in self.state_holder
 
-    def _check_places(self, address: str) -> None:
-        """Raises ``HTTPException`` if no more events can wait, or no more of this address."""
+    def _check_places(self, body: Any, address: str) -> None:
+        """Raises ``HTTPException`` if no more events can wait, or no more of this address.
+
+        What follows a run that was admitted has places of its own.
+        """
         line = self._queue
         if line.max_size is not None and len(line) >= line.max_size:
             raise HTTPException(503, LINE_FULL)
@@ -227,7 +238,9 @@ class Front(gr.Blocks):
         under_way = sum(
             e.request.client is not None and e.request.client.host == address for e in events
         )
-        if under_way >= RUNS_PER_ADDRESS:
+        event = self.fns.get(body.fn_index)
+        follows = event is not None and event.name in self._follow
+        if under_way >= RUNS_PER_ADDRESS * (EVENTS_OF_A_RUN if follows else 1):
             raise HTTPException(429, TOO_MANY_RUNS)
 
     async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
@@ -373,13 +386,19 @@ def client_left() -> bool:
     return not any(event._id == event_id and event.alive for job in jobs for event in job)
 
 
-def _photos(blocks: Sequence[Any], values: Sequence[Any]) -> dict[int, str]:
-    """Paths of pictures by their place among ``values``: Gradio would open, even decode them."""
-    return {
-        place: file_path(value)
-        for place, (block, value) in enumerate(zip(blocks, values, strict=False))
-        if isinstance(block, gr.Image) and value is not None
-    }
+def _photos(blocks: Sequence[Any], values: Sequence[Any]) -> dict[int, Any]:
+    """What callbacks are given of pictures, by their place among ``values``: paths.
+
+    Gradio would open, even decode a single one, and refuse those of a gallery by their names.
+    """
+    found: dict[int, Any] = {}
+    for place, (block, value) in enumerate(zip(blocks, values, strict=False)):
+        if isinstance(block, gr.Image) and value is not None:
+            found[place] = file_path(value)
+        elif isinstance(block, gr.Gallery) and value:
+            files = [entry.get("image") or entry.get("video") for entry in value]
+            found[place] = [(file_path(file), None) for file in files]
+    return found
 
 
 def _in_range(blocks: Sequence[Any], values: list[Any], state: Any) -> list[Any]:

@@ -163,7 +163,10 @@ class Handlers:
         self, session: Session, run: int, x: Exploration | None, *view: Any
     ) -> Iterator[Updates]:
         """Everything of this run in one file."""
-        steps = self._told(pack(existing(x), _view(view)), self._packed)
+        session.know(run, existing(x))
+        del x  # while this waits, the visitor's state alone holds the run
+        packing = pack(partial(work.still, partial(session.held, run)), _view(view))
+        steps = self._told(packing, self._packed)
         number = session.begin("archive")
         yield from while_wanted(
             lambda: session.is_shown(run) and session.is_newest("archive", number), steps
@@ -182,14 +185,19 @@ class Handlers:
         """Other settings of the matching, beside dense matching."""
         x = existing(x)
         known = dense if dense is not None and dense.of() is x.matches else None
-        session.hold(run, x)
-        trying = work.try_matching(partial(session.held, run), known, block, factor, dilations)
-        del x, dense, known  # while this waits, the visitor's state alone holds the run
-        steps = self._told(trying, self._tried)
-        number = session.begin("trial")
-        yield from while_wanted(
-            lambda: session.is_shown(run) and session.is_newest("trial", number), steps
-        )
+        session.know(run, x)
+        del x, dense  # while this waits, the visitor's state alone holds the run
+        asked = (run, block, factor, sorted(dilations))
+        with session.doing("trial", asked) as (number, replacing):
+            if number is None:
+                return  # pressed twice: the first trial keeps its place in the line
+            held = partial(session.held, run)
+            steps = work.try_matching(held, known, block, factor, dilations, replacing)
+            del known
+            yield from while_wanted(
+                lambda: session.is_shown(run) and session.is_newest("trial", number),
+                self._told(steps, self._tried),
+            )
 
     # ------------------------------------------------------------------ looks
 

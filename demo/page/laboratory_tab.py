@@ -91,10 +91,14 @@ def trial_of(values: Sequence[Any]) -> SweepRequest:
     return SweepRequest(request, family, tuple(networks or ()), int(points), shifts)
 
 
-def watch(trial: SweepRequest) -> Generator[Step | Sweep, None, None]:
-    """A sweep as it grows, with its steps between. Raises ``gr.Error`` with one sentence."""
+def watch(trial: SweepRequest, admitted: bool = False) -> Generator[Step | Sweep, None, None]:
+    """A sweep as it grows, with its steps between. Raises ``gr.Error`` with one sentence.
+
+    With ``admitted`` a long line refuses nobody: it replaces one that was in the line already.
+    """
     with as_visible_errors():
-        for step in follow_each(lambda progress: laboratory.run_sweep(trial, progress)):
+        run = partial(laboratory.run_sweep, trial)
+        for step in follow_each(run, admitted):
             yield step.value if isinstance(step, Finished) else step
 
 
@@ -318,14 +322,19 @@ class LaboratoryTab:
         """Run a sweep and draw it as it grows."""
         with as_visible_errors():
             trial = trial_of(values)
-        number = session.begin("sweep")
-        steps = self._swept(session, trial)
-        yield from while_wanted(lambda: session.is_newest("sweep", number), steps)
+            trial.check()  # raises before an older sweep is ended
+        with session.doing("sweep", trial) as (number, replacing):
+            if number is None:
+                return  # pressed twice: the first sweep keeps its place in the line
+            steps = self._swept(session, trial, replacing)
+            yield from while_wanted(lambda: session.is_newest("sweep", number), steps)
 
-    def _swept(self, session: Session, trial: SweepRequest) -> Generator[Updates, None, None]:
+    def _swept(
+        self, session: Session, trial: SweepRequest, replacing: bool
+    ) -> Generator[Updates, None, None]:
         begun = False
         latest: Sweep | None = None
-        with closing(watch(trial)) as steps:
+        with closing(watch(trial, replacing)) as steps:
             for step in steps:
                 if isinstance(step, Step):
                     yield {self.bar: progress_bar(step)}

@@ -55,6 +55,7 @@ class Page:
     def __init__(self, showcase: Showcase, keep_seconds: float) -> None:
         self.blocks = Front(
             starts=(Handlers.enlarge.__name__, LaboratoryTab.halt.__name__),
+            follow=[do.__name__ for do in (Handlers.fill, Handlers.complete, Handlers.halt)],
             keep_seconds=keep_seconds,
             title="MASA-SR",
             analytics_enabled=False,

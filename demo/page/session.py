@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import Literal, TypeVar
 
 from demo.figures.view import View
@@ -49,6 +49,7 @@ class Session:
         self._held: tuple[int, weakref.ref[Exploration]] | None = None  # a run and its newest state
         self._undrawn: set[str] = set()  # fields of the view that figures do not show yet
         self._newest: dict[Kind, int] = {}
+        self._doing: dict[Kind, tuple[int, object]] = {}  # what is under way, with its number
         self._given = 0
 
     # ------------------------------------------------------------------ the newest of each kind
@@ -74,6 +75,26 @@ class Session:
     def is_newest(self, kind: Kind, number: int) -> bool:
         """Whether there is no newer request of this kind."""
         return self._newest.get(kind, 0) == number
+
+    @contextmanager
+    def doing(self, kind: Kind, what: object) -> Iterator[tuple[int | None, bool]]:
+        """The number of a new request for ``what``, which is under way inside the block.
+
+        Also whether an older one of its kind was under way, which it replaces. There is no number
+        if that one asked for the same.
+        """
+        with _LOCK:
+            older, same = self._doing.get(kind, (0, None))
+            replacing = bool(older) and self.is_newest(kind, older)
+            number = None if replacing and same == what else self.begin(kind)
+            if number is not None:
+                self._doing[kind] = number, what
+        try:
+            yield number, replacing
+        finally:
+            with _LOCK:
+                if number is not None and self._doing[kind][0] == number:
+                    self._doing[kind] = 0, None
 
     # ------------------------------------------------------------------ runs
 
@@ -102,6 +123,12 @@ class Session:
     def hold(self, run: int, x: Exploration) -> None:
         """``x`` is what is known of ``run`` from now on. The visitor's state alone holds it."""
         self._held = run, weakref.ref(x)
+
+    def know(self, run: int, x: Exploration) -> None:
+        """``x`` is known of ``run``: what to hold unless something newer is held of it."""
+        with _LOCK:
+            if self.held(run) is None:
+                self.hold(run, x)
 
     def held(self, run: int) -> Exploration | None:
         """What was told last to be known of ``run``; ``None`` if it was forgotten, or another run

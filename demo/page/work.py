@@ -104,11 +104,12 @@ def try_matching(
     block: int | None,
     factor: float | None,
     dilations: Sequence[int],
+    admitted: bool = False,
 ) -> Steps[MatchingTrial]:
     """Match again with other settings, beside dense matching.
 
     Where the sharp photo is known, the result is then painted and measured too, and the trial is
-    given a second time.
+    given a second time. ``admitted`` as in :func:`enlarge`.
     """
 
     def match_again(progress: Progress) -> MatchingTrial:
@@ -132,7 +133,7 @@ def try_matching(
             raise UserError(f"These settings do not work: {error}.") from None
         # Raises for settings that do not fit, before there is any waiting.
         rematch_cost(still(run), config)
-        for step in follow(match_again):
+        for step in follow(match_again, admitted):
             yield step
             if isinstance(step, Finished) and still(run).hr is not None:
                 yield from follow(partial(_painted, run, step.value), admitted=True)

@@ -374,11 +374,12 @@ def after_others(turns: Turns, steps: Steps[Value], admitted: bool = False) -> S
         turn.end()
 
 
-def follow_each(job: Callable[[Progress], Iterator[Value]]) -> Steps[Value]:
+def follow_each(job: Callable[[Progress], Iterator[Value]], admitted: bool = False) -> Steps[Value]:
     """:func:`follow` for long work in pieces: each has a turn of its own, so others come between.
 
     ``job(progress)`` yields the pieces and tells ``progress`` the share of the whole; it makes no
-    more of them after a share of 1. Yields ``Finished`` for each piece.
+    more of them after a share of 1. Yields ``Finished`` for each piece. ``admitted`` as in
+    :func:`follow`.
     """
     began, done = time.monotonic(), 0.0
     tell: Progress | None = None
@@ -396,7 +397,7 @@ def follow_each(job: Callable[[Progress], Iterator[Value]]) -> Steps[Value]:
 
     pieces = job(relay)
     while done < 1:
-        for step in follow(piece, admitted=done > 0):
+        for step in follow(piece, admitted or done > 0):
             if isinstance(step, Finished):
                 yield Finished(step.value, last=done >= 1)
                 continue

@@ -38,6 +38,10 @@ class Substitutes:
     """The sharp photo itself."""
 
 
+Substitute = Literal["other", "hr"]
+"""One of :class:`Substitutes` by name."""
+
+
 Change = Callable[[Pixels, Substitutes], Shifted]
 """A reference or photo ``(H, W, 3)`` to its changed copy."""
 
@@ -55,13 +59,26 @@ class Rung:
     changes: Changed = "the reference"
     aligns: bool = False
     """See :attr:`Family.aligns`."""
+    replaced_by: Substitute | None = None
+    """See :attr:`Family.replaced_by`."""
+
+    def check(self, substitutes: Substitutes) -> None:
+        """Raises ``UserError`` if the picture that should stand in for the reference is not
+        known."""
+        if self.replaced_by is not None and getattr(substitutes, self.replaced_by) is None:
+            missing = "sharp photo" if self.replaced_by == "hr" else "other photo"
+            raise UserError(
+                f"There is no {missing} to replace the reference: choose another change."
+            )
 
     def apply(self, rgb: Pixels, substitutes: Substitutes | None = None) -> Shifted:
         """The changed copy of ``(H, W, 3)``, with the number of clipped pixels.
 
-        Raises ``UserError`` if the picture that should stand in for it is not known.
+        Raises ``UserError`` as :meth:`check` does.
         """
-        return self.change(rgb, substitutes or Substitutes())
+        substitutes = substitutes or Substitutes()
+        self.check(substitutes)
+        return self.change(rgb, substitutes)
 
 
 @dataclass(frozen=True)
@@ -81,21 +98,21 @@ class Family:
     """Luminance or colour: what spatial adaptation is for."""
     keeps_places: bool = True
     """What a pixel shows stays where it is, so that matched places can be compared."""
-    is_switch: bool = False
-    """There is nothing between ``low`` and ``high``."""
     changes: Changed = "the reference"
     aligns: bool = False
     """Turned, nearer or farther: what alignment is for, so it is measured with and without."""
+    replaced_by: Substitute | None = None
+    """What stands in for the reference; there is nothing between ``low`` and ``high`` then."""
 
     def values(self, count: int) -> tuple[float, ...]:
         """``count`` (3 or more) values from ``low`` to ``high``, the neutral one included.
 
-        They are evenly apart below and above it. A switch has two values whatever the count.
+        They are evenly apart below and above it. Where the reference is replaced, they are two.
         Raises ``UserError``.
         """
         if count < 3:
             raise UserError(f"{count} values are too few for a curve: choose 3 or more.")
-        if self.is_switch:
+        if self.replaced_by is not None:
             return self.low, self.high
         if self.neutral == self.low:
             return _even(self.low, self.high, count)
@@ -127,6 +144,7 @@ class Family:
             self.keeps_places,
             self.changes,
             self.aligns,
+            self.replaced_by,
         )
 
     def rungs(self, values: Iterable[float]) -> list[Rung]:
@@ -235,11 +253,8 @@ def _compress(rgb: Pixels, compression: float) -> Pixels:
     return jpeg(rgb, round(100 - compression))
 
 
-def _replace(which: str, rgb: Pixels, _: float, substitutes: Substitutes) -> Shifted:
-    found: Pixels | None = getattr(substitutes, which)
-    if found is None:
-        missing = "sharp photo" if which == "hr" else "other photo"
-        raise UserError(f"There is no {missing} to replace the reference: choose another change.")
+def _replace(which: Substitute, rgb: Pixels, _: float, substitutes: Substitutes) -> Shifted:
+    found: Pixels = getattr(substitutes, which)
     return Shifted(found.copy())
 
 
@@ -284,6 +299,8 @@ _PHOTO_FAMILIES = (
     ),
 )
 
+_REPLACING: tuple[tuple[str, Substitute], ...] = (("other photo", "other"), ("HR itself", "hr"))
+
 _UNITS = {
     "gain": "factor on all levels",
     "offset": "levels of 255 added",
@@ -317,9 +334,9 @@ FAMILIES: dict[str, Family] = {
                 1,
                 partial(_replace, which),
                 keeps_places=False,
-                is_switch=True,
+                replaced_by=which,
             )
-            for name, which in (("other photo", "other"), ("HR itself", "hr"))
+            for name, which in _REPLACING
         ),
         *_PHOTO_FAMILIES,
     )

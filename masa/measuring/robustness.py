@@ -148,6 +148,8 @@ def sweep(
     No features are held while the next result is not asked for; with ``pin``, matches are.
     """
     substitutes = Substitutes(subject.other, subject.hr)
+    for rung in rungs:
+        rung.check(substitutes)
     photos = sum(rung.changes == "the photo" for rung in rungs)
     each = 1 + len(ways(rungs)) + photos + sum(len(ways([rung])) for rung in rungs)
     to_pin = [r for r in rungs if r.keeps_places and r.changes == "the reference"]

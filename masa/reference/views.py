@@ -149,7 +149,7 @@ def _alignment_notes(
         ]
     lies = ref.alignment.words
     if not aligned:
-        why = _SHORT if short else "it fits as well that way"
+        why = _SHORT if short else "it fits as well that way, or has more detail"
         return [f"{name} is {lies}: it was used unaligned, because {why}.", *reduced]
     notes = [f"{name} was aligned with the photo: it is {lies}."]
     if plain:
