@@ -18,6 +18,7 @@ from demo.page.kept import Shelf
 from demo.page.laboratory_tab import LaboratoryTab, choose, trial_of, watch
 from demo.page.page import Page
 from demo.page.session import Session
+from demo.runs import jobs
 from demo.runs.jobs import DRAWING, NETWORK, Step
 from demo.runs.request import Request
 from demo.runs.showcase import Showcase
@@ -74,6 +75,18 @@ def test_the_controls_become_a_trial(pair):
 def test_a_sweep_is_seen_while_it_grows(pair):
     seen = [len(s.rows) for s in watch(trial(pair)) if isinstance(s, Sweep)]
     assert seen == sorted(set(seen)) and seen[-1] == 6
+
+
+def test_who_changes_a_sweep_that_waits_is_not_sent_away(pair, monkeypatch):
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns(most_waiting=1))
+    with taken(jobs.NETWORK):
+        line = jobs.NETWORK.ask()
+        steps = watch(trial(pair), admitted=True)
+        assert next(steps).in_line
+        steps.close()
+        with pytest.raises(gr.Error, match="waiting already"):
+            next(watch(trial(pair)))
+        line.end()
 
 
 def test_what_is_wrong_becomes_one_sentence(pair):

@@ -23,7 +23,7 @@ from demo.page.session import Session
 from demo.page.work import complete, enlarge, try_matching
 from demo.runs import jobs
 from demo.runs.exploration import KEPT_BYTES, explore
-from demo.runs.jobs import Finished, Step
+from demo.runs.jobs import Finished
 from demo.runs.request import Request, predictor_for, prepare, run
 from demo.runs.showcase import Showcase
 from demo.runs.steps import later_steps, paint, without_branches, without_reference
@@ -410,9 +410,17 @@ def test_what_is_known_takes_no_place_in_the_line(x, monkeypatch):
     assert list(completed(whole)) == []
     # And who had a place for the picture is not sent away before what follows it.
     missing = dataclasses.replace(x, plain=None)
-    steps = complete(weakref.ref(missing))
-    assert isinstance(next(steps), Step)
-    steps.close()
+    # Nor is who tries other settings instead of those whose trial waits.
+    monkeypatch.setattr(jobs, "NETWORK", jobs.Turns(most_waiting=1))
+    trying = partial(try_matching, weakref.ref(x), None, 8, 1.0, [1])
+    with taken(jobs.NETWORK):
+        line = jobs.NETWORK.ask()
+        for steps in (complete(weakref.ref(missing)), trying(admitted=True)):
+            assert next(steps).in_line
+            steps.close()
+        with pytest.raises(gr.Error, match="waiting already"):
+            next(trying())
+        line.end()
 
 
 def test_torch_running_out_of_memory_is_a_sentence():
