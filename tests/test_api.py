@@ -283,8 +283,9 @@ def test_a_program_whose_turn_has_come_is_not_refused_for_visitors_who_wait(
     assert numbers
 
 
-def test_a_sweep_that_cannot_be_made_takes_no_turn(photos):
-    with taken(jobs.PROGRAMS), pytest.raises(gr.Error, match="no sharp photo to replace"):
+def test_a_sweep_that_cannot_be_made_takes_no_turn(photos, monkeypatch):
+    monkeypatch.setattr(jobs, "PROGRAMS", jobs.Turns(most_waiting=0))
+    with pytest.raises(gr.Error, match="no sharp photo to replace"):
         api.robustness(str(photos / "lr.png"), [str(photos / "ref.png")], change="HR itself")
 
 
