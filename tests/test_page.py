@@ -167,6 +167,11 @@ def test_nor_is_who_tries_other_settings_while_a_trial_waits(do, monkeypatch):
     ]
 
 
+def test_what_follows_a_run_or_ends_it_is_never_refused_for_other_runs(page):
+    names = {fn.name for fn in page.blocks.fns.values()}
+    assert set(page.blocks._follow) == {"fill", "complete", "halt"} <= names
+
+
 def test_no_two_runs_have_one_number():
     session = Session()
     numbers = [session.start(None) for _ in range(3)]
