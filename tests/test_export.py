@@ -19,6 +19,7 @@ from serving import ROOT
 
 from demo.export import ARCHIVES, pack, run_numbers, snippet
 from demo.figures.places import matched_cells
+from demo.figures.result import measure
 from demo.figures.tabs import FIGURES, TABS
 from demo.figures.view import View
 from demo.runs import request
@@ -55,6 +56,12 @@ def test_the_zip_holds_pictures_figures_maps_and_code(x, tmp_path, monkeypatch):
     again = runpy.run_path("repeat.py")["result"]
     assert np.array_equal(again.trace.matches.position, x.matches.position)
     assert np.array_equal(read_photo(tmp_path / "repeated.png").rgb, x.result)
+
+
+def test_scores_have_the_names_of_a_run_alone(x):
+    scores = run_numbers(x)["scores_on_y_no_border_cropped"]
+    assert set(scores) == {"result", "plain", "bicubic"}
+    assert scores["result"] == dataclasses.asdict(measure(x).masa)
 
 
 def test_one_archive_is_packed_at_a_time(x):
