@@ -81,6 +81,15 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_first_step(settings,
     assert (tmp_path / "taken").read_text() == "a file"
 
 
+def test_so_is_one_that_is_there_and_takes_no_file(settings, monkeypatch):
+    def read_only(dir):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(masa.training.trainer, "TemporaryFile", read_only)
+    with pytest.raises(UserError, match="Read-only file system"):
+        Trainer(settings)
+
+
 def test_nothing_is_left_of_the_trial_to_write(settings):
     assert list(Trainer(settings).out.iterdir()) == []
 
