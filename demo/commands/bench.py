@@ -83,11 +83,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.runs} runs have no median: give --runs 1 or more.")
     if args.lr is not None and args.photos is not None:
         raise UserError("Either one size or photos are measured: leave out --lr or --photos.")
-    if args.lr is None and (args.ref or args.references):
+    if args.lr is None and (args.ref, args.references) != (None, None):
         raise UserError("--ref and --references are of the case that --lr names: give --lr too.")
     if args.lr is None and args.photos is None and args.precision:
         raise UserError("The usual cases have precisions of their own: leave out --precision.")
-    if args.lr is not None and min(args.lr, args.ref or _USUAL_REF) < 16:
+    ref = _USUAL_REF if args.ref is None else args.ref
+    if args.lr is not None and min(args.lr, ref) < 16:
         raise UserError("Sides below 16 pixels tell nothing: give larger ones.")
     if args.photos is not None and len(args.photos) < 2:
         raise UserError("A photo alone has nothing to be aligned: name its references after it.")
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     precision = args.precision or "fp32"
     cases = _usual_cases(half)
     if args.lr is not None:
-        cases = [Case(args.lr, args.ref or _USUAL_REF, args.references or 1, precision)]
+        cases = [Case(args.lr, ref, args.references or 1, precision)]
     if args.photos is not None:
         cases = _photo_cases(*args.photos, precision=precision)
     plotted = _plotted_cases(half) if args.plot else []
