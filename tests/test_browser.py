@@ -336,7 +336,6 @@ def test_a_turned_reference_is_as_good_as_an_upright_one(page, tmp_path):
     expect(picture).to_be_visible(timeout=PATIENT)
     expect(words).to_contain_text("row 24, column 24", timeout=PATIENT)  # of this run
     # A click while the tab's other figures are still drawn can be lost.
-    page.wait_for_load_state("networkidle")
     expect(page.locator("#bar progress")).to_have_count(0, timeout=PATIENT)
     page.wait_for_timeout(2000)
     disparity, apart = example.true_disparity(), []
