@@ -533,6 +533,38 @@ def test_weights_are_mixed(small_model, weights, tmp_path, capsys):
     )
 
 
+def test_weights_move_to_a_newer_start(small_model, weights, tmp_path, capsys):
+    """What a training changed, 0.5 in every number, is kept on the new start."""
+    old, trained, new, target = (
+        tmp_path / f"{name}.safetensors" for name in ("old", "trained", "new", "target")
+    )
+    start = small_model.state_dict()
+    for path, numbers, told in (
+        (old, start, {}),
+        (trained, {name: value + 0.5 for name, value in start.items()}, {"stage": "full"}),
+        (new, {name: 3 * value for name, value in start.items()}, {}),
+    ):
+        save_weights(path, numbers, small_model.config, told, torch.float32)
+    command = ["convert", str(trained), str(target), "--fp32", "--rebase", str(old), str(new)]
+    assert main(command) == 0
+    found, told = read_state(target)
+    for name, value in found.items():
+        torch.testing.assert_close(value, 3 * start[name] + 0.5)
+    assert told["stage"] == "full" and told["rebased"] == "from old to new"
+    # A part of other weights is mixed into the moved ones, not into those before.
+    assert main([*command, "--mix", str(old), "0.5"]) == 0
+    for name, value in read_state(target)[0].items():
+        torch.testing.assert_close(value, 2 * start[name] + 0.25)
+    # The new start decides too whether detail is invented.
+    command = ["convert", str(new), str(target), "--rebase", str(old), str(trained)]
+    assert main(command) == 0
+    assert read_state(target)[1]["stage"] == "full"
+    for pair in ((str(weights), str(new)), (str(old), str(weights))):
+        assert main([*command[:-2], *pair]) == 2
+        said = capsys.readouterr().err
+        assert "give --rebase" in said and is_one_sentence(said.partition(": ")[2].strip())
+
+
 def test_convert(full_model, tmp_path, capsys):
     torch.save(full_model.state_dict(), tmp_path / "masa_rec.pth")
     torch.save(full_model.state_dict(), tmp_path / "mine.pth")

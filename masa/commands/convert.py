@@ -1,4 +1,7 @@
-"""``masa convert``: turn a checkpoint into safetensors for RGB pictures, or mix two of them."""
+"""``masa convert``: turn a checkpoint into safetensors for RGB pictures.
+
+On the way it may be moved to a newer start, or mixed with another one.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ EPILOG = """examples:
   python -m masa convert masa_rec.pth masa-rec-authors.safetensors
   python -m masa convert my_checkpoint.pth mine.safetensors --bgr
   python -m masa convert runs/full/final.safetensors weights/mine.safetensors --mix masa-photo 0.15
+  python -m masa convert mine.safetensors new.safetensors --rebase old-start.safetensors masa-photo
 """
 
 
@@ -28,7 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="the checkpoint was trained on BGR pictures (default: by the authors' file names; "
-        "these always decide for the weights of --mix)",
+        "these always decide for the weights of --rebase and --mix)",
+    )
+    parser.add_argument(
+        "--rebase",
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        help="for weights that went on from OLD, of which there is a better NEW: add NEW - OLD to "
+        "every number, so that what the training changed is kept on the new start (task "
+        "arithmetic, Ilharco et al., 2023); it is a start for more training rather than its "
+        "replacement, and comes before --mix",
     )
     parser.add_argument(
         "--mix",
@@ -42,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load strictly, mix if asked to, write RGB weights."""
+    """Load strictly, rebase and mix if asked to, write RGB weights."""
     if arguments.target.suffix != ".safetensors":
         raise UserError(
             f"'{arguments.target.name}' is no .safetensors file: give a name with that ending."
@@ -50,9 +63,18 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.source, arguments.bgr)
     _, metadata = read_state(find_weights(arguments.source))
     state = model.state_dict()
+    if arguments.rebase is not None:
+        old, new = arguments.rebase
+        start, better = _alike(model, old, "--rebase"), _alike(model, new, "--rebase")
+        state = {name: value + better[name] - start[name] for name, value in state.items()}
+        metadata["rebased"] = f"from {Path(old).stem} to {Path(new).stem}"
+        if trained_full(find_weights(new)):
+            metadata["stage"] = "full"
     if arguments.mix is not None:
         other, share = arguments.mix[0], _share(arguments.mix[1])
-        state = _mixed(model, load_model(other), share)
+        others = _alike(model, other, "--mix")
+        # Every number is moved by this share of the way to the other network's.
+        state = {name: value.lerp(others[name], share) for name, value in state.items()}
         metadata["mixed"] = f"{share:g} of {Path(other).stem}"
         if share and trained_full(find_weights(other)):
             metadata["stage"] = "full"
@@ -77,12 +99,12 @@ def _share(text: str) -> float:
     return share
 
 
-def _mixed(model: MASA, other: MASA, share: float) -> dict[str, Tensor]:
-    """Every number moved by ``share`` of the way to the other network's."""
+def _alike(model: MASA, weights: str, option: str) -> dict[str, Tensor]:
+    """The numbers of other weights, if these are of a network of the same kind as ``model``."""
+    other = load_model(weights)
     if model.config != other.config:
         raise UserError(
-            f"Networks of two kinds cannot be mixed ({model.config.in_words()} and "
-            f"{other.config.in_words()}): give --mix weights of the same kind."
+            f"Networks of two kinds have no numbers in common ({model.config.in_words()} and "
+            f"{other.config.in_words()}): give {option} weights of the same kind."
         )
-    others = other.state_dict()
-    return {name: value.lerp(others[name], share) for name, value in model.state_dict().items()}
+    return other.state_dict()
