@@ -28,10 +28,6 @@ import argparse, sys, threading
 sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
-from dataclasses import replace
-from demo import settings
-# So that the largest photo allowed, in two pieces, is enlarged in seconds.
-settings.LIMITS = replace(settings.LIMITS, max_lr_pixels=(settings.PIECE + 16) * settings.PIECE)
 from demo.runs.examples import load_examples
 from demo.page.page import build_page, launch_options
 from demo.runs.showcase import Showcase
@@ -225,8 +221,8 @@ PICTURES = {
     "256x8": (sized(256, 8), (32, 1024)),
     "8x256": (sized(8, 256), (1024, 32)),
     "264x8": (sized(264, 8), None),
-    "272x256": (sized(272, 256), (1024, 1088)),
-    "273x256": (sized(273, 256), None),
+    "512x512": (stored(Image.fromarray(picture(512, 512, 2))), (2048, 2048)),
+    "513x512": (sized(513, 512), None),
     "4000x4000": (stored(Image.new("1", (4000, 4000))), None),
     "one colour": (stored(Image.new("RGB", (24, 16), "red")), WIDE),
     "half a png": (PNG[: len(PNG) // 2], None),

@@ -150,7 +150,7 @@ predictor.run(small[:16, :16], [sharp[:64, :64]])  # what libraries take at firs
 sizes = canvas_sizes((lr, lr), [(ref, ref)], predictor.config)
 predictor.memory = predictor.predicted_bytes(*sizes, tile, keep)
 taken = []
-for _ in range(2):  # the second finds gaps in freed memory
+for _ in range(3):  # later runs find gaps in freed memory
     with measured_peak(predictor.device) as peak:
         tile = predictor.run(small, [sharp], keep=keep).tile
     assert peak.bytes is not None, "the peak was not measured"
@@ -163,7 +163,7 @@ print(json.dumps([tile, predictor.memory, max(taken)]))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("lr", "ref", "wanted", "keep"),
-    [(16, 768, 32, ()), (128, 512, 32, ()), (128, 128, 32, (1, 2, 4)), (64, 256, None, ())],
+    [(16, 1024, 32, ()), (128, 512, 32, ()), (128, 128, 32, (1, 2, 4)), (64, 256, None, ())],
     ids=str,
 )
 def test_a_run_stays_below_the_memory_allowed(lr, ref, wanted, keep):
